@@ -1,0 +1,71 @@
+// Command hallmark takes container images from a trusted commit to an admitted
+// pod: it checks, builds, signs, attaches, verifies and decides, and runs a
+// private Sigstore on one machine.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], newApp()))
+}
+
+// run executes one command line and returns its exit code.
+func run(args []string, a *app) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRootCommand(a)
+	root.SetArgs(args)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	err := root.ExecuteContext(ctx)
+	return a.exit(ctx, err)
+}
+
+// The groups of --help, in the order in which people meet them.
+const (
+	groupRelease = "release"
+	groupCheck   = "check"
+	groupSetup   = "setup"
+)
+
+func newRootCommand(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "hallmark",
+		Short: "From a trusted commit to an admitted pod, with evidence at every step",
+		Long: `Hallmark builds, signs, verifies and admits container images, and runs the
+whole private Sigstore that this needs on one machine.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError(c, err) })
+	root.PersistentFlags().BoolVar(&a.plainHTTP, "plain-http", false, "speak plain HTTP to registries and services that are not on this machine")
+	root.AddGroup(
+		&cobra.Group{ID: groupRelease, Title: "Build and sign:"},
+		&cobra.Group{ID: groupCheck, Title: "Verify and decide:"},
+		&cobra.Group{ID: groupSetup, Title: "Keys, identity and the private Sigstore:"},
+	)
+	root.SetHelpCommandGroupID(groupSetup)
+	root.SetCompletionCommandGroupID(groupSetup)
+	for _, group := range []struct {
+		id       string
+		commands []*cobra.Command
+	}{
+		{groupRelease, []*cobra.Command{}},
+		{groupCheck, []*cobra.Command{}},
+		{groupSetup, []*cobra.Command{newVersionCommand(a)}},
+	} {
+		for _, c := range group.commands {
+			c.GroupID = group.id
+			root.AddCommand(c)
+		}
+	}
+	return root
+}

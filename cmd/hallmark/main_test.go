@@ -1,0 +1,39 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"hallmark": main,
+	})
+}
+
+// TestScripts runs testdata/*.txtar: each starts with the promise that it guards.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		Setup:               setupScript,
+		Cmds:                scriptCommands,
+	})
+}
+
+// setupScript gives every script a home of its own and no proxies.
+func setupScript(env *testscript.Env) error {
+	env.Setenv("HOME", env.WorkDir)
+	env.Setenv("DOCKER_CONFIG", env.WorkDir+"/.docker")
+	for _, kv := range os.Environ() {
+		if len(kv) > 11 && kv[:11] == "GOCOVERDIR=" {
+			env.Vars = append(env.Vars, kv)
+		}
+	}
+	return nil
+}
+
+// scriptCommands are the verbs that scripts have besides testscript's own.
+var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){}

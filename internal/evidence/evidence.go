@@ -1,0 +1,199 @@
+// Package evidence has the types that every format is read into and every gate
+// judges: subject, claim, envelope, statement, log entry, signer and location.
+//
+// A [Claim] is bytes that say something about a [Subject]. It is parsed but not
+// believed: only package verify turns a claim into facts. Nothing here does any
+// cryptography but hashing, and nothing here knows a wire format.
+package evidence
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Digest is "algorithm:hex" in lower case, for example "sha256:9f86d0…".
+// See the OCI image specification, descriptor.md, "Digests".
+type Digest string
+
+// ParseDigest accepts sha256, sha384 and sha512 digests in their only canonical
+// spelling: lower-case hexadecimal of the algorithm's full length.
+func ParseDigest(s string) (Digest, error) {
+	alg, hexa, ok := strings.Cut(s, ":")
+	size, known := map[string]int{"sha256": 64, "sha384": 96, "sha512": 128}[alg]
+	if !ok || !known {
+		return "", fmt.Errorf("digest %q: want sha256:, sha384: or sha512: and the hexadecimal digits", clip(s))
+	}
+	if len(hexa) != size {
+		return "", fmt.Errorf("digest %q: want %d hexadecimal digits, have %d", clip(s), size, len(hexa))
+	}
+	if i := strings.IndexFunc(hexa, func(r rune) bool { return (r < '0' || r > '9') && (r < 'a' || r > 'f') }); i >= 0 {
+		return "", fmt.Errorf("digest %q: character %d is not lower-case hexadecimal", clip(s), len(alg)+1+i)
+	}
+	return Digest(s), nil
+}
+
+// SHA256 is the digest of data.
+func SHA256(data []byte) Digest {
+	sum := sha256.Sum256(data)
+	return Digest("sha256:" + hex.EncodeToString(sum[:]))
+}
+
+// Algorithm is the part before the colon, "" for the zero digest.
+func (d Digest) Algorithm() string { alg, _, _ := strings.Cut(string(d), ":"); return alg }
+
+// Hex is the part after the colon.
+func (d Digest) Hex() string { _, h, _ := strings.Cut(string(d), ":"); return h }
+
+// Bytes is the raw digest, nil when d is not a digest.
+func (d Digest) Bytes() []byte {
+	b, err := hex.DecodeString(d.Hex())
+	if err != nil || len(b) == 0 {
+		return nil
+	}
+	return b
+}
+
+// Short is the algorithm and the first twelve digits, for people.
+func (d Digest) Short() string {
+	if len(d.Hex()) <= 12 {
+		return string(d)
+	}
+	return d.Algorithm() + ":" + d.Hex()[:12]
+}
+
+func clip(s string) string {
+	if len(s) > 160 {
+		return s[:160] + "…"
+	}
+	return s
+}
+
+// Subject is what is talked about: an image manifest, an index or a blob.
+type Subject struct {
+	Name      string `json:"name,omitempty"` // host/repository or file name; informative
+	Digest    Digest `json:"digest"`
+	MediaType string `json:"mediaType,omitempty"` // empty for a blob
+	Size      int64  `json:"size,omitempty"`
+}
+
+// Format names how a claim was written down.
+type Format string
+
+// The formats that are read. The zero Format is unknown and never verified.
+const (
+	FormatBundle01 Format = "sigstore-bundle-v0.1"
+	FormatBundle02 Format = "sigstore-bundle-v0.2"
+	FormatBundle03 Format = "sigstore-bundle-v0.3"
+)
+
+// Location says where a claim was found, so that a person can fetch it again.
+type Location struct {
+	How    string `json:"how"`              // "referrers-api", "referrers-tag", "legacy-tag", "layout", "file"
+	Ref    string `json:"ref"`              // reference of this very claim, host/repo@sha256:… or a path
+	Digest Digest `json:"digest,omitempty"` // of the manifest that carries it, or of the file
+	Size   int64  `json:"size,omitempty"`
+}
+
+// Claim is one parsed signature or attestation with everything that its author
+// offers as proof. Exactly one of Message and Envelope is set.
+type Claim struct {
+	Format       Format
+	MediaType    string   // as the claim itself names its format
+	Certificates [][]byte // DER, leaf first; empty when a bare key signed
+	KeyHint      string   // unauthenticated hint which key signed
+	LogEntries   []LogEntry
+	Timestamps   [][]byte // DER RFC 3161 TimeStampResp
+	Message      *MessageSignature
+	Envelope     *Envelope
+}
+
+// Signature is the one signature of the claim, nil when there is none.
+func (c *Claim) Signature() []byte {
+	switch {
+	case c.Message != nil:
+		return c.Message.Signature
+	case c.Envelope != nil && len(c.Envelope.Signatures) == 1:
+		return c.Envelope.Signatures[0].Sig
+	}
+	return nil
+}
+
+// MessageSignature signs an artifact directly.
+type MessageSignature struct {
+	DigestAlgorithm string // "SHA2_256", …; a hint of the producer
+	Digest          []byte // a hint of the producer, never trusted
+	Signature       []byte
+}
+
+// Envelope is a DSSE envelope (github.com/secure-systems-lab/dsse, envelope.md).
+type Envelope struct {
+	PayloadType string
+	Payload     []byte
+	Signatures  []EnvelopeSignature
+}
+
+// EnvelopeSignature is one signature over [Envelope.PAE].
+type EnvelopeSignature struct {
+	KeyID string
+	Sig   []byte
+}
+
+// PAE is DSSE's pre-authentication encoding (dsse protocol.md, v1): the bytes that are signed.
+func (e *Envelope) PAE() []byte { return PAE(e.PayloadType, e.Payload) }
+
+// PAE is the pre-authentication encoding of a payload and its type.
+func PAE(payloadType string, payload []byte) []byte {
+	b := make([]byte, 0, len(payloadType)+len(payload)+40)
+	b = append(b, "DSSEv1 "...)
+	b = strconv.AppendInt(b, int64(len(payloadType)), 10)
+	b = append(append(append(b, ' '), payloadType...), ' ')
+	b = strconv.AppendInt(b, int64(len(payload)), 10)
+	return append(append(b, ' '), payload...)
+}
+
+// LogEntry is a transparency log's word that it holds the signature.
+// Shapes follow dev.sigstore.rekor.v1.TransparencyLogEntry.
+type LogEntry struct {
+	LogIndex       int64
+	LogID          []byte
+	Kind, Version  string // "hashedrekord" "0.0.2"
+	IntegratedTime int64  // seconds since 1970; 0 for Rekor v2
+	Promise        []byte // signed entry timestamp, Rekor v1 only
+	Proof          *InclusionProof
+	Body           []byte // canonicalized body
+}
+
+// InclusionProof is an RFC 6962 audit path under a signed checkpoint.
+type InclusionProof struct {
+	LogIndex, TreeSize int64
+	RootHash           []byte
+	Hashes             [][]byte
+	Checkpoint         string // signed note, C2SP tlog-checkpoint
+}
+
+// Signer is who made a verified claim: either a certificate's identity or a key.
+type Signer struct {
+	Identity   string            `json:"identity,omitempty"` // the certificate's one SAN: e-mail, URI, …
+	Issuer     string            `json:"issuer,omitempty"`   // OIDC issuer that vouched for Identity
+	Key        string            `json:"key,omitempty"`      // "sha256:…" of the DER SubjectPublicKeyInfo, for key signatures
+	Extensions map[string]string `json:"extensions,omitempty"`
+}
+
+// String names the signer for people.
+func (s Signer) String() string {
+	if s.Identity != "" {
+		return s.Identity + " (issuer " + s.Issuer + ")"
+	}
+	return "key " + s.Key
+}
+
+// Timestamp is a time that a trusted party vouched for.
+type Timestamp struct {
+	Kind string    `json:"kind"` // "rfc3161", "log"
+	By   string    `json:"by"`   // authority's name or URL
+	At   time.Time `json:"at"`
+}
