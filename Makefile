@@ -1,0 +1,64 @@
+# make build   bin/hallmark; needs only Go
+# make demo    the whole story on real parts (REPO=path-or-url REF=tag: on yours; SELF=1: on Hallmark itself; KEEP=1: leave it running)
+# make test    installs what the tests need and runs them all
+# make bench   the benchmark table, beside the peers
+# make tools   builds buildkitd, cosign, oras, crane into the cache
+
+SHELL := /bin/bash
+export CGO_ENABLED := 0
+export HALLMARK_TOOLS ?= $(HOME)/.cache/hallmark/tools/bin
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# Tests in these packages run tools that tools/install.sh builds; all others start at once.
+TOOL_PKGS := ./cmd/hallmark ./demo ./internal/build/... ./internal/git/... ./internal/hmtest/... ./internal/authority ./internal/sign/...
+TESTFLAGS ?=
+
+.PHONY: build demo test bench tools lint race fuzz clean
+
+build:
+	go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ ./cmd/hallmark
+
+demo: build
+	@tools/install.sh demo
+	@go build -trimpath -o bin/demo ./demo
+	@bin/demo -hallmark bin/hallmark $(if $(REPO),-repo "$(REPO)") $(if $(REF),-ref "$(REF)") $(if $(POLICY),-policy "$(POLICY)") $(if $(SELF),-self) $(if $(KEEP),-keep)
+
+# The tools start building first, beside the tests that do not need them.
+test:
+	@tools/install.sh test & installer=$$!; \
+	go vet ./... && \
+	go test $(TESTFLAGS) $$(go list ./... | grep -v -F -x -f <(go list $(TOOL_PKGS))); rc=$$?; \
+	wait $$installer || exit 1; \
+	[ $$rc = 0 ] || exit $$rc; \
+	go test $(TESTFLAGS) $(TOOL_PKGS)
+
+race: tools
+	CGO_ENABLED=1 go test -race ./...
+
+lint:
+	@tools/install.sh lint
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
+	go vet ./...
+	$(HALLMARK_TOOLS)/staticcheck ./...
+
+# A short fuzz of every target: FUZZTIME each.
+FUZZTIME ?= 5s
+fuzz:
+	@for p in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+			echo "fuzz $$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+		done; \
+	done
+
+bench: build
+	@tools/install.sh test
+	@go build -trimpath -o bin/bench ./bench
+	@bin/bench -hallmark bin/hallmark -cosign $(HALLMARK_TOOLS)/cosign
+
+tools:
+	@tools/install.sh demo test
+
+clean:
+	rm -rf bin .hallmark

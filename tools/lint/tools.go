@@ -1,0 +1,6 @@
+//go:build tools
+
+// Package tools pins the linters that .ci/run runs.
+package tools
+
+import _ "honnef.co/go/tools/cmd/staticcheck"
