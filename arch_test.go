@@ -28,6 +28,7 @@ var layers = map[string]int{
 	"internal/fault":               0,
 	"internal/durable":             0,
 	"internal/strictjson":          0,
+	"internal/strictyaml":          0,
 	"internal/loopback":            1,
 	"internal/evidence/bundle":     10,
 	"internal/ociartifact":         10,
