@@ -1,0 +1,431 @@
+package registry
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+)
+
+// session is one upload: a file that only ever grows.
+type session struct {
+	mu   sync.Mutex
+	file *os.File // nil once finished or cancelled
+	path string
+	size int64
+	hash hash.Hash // SHA-256 of the file so far; nil when that has to be read again
+}
+
+type uploadTable struct {
+	mu        sync.Mutex
+	byID      map[string]*session
+	lastSweep time.Time
+}
+
+const maxUploads = 10_000
+
+// newUploadID is unguessable and says which repository it belongs to, so that
+// an upload outlives a restart without a file that says so.
+func newUploadID(repo string) string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // crypto/rand never fails
+	return hex.EncodeToString(b[:]) + repoMark(repo)
+}
+
+func repoMark(repo string) string {
+	sum := sha256.Sum256([]byte(repo))
+	return hex.EncodeToString(sum[:8])
+}
+
+func validUploadID(id, repo string) bool {
+	if len(id) != 48 || id[32:] != repoMark(repo) {
+		return false
+	}
+	return strings.IndexFunc(id, func(c rune) bool { return (c < '0' || c > '9') && (c < 'a' || c > 'f') }) < 0
+}
+
+func (s *Server) uploadPath(id string) string { return filepath.Join(s.dir, "uploads", id) }
+
+// sweepUploads removes what was begun and left a day ago.
+func (s *Server) sweepUploads() {
+	now := s.cfg.Now()
+	s.uploads.mu.Lock()
+	due := now.Sub(s.uploads.lastSweep) > time.Hour
+	if due {
+		s.uploads.lastSweep = now
+	}
+	s.uploads.mu.Unlock()
+	if !due {
+		return
+	}
+	entries, err := os.ReadDir(filepath.Join(s.dir, "uploads"))
+	if err != nil {
+		s.cfg.Log.Error("listing uploads failed", "err", err)
+		return
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || now.Sub(info.ModTime()) < uploadLifetime {
+			continue
+		}
+		s.uploads.mu.Lock()
+		u := s.uploads.byID[e.Name()]
+		delete(s.uploads.byID, e.Name())
+		s.uploads.mu.Unlock()
+		if u != nil {
+			u.mu.Lock()
+			u.close()
+			u.mu.Unlock()
+		}
+		_ = os.Remove(s.uploadPath(e.Name()))
+	}
+}
+
+// close gives up the file handle; the caller holds mu.
+func (u *session) close() {
+	if u.file != nil {
+		_ = u.file.Close()
+		u.file = nil
+	}
+}
+
+func (t *uploadTable) closeAll() error {
+	t.mu.Lock()
+	open := t.byID
+	t.byID = nil
+	t.mu.Unlock() // the order of locks is session, then table
+	for _, u := range open {
+		u.mu.Lock()
+		u.close()
+		u.mu.Unlock()
+	}
+	return nil
+}
+
+// begin opens a new upload of repo.
+func (s *Server) begin(repo string) (string, *session, error) {
+	s.sweepUploads()
+	id := newUploadID(repo)
+	path := s.uploadPath(id)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return "", nil, err
+	}
+	u := &session{file: f, path: path, hash: sha256.New()}
+	s.uploads.mu.Lock()
+	defer s.uploads.mu.Unlock()
+	if len(s.uploads.byID) >= maxUploads {
+		_ = f.Close()
+		_ = os.Remove(path)
+		return "", nil, &apiError{http.StatusTooManyRequests, "TOOMANYREQUESTS", "too many uploads are under way"}
+	}
+	if s.uploads.byID == nil {
+		s.uploads.byID = map[string]*session{}
+	}
+	s.uploads.byID[id] = u
+	return id, u, nil
+}
+
+// find is a known upload of repo, also one from before a restart.
+func (s *Server) find(repo, id string) (*session, error) {
+	if !validUploadID(id, repo) {
+		return nil, errUploadUnknown
+	}
+	s.uploads.mu.Lock()
+	defer s.uploads.mu.Unlock()
+	if u := s.uploads.byID[id]; u != nil {
+		return u, nil
+	}
+	f, err := os.OpenFile(s.uploadPath(id), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errUploadUnknown
+	}
+	if err != nil {
+		return nil, err
+	}
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	u := &session{file: f, path: s.uploadPath(id), size: end}
+	if s.uploads.byID == nil {
+		s.uploads.byID = map[string]*session{}
+	}
+	s.uploads.byID[id] = u
+	return u, nil
+}
+
+func (s *Server) forget(id string) {
+	s.uploads.mu.Lock()
+	delete(s.uploads.byID, id)
+	s.uploads.mu.Unlock()
+}
+
+// cancel ends an upload and removes its bytes; the caller holds u.mu.
+func (s *Server) cancel(id string, u *session) {
+	u.close()
+	_ = os.Remove(u.path)
+	s.forget(id)
+}
+
+// upload answers end-4a (POST), end-4b (POST with digest), end-5 (PATCH),
+// end-6 (PUT), end-11 (mount), end-13 (GET status) and DELETE of an upload.
+func (s *Server) upload(w http.ResponseWriter, r *http.Request, repo, id string) error {
+	if id == "" {
+		if err := allow(w, r, http.MethodPost); err != nil {
+			return err
+		}
+		return s.startUpload(w, r, repo)
+	}
+	if err := allow(w, r, http.MethodGet, http.MethodPatch, http.MethodPut, http.MethodDelete); err != nil {
+		return err
+	}
+	u, err := s.find(repo, id)
+	if err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.file == nil {
+		return errUploadUnknown
+	}
+	switch r.Method {
+	case http.MethodGet:
+		uploadStatus(w, repo, id, u, http.StatusNoContent)
+		return nil
+	case http.MethodDelete:
+		s.cancel(id, u)
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	case http.MethodPatch:
+		if err := s.receive(w, r, repo, id, u); err != nil {
+			return err
+		}
+		if err := u.file.Sync(); err != nil {
+			return err
+		}
+		uploadStatus(w, repo, id, u, http.StatusAccepted)
+		return nil
+	}
+	return s.finishUpload(w, r, repo, id, u)
+}
+
+func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, repo string) error {
+	q := r.URL.Query()
+	if q.Has("mount") {
+		d, err := parseDigest(q.Get("mount"))
+		if err != nil {
+			return err
+		}
+		done, err := s.mount(repo, q.Get("from"), d)
+		if err != nil {
+			return err
+		}
+		if done {
+			created(w, repo, "blobs", d)
+			return nil
+		}
+	}
+	if q.Has("digest") {
+		if _, err := parseDigest(q.Get("digest")); err != nil {
+			return err
+		}
+	}
+	id, u, err := s.begin(repo)
+	if err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if q.Has("digest") {
+		err := s.finishUpload(w, r, repo, id, u)
+		if err != nil {
+			s.cancel(id, u) // the client never learned the id
+		}
+		return err
+	}
+	uploadStatus(w, repo, id, u, http.StatusAccepted)
+	return nil
+}
+
+// uploadStatus says how far an upload is and where to send the rest.
+func uploadStatus(w http.ResponseWriter, repo, id string, u *session, status int) {
+	h := w.Header()
+	h.Set("Location", "/v2/"+repo+"/blobs/uploads/"+id)
+	h.Set("Docker-Upload-UUID", id)
+	h.Set("Range", "0-"+strconv.FormatInt(max(u.size-1, 0), 10))
+	h.Set("Content-Length", "0")
+	w.WriteHeader(status)
+}
+
+// created answers 201 for content that is now on disk.
+func created(w http.ResponseWriter, repo, what string, d evidence.Digest) {
+	h := w.Header()
+	h.Set("Location", "/v2/"+repo+"/"+what+"/"+string(d))
+	h.Set("Docker-Content-Digest", string(d))
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusCreated)
+}
+
+// contentRange reads "start-end" of a chunk (spec.md, "Pushing a blob in chunks").
+func contentRange(r *http.Request) (start, end int64, given bool, err error) {
+	v := r.Header.Get("Content-Range")
+	if v == "" {
+		return 0, 0, false, nil
+	}
+	a, b, ok := strings.Cut(strings.TrimPrefix(v, "bytes "), "-")
+	b, _, _ = strings.Cut(b, "/")
+	start, err1 := strconv.ParseInt(a, 10, 64)
+	end, err2 := strconv.ParseInt(b, 10, 64)
+	if !ok || err1 != nil || err2 != nil || start < 0 || end < start {
+		return 0, 0, true, errUploadInvalid.with("Content-Range must be start-end")
+	}
+	return start, end, true, nil
+}
+
+// receive appends the request's body. After an error the upload is where it was.
+func (s *Server) receive(w http.ResponseWriter, r *http.Request, repo, id string, u *session) error {
+	start, end, ranged, err := contentRange(r)
+	if err != nil {
+		return err
+	}
+	if ranged && start != u.size {
+		uploadHeaders := w.Header()
+		uploadHeaders.Set("Location", "/v2/"+repo+"/blobs/uploads/"+id)
+		uploadHeaders.Set("Range", "0-"+strconv.FormatInt(max(u.size-1, 0), 10))
+		return errRange
+	}
+	before := u.size
+	n, err := u.append(r.Body, s.cfg.MaxBlob)
+	switch {
+	case err != nil:
+	case ranged && n != end-start+1:
+		err = errSize.with("the chunk has %d bytes, its Content-Range says %d", n, end-start+1)
+	case r.ContentLength >= 0 && n != r.ContentLength:
+		err = errSize
+	}
+	if err != nil {
+		u.rewind(before)
+	}
+	return err
+}
+
+// append copies body behind what is there. Errors of the client's connection
+// are the client's; errors of the file are ours.
+func (u *session) append(body io.Reader, limit int64) (int64, error) {
+	in := &clientReader{r: io.LimitReader(body, limit-u.size+1)}
+	var out io.Writer = u.file
+	if u.hash != nil {
+		out = io.MultiWriter(u.file, u.hash)
+	}
+	n, err := io.Copy(out, in)
+	u.size += n
+	switch {
+	case in.err != nil:
+		return n, errUploadInvalid.with("the upload ended early")
+	case err != nil:
+		return n, err
+	case u.size > limit:
+		return n, errBlobTooBig.with("a blob has at most %d bytes", limit)
+	}
+	return n, nil
+}
+
+// rewind forgets what came after size.
+func (u *session) rewind(size int64) {
+	if u.size == size {
+		return
+	}
+	u.hash = nil
+	if size == 0 {
+		u.hash = sha256.New()
+	}
+	if err := u.file.Truncate(size); err == nil {
+		_, err = u.file.Seek(size, io.SeekStart)
+		if err == nil {
+			u.size = size
+			return
+		}
+	}
+	u.close() // the file is in no known state: the upload is over
+}
+
+// clientReader remembers that reading failed, to tell it from failing to write.
+type clientReader struct {
+	r   io.Reader
+	err error
+}
+
+func (c *clientReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if err != nil && err != io.EOF {
+		c.err = err
+	}
+	return n, err
+}
+
+// finishUpload takes the last bytes, compares the whole with the digest that
+// the client names, and makes the blob visible.
+func (s *Server) finishUpload(w http.ResponseWriter, r *http.Request, repo, id string, u *session) error {
+	d, err := parseDigest(r.URL.Query().Get("digest"))
+	if err != nil {
+		return err
+	}
+	if err := s.receive(w, r, repo, id, u); err != nil {
+		return err
+	}
+	got, err := u.digest(d.Algorithm())
+	if err != nil {
+		return err
+	}
+	if got != d {
+		s.cancel(id, u)
+		return errDigest
+	}
+	if err := u.file.Sync(); err != nil {
+		return err
+	}
+	l := s.lock(repo)
+	l.RLock()
+	defer l.RUnlock()
+	if err := s.install(u.path, repo, blobs, d); err != nil {
+		return err
+	}
+	if st, err := u.file.Stat(); err == nil {
+		s.verified.add(d, stampOf(st))
+	}
+	u.close()
+	s.forget(id)
+	created(w, repo, "blobs", d)
+	return nil
+}
+
+// digest is the digest of the whole upload.
+func (u *session) digest(algorithm string) (evidence.Digest, error) {
+	if algorithm == "sha256" && u.hash != nil {
+		return sum(u.hash, algorithm), nil
+	}
+	h := newHash(algorithm)
+	n, err := io.Copy(h, io.NewSectionReader(u.file, 0, u.size))
+	if err != nil {
+		return "", err
+	}
+	if n != u.size {
+		return "", fmt.Errorf("%s: read %d of %d bytes", u.path, n, u.size)
+	}
+	return sum(h, algorithm), nil
+}
