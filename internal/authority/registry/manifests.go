@@ -166,9 +166,15 @@ func (s *Server) checkReferences(repo string, m *parsedManifest) error {
 }
 
 // storeManifest makes the manifest and its entry under its subject durable. The
-// entry comes first: one without a manifest is passed over, a manifest without
-// its entry would be lost to the referrers API.
+// entry comes first: readers pass over one without a manifest, while a manifest
+// without its entry would be lost to the referrers API. Both are synced at the
+// end, because a file system's journal makes the second sync nearly free.
 func (s *Server) storeManifest(repo string, d evidence.Digest, data []byte, m *parsedManifest) error {
+	path := s.content(repo, manifests, d)
+	if err := s.dirs.ensure(filepath.Dir(path)); err != nil {
+		return err
+	}
+	changed := []string{filepath.Dir(path)}
 	if m.Subject != nil {
 		entry := s.referrerEntry(repo, m.Subject.Digest, d)
 		if err := s.dirs.ensure(filepath.Dir(entry)); err != nil {
@@ -178,18 +184,23 @@ func (s *Server) storeManifest(repo string, d evidence.Digest, data []byte, m *p
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(f.Sync(), f.Close(), durable.SyncDir(filepath.Dir(entry))); err != nil {
+		if err := f.Close(); err != nil {
+			return err
+		}
+		changed = append(changed, filepath.Dir(entry))
+	}
+	if _, err := s.readManifest(repo, d); err != nil { // not here yet, or damaged
+		if err := durable.WriteFile(path, data, 0o600); err != nil {
+			return err
+		}
+		changed = changed[1:]
+	}
+	for _, dir := range changed {
+		if err := durable.SyncDir(dir); err != nil {
 			return err
 		}
 	}
-	path := s.content(repo, manifests, d)
-	if err := s.dirs.ensure(filepath.Dir(path)); err != nil {
-		return err
-	}
-	if _, err := s.readManifest(repo, d); err == nil {
-		return durable.SyncDir(filepath.Dir(path)) // already here, and good
-	}
-	return durable.WriteFile(path, data, 0o600)
+	return nil
 }
 
 func (s *Server) storeTag(repo, tag string, d evidence.Digest) error {
