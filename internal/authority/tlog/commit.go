@@ -1,0 +1,133 @@
+package tlog
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+const (
+	// maxEntry is what the 16-bit length in an entry bundle can hold
+	// (c2sp.org/tlog-tiles, log entries).
+	maxEntry = 1<<16 - 1
+	// maxBatch bounds what one commit writes to 32 MiB.
+	maxBatch = 512
+)
+
+// pending is an entry that waits for the committer.
+type pending struct {
+	entry []byte
+	leaf  tlog.Hash
+	done  chan result // buffered: the committer never waits for a submitter
+}
+
+type result struct {
+	index int64
+	tree  *tree
+	err   error
+}
+
+func newPending(entry []byte) *pending {
+	return &pending{entry: entry, leaf: tlog.RecordHash(entry), done: make(chan result, 1)}
+}
+
+// run is the committer: the only goroutine that writes.
+func (l *Log) run() {
+	defer close(l.stopped)
+	for {
+		var batch []*pending
+		select {
+		case <-l.quit:
+			return
+		case p := <-l.queue:
+			batch = append(batch, p)
+		}
+		for more := true; more && len(batch) < maxBatch; {
+			select {
+			case p := <-l.queue:
+				batch = append(batch, p)
+			default:
+				more = false
+			}
+		}
+		l.answer(batch)
+	}
+}
+
+func (l *Log) answer(batch []*pending) {
+	err := l.failed()
+	var t *tree
+	if err == nil {
+		start := l.cfg.Now()
+		before := l.Size()
+		if t, err = l.commit(batch); err != nil {
+			// What an fsync that failed has left on disk is unknown, and trying
+			// again would report success for pages the kernel has dropped. Only
+			// reading everything again at Open can tell.
+			err = fmt.Errorf("the transparency log has stopped: it could not write to its folder: %w", err)
+			l.failure.Store(&err)
+			l.cfg.Log.Error("transparency log stopped", "error", err)
+		} else if n := t.size() - before; n > 0 {
+			l.cfg.Log.Debug("integrated", "entries", n, "size", t.size(), "took", l.cfg.Now().Sub(start))
+		}
+	}
+	for _, p := range batch {
+		if err != nil {
+			p.done <- result{err: err}
+			continue
+		}
+		p.done <- result{index: l.index[p.leaf], tree: t}
+	}
+}
+
+// commit makes what is new in the batch durable and publishes it. The order is
+// the whole safety argument: entries, fsync, checkpoint (atomically), fsync,
+// and only then is anything shown to anyone.
+func (l *Log) commit(batch []*pending) (*tree, error) {
+	old := l.published.Load()
+	var fresh []tlog.Hash
+	var data []byte
+	var lengths []int
+	for _, p := range batch {
+		if _, ok := l.index[p.leaf]; ok {
+			continue
+		}
+		l.index[p.leaf] = old.size() + int64(len(fresh))
+		fresh = append(fresh, p.leaf)
+		data = binary.BigEndian.AppendUint16(data, uint16(len(p.entry)))
+		data = append(data, p.entry...)
+		lengths = append(lengths, len(p.entry))
+	}
+	if len(fresh) == 0 {
+		return old, nil
+	}
+	if err := l.disk.appendEntries(data, old.bytes()); err != nil {
+		return nil, err
+	}
+	t := old.extend(fresh, lengths)
+	if err := l.seal(t); err != nil {
+		return nil, err
+	}
+	l.published.Store(t)
+	return t, nil
+}
+
+// seal signs the tree and makes its checkpoint the one on disk.
+func (l *Log) seal(t *tree) error {
+	root, err := tlog.TreeHash(t.size(), t)
+	if err != nil {
+		return err
+	}
+	t.root = root
+	// c2sp.org/tlog-checkpoint: origin, size, root; no extension lines.
+	text := l.cfg.Origin + "\n" + strconv.FormatInt(t.size(), 10) + "\n" +
+		base64.StdEncoding.EncodeToString(root[:]) + "\n"
+	if t.note, err = note.Sign(&note.Note{Text: text}, l.signer); err != nil {
+		return err
+	}
+	return l.disk.publish(append(strconv.AppendInt(nil, t.bytes(), 10), "\n"+string(t.note)...))
+}

@@ -1,0 +1,332 @@
+package tlog
+
+import (
+	"bufio"
+	"context"
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/hallmark-dev/hallmark/internal/durable"
+)
+
+var errPower = errors.New("power cut")
+
+// crashKey is the same in parent and child.
+func crashKey() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(make([]byte, 32)) }
+
+// powerCut loses the power in the middle of write number `after`: of an append
+// any part may be on disk, with any garbage for what is not; of a publish the
+// old or the new checkpoint, with or without the temporary file.
+type powerCut struct {
+	disk
+	store *store
+	rnd   *rand.Rand
+	after int
+}
+
+func (d *powerCut) appendEntries(data []byte, off int64) error {
+	if d.after--; d.after > 0 {
+		return d.disk.appendEntries(data, off)
+	} else if d.after < 0 {
+		return errPower
+	}
+	torn := append([]byte(nil), data...)
+	for i := range torn {
+		if d.rnd.IntN(3) == 0 {
+			torn[i] = byte(d.rnd.Uint32())
+		}
+	}
+	_, _ = d.store.entries.WriteAt(torn[:d.rnd.IntN(len(torn)+1)], off)
+	return errPower
+}
+
+func (d *powerCut) publish(head []byte) error {
+	if d.after--; d.after > 0 {
+		return d.disk.publish(head)
+	} else if d.after < 0 {
+		return errPower
+	}
+	if d.rnd.IntN(2) == 0 {
+		_ = d.disk.publish(head)
+	} else {
+		_ = os.WriteFile(filepath.Join(d.store.dir, tempPrefix+"lost"), head[:d.rnd.IntN(len(head))], 0o600)
+	}
+	return errPower
+}
+
+// promise is what somebody outside has seen.
+type promise struct {
+	index, size int64
+	leaf, root  tlog.Hash
+}
+
+// mustKeep fails unless the log still holds everything that was promised.
+func mustKeep(t *testing.T, l *Log, promises []promise) {
+	t.Helper()
+	tree := l.published.Load()
+	for _, p := range promises {
+		if p.size > tree.size() {
+			t.Fatalf("a checkpoint of size %d was published, the log has %d", p.size, tree.size())
+		}
+		root, err := tlog.TreeHash(p.size, tree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if root != p.root {
+			t.Fatalf("the published checkpoint of size %d is contradicted", p.size)
+		}
+		if tree.leaves()[p.index] != p.leaf {
+			t.Fatalf("entry %d is not the one that was acknowledged", p.index)
+		}
+	}
+}
+
+// appendMany adds entries from several goroutines until one fails.
+func appendMany(l *Log, name string, n int, saw func(promise)) {
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range n {
+				entry := fmt.Appendf(nil, "%s %d %d %0*d", name, g, i, i%200, 0)
+				index, tree, err := l.append(context.Background(), entry)
+				if err != nil {
+					return
+				}
+				saw(promise{index, tree.size(), tlog.RecordHash(entry), tree.root})
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestPowerCutKeepsWhatWasPublished(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cfg := Config{Origin: "127.0.0.1", Key: crashKey()}
+	var mu sync.Mutex
+	var promises []promise
+	for round := range 60 {
+		rnd := rand.New(rand.NewPCG(uint64(round), 1))
+		l, err := open(dir, cfg, func(d disk) disk {
+			return &powerCut{disk: d, store: d.(*store), rnd: rnd, after: 1 + rnd.IntN(12)}
+		})
+		if round == 0 && errors.Is(err, errPower) {
+			continue // the very first checkpoint was lost
+		}
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		mustKeep(t, l, promises)
+		appendMany(l, fmt.Sprint("round ", round), 30, func(p promise) {
+			mu.Lock()
+			defer mu.Unlock()
+			promises = append(promises, p)
+		})
+		if l.failed() == nil {
+			t.Fatalf("round %d: the power was never cut", round)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := Open(dir, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	mustKeep(t, l, promises)
+	if len(promises) < 60 {
+		t.Errorf("only %d entries were acknowledged; the test tests little", len(promises))
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, tempPrefix+"*")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+const childEnv = "HALLMARK_TLOG_TEST_CHILD"
+
+// TestMain makes the test binary usable as a log process that can be killed.
+func TestMain(m *testing.M) {
+	dir := os.Getenv(childEnv)
+	if dir == "" {
+		os.Exit(m.Run())
+	}
+	l, err := Open(dir, Config{Origin: "127.0.0.1", Key: crashKey()})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	var mu sync.Mutex
+	appendMany(l, fmt.Sprint("pid ", os.Getpid()), 1<<20, func(p promise) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Printf("%d %d %x %x\n", p.index, p.size, p.leaf[:], p.root[:])
+	})
+}
+
+func TestKillKeepsWhatWasAcknowledged(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var promises []promise
+	for range 5 {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), childEnv+"="+dir)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(time.Duration(60+rand.IntN(120))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			var p promise
+			var leaf, root string
+			if n, _ := fmt.Sscan(lines.Text(), &p.index, &p.size, &leaf, &root); n != 4 || len(root) != 64 {
+				continue // cut off by the kill
+			}
+			_, _ = hex.Decode(p.leaf[:], []byte(leaf))
+			_, _ = hex.Decode(p.root[:], []byte(root))
+			promises = append(promises, p)
+		}
+		timer.Stop()
+		_ = cmd.Wait()
+		l, err := Open(dir, Config{Origin: "127.0.0.1", Key: crashKey()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustKeep(t, l, promises)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(promises) == 0 {
+		t.Error("nothing was acknowledged; the test tests nothing")
+	}
+}
+
+// failingFsync reports an error once, as a kernel that has dropped dirty pages does.
+type failingFsync struct {
+	disk
+	once sync.Once
+}
+
+func (d *failingFsync) appendEntries(data []byte, off int64) error {
+	err := d.disk.appendEntries(data, off)
+	d.once.Do(func() { err = errors.New("input/output error") })
+	return err
+}
+
+func TestFsyncErrorStopsTheLog(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l, err := open(dir, Config{Origin: "127.0.0.1", Key: crashKey()}, func(d disk) disk { return &failingFsync{disk: d} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for range 2 { // the second fsync would succeed; it must not be tried
+		if _, _, err := l.append(context.Background(), []byte("entry")); err == nil || !strings.Contains(err.Error(), "has stopped") {
+			t.Errorf("append: %v", err)
+		}
+	}
+	for _, path := range []string{"/api/v2/checkpoint", "/api/v2/tile/0/000", "/api/v2/log/entries"} {
+		w := httptest.NewRecorder()
+		l.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "has stopped") {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+		if strings.Contains(w.Body.String(), dir) {
+			t.Errorf("%s tells clients where the folder is", path)
+		}
+	}
+}
+
+// heldFsync lets no append finish before it is released.
+type heldFsync struct {
+	disk
+	entered, release chan struct{}
+	appends          int
+}
+
+func (d *heldFsync) appendEntries(data []byte, off int64) error {
+	d.appends++
+	if d.appends == 1 {
+		close(d.entered)
+		<-d.release
+	}
+	return d.disk.appendEntries(data, off)
+}
+
+func TestConcurrentClientsShareACommit(t *testing.T) {
+	t.Parallel()
+	held := &heldFsync{entered: make(chan struct{}), release: make(chan struct{})}
+	l, err := open(t.TempDir(), Config{Origin: "127.0.0.1", Key: crashKey()}, func(d disk) disk { held.disk = d; return held })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	add := func(i int) {
+		if _, _, err := l.append(context.Background(), fmt.Appendf(nil, "entry %d", i)); err != nil {
+			t.Error(err)
+		}
+	}
+	wg.Go(func() { add(0) })
+	<-held.entered
+	for i := range 63 {
+		wg.Go(func() { add(i%60 + 1) }) // with three duplicates in the same batch
+	}
+	for len(l.queue) < 63 {
+		time.Sleep(time.Millisecond)
+	}
+	close(held.release)
+	wg.Wait()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if held.appends != 2 || l.Size() != 61 {
+		t.Errorf("64 clients made %d commits and %d entries, want 2 and 61", held.appends, l.Size())
+	}
+	if _, _, err := l.append(context.Background(), []byte("late")); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestEntryDamagedWhileOpenIsNotServed(t *testing.T) {
+	t.Parallel()
+	l, err := Open(t.TempDir(), Config{Origin: "127.0.0.1", Key: crashKey()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, _, err := l.append(context.Background(), []byte("entry")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.store.entries.WriteAt([]byte("E"), 2); err != nil {
+		t.Fatal(err)
+	}
+	var damaged *durable.CorruptError
+	if _, err := l.store.read(l.published.Load(), tlog.Tile{H: 8, L: -1, W: 1}); !errors.As(err, &damaged) {
+		t.Errorf("read: %v", err)
+	}
+	w := httptest.NewRecorder()
+	l.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v2/tile/entries/000.p/1", nil))
+	if w.Code != http.StatusInternalServerError {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
