@@ -1,0 +1,281 @@
+package git
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"encoding/base64"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hiddeco/sshsig"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/policy"
+)
+
+// SignatureNamespace is the SSHSIG namespace of git's signatures.
+const SignatureNamespace = "git"
+
+// minRSABits is the smallest RSA modulus of a signing key.
+const minRSABits = 2048
+
+// Names of the trust files in a policy directory.
+const (
+	SignersFile = "allowed_signers"
+	KeyringFile = "keyring.asc"
+)
+
+// Trust is whose signatures count. It comes from the owner of the policy,
+// never from the repository that is judged. The zero Trust trusts nobody.
+type Trust struct {
+	Signers *Signers // SSH keys
+	Keyring *Keyring // OpenPGP keys
+}
+
+// LoadTrust reads allowed_signers and keyring.asc of a policy directory; each
+// may be missing, but not both. A damaged file is an error that names it.
+func LoadTrust(dir string) (Trust, error) {
+	var t Trust
+	for name, limit := range map[string]int64{SignersFile: MaxSignersSize, KeyringFile: MaxKeyringSize} {
+		path := filepath.Join(dir, name)
+		data, err := readLimited(path, limit)
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err == nil && name == SignersFile {
+			t.Signers, err = ParseSigners(data)
+		} else if err == nil {
+			t.Keyring, err = ParseKeyring(data)
+		}
+		if err != nil {
+			return Trust{}, fmt.Errorf("reading %s: %w", path, err)
+		}
+	}
+	if t.Signers == nil && t.Keyring == nil {
+		return Trust{}, fault.Hint(fmt.Errorf("%s has neither %s nor %s: nobody may sign a tag", dir, SignersFile, KeyringFile),
+			"write one line per key into %s: NAME namespaces=\"git\" KEY-TYPE KEY", filepath.Join(dir, SignersFile))
+	}
+	return t, nil
+}
+
+func readLimited(path string, limit int64) ([]byte, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("not a regular file")}
+	}
+	if st.Size() > limit {
+		return nil, fmt.Errorf("more than %d bytes", limit)
+	}
+	return os.ReadFile(path)
+}
+
+// VerifyTag says who signed the tag that stands at ref: exactly one of the
+// answers is not nil. A key counts when it is listed and valid at now; the
+// tagger's date is the signer's own claim and plays no part.
+func (t Trust) VerifyTag(tag *Tag, ref string, now time.Time) (*policy.TagSigner, *policy.Reason) {
+	if ref != "refs/tags/"+tag.Name {
+		return nil, reason(CodeNameMismatch, ref, "tag the commit under its own name and sign that tag",
+			"%s holds the tag object signed as %q; an old signed tag was put under a new name", ref, tag.Name)
+	}
+	if tag.Type != "commit" {
+		return nil, reason(CodeTargetType, tag.ID, "tag the commit itself",
+			"tag %s points to a %s, not to a commit", tag.Name, tag.Type)
+	}
+	what := fmt.Sprintf("tag %s (%s)", tag.Name, short(tag.ID))
+	return t.verify(tag.Signature, what, tag.ID, now)
+}
+
+// VerifyCommit says who signed a commit, as VerifyTag does for a tag.
+func (t Trust) VerifyCommit(c *Commit, now time.Time) (*policy.TagSigner, *policy.Reason) {
+	return t.verify(c.Signature, "commit "+short(c.ID), c.ID, now)
+}
+
+func (t Trust) verify(sig Signature, what, id string, now time.Time) (*policy.TagSigner, *policy.Reason) {
+	v := verification{sig: sig, what: what, id: id, now: now}
+	switch sig.Kind {
+	case "ssh":
+		return v.ssh(t.Signers)
+	case "openpgp":
+		return v.openpgp(t.Keyring)
+	case "":
+		return nil, reason(CodeUnsigned, id, "sign it: git tag -s", "%s is not signed", what)
+	}
+	return nil, v.denied(CodeSigner, "is signed with %s; signatures of this kind are not accepted, only ssh and openpgp", sig.Kind)
+}
+
+// verification is one signature being judged.
+type verification struct {
+	sig  Signature
+	what string // for messages: "tag v1.0.0 (0123456789ab)"
+	id   string
+	now  time.Time
+}
+
+func (v verification) denied(code, format string, args ...any) *policy.Reason {
+	hint := "have it signed by a key that " + SignersFile + " of the policy directory lists"
+	if v.sig.Kind == "openpgp" {
+		hint = "have it signed by a key that " + KeyringFile + " of the policy directory holds"
+	}
+	if code == CodeMalformed {
+		hint = "make the tag anew with git tag -s"
+	}
+	return reason(code, v.id, hint, "%s %s", v.what, fmt.Sprintf(format, args...))
+}
+
+// sshsigWire is the blob of PROTOCOL.sshsig, "Blob format".
+type sshsigWire struct {
+	Magic     [6]byte
+	Version   uint32
+	PublicKey []byte
+	Namespace string
+	Reserved  string
+	Hash      string
+	Signature []byte
+}
+
+// ssh verifies an SSHSIG signature. OpenSSH's own verifier accepts security
+// key signatures that nobody touched the key for; x/crypto/ssh does not.
+func (v verification) ssh(signers *Signers) (*policy.TagSigner, *policy.Reason) {
+	var wire sshsigWire
+	var inner ssh.Signature
+	blob, err := unarmorSSH(v.sig.Armored)
+	if err == nil {
+		err = ssh.Unmarshal(blob, &wire)
+	}
+	if err == nil {
+		err = ssh.Unmarshal(wire.Signature, &inner)
+	}
+	if err != nil {
+		return nil, v.denied(CodeMalformed, "has an SSH signature that cannot be read: %v", err)
+	}
+	if wire.Namespace != SignatureNamespace {
+		return nil, v.denied(CodeWrongNamespace, "carries an SSH signature made for namespace %q, not for git", clip(wire.Namespace))
+	}
+	if inner.Format == ssh.KeyAlgoRSA || inner.Format == ssh.CertAlgoRSAv01 {
+		return nil, v.denied(CodeKeyTooWeak, "is signed with %s, which hashes with SHA-1", inner.Format)
+	}
+	sig, err := sshsig.ParseSignature(blob)
+	if err != nil {
+		return nil, v.denied(CodeMalformed, "has an SSH signature that cannot be read: %v", err)
+	}
+	if _, isCert := sig.PublicKey.(*ssh.Certificate); isCert {
+		return nil, v.denied(CodeKeyKind, "is signed with an SSH certificate; only plain keys are accepted")
+	}
+	if !bytes.Equal(sig.Marshal(), blob) || sig.HashAlgorithm.Supported() != nil {
+		return nil, v.denied(CodeMalformed, "has an SSH signature in an unusual encoding")
+	}
+	entries := signers.find(sig.PublicKey.Marshal())
+	fingerprint := ssh.FingerprintSHA256(sig.PublicKey)
+	if len(entries) == 0 {
+		return nil, v.denied(CodeSigner, "is signed by ssh %s, a key that is not listed", fingerprint)
+	}
+	if r := v.sshStrength(sig); r != nil {
+		return nil, r
+	}
+	err = sshsig.Verify(bytes.NewReader(v.sig.Payload), sig, entries[0].key, sig.HashAlgorithm, SignatureNamespace)
+	if err != nil {
+		return nil, v.denied(CodeSigner, "has a signature by ssh %s that does not verify: %v", fingerprint, err)
+	}
+	principals, r := v.principals(entries, fingerprint)
+	if r != nil {
+		return nil, r
+	}
+	return &policy.TagSigner{Kind: "ssh", Fingerprint: fingerprint, Principals: principals}, nil
+}
+
+// sshStrength refuses keys and signatures that are too weak for their kind.
+func (v verification) sshStrength(sig *sshsig.Signature) *policy.Reason {
+	kind := sig.PublicKey.Type()
+	if len(sig.Signature.Rest) > 0 && kind != ssh.KeyAlgoSKED25519 && kind != ssh.KeyAlgoSKECDSA256 {
+		return v.denied(CodeMalformed, "has bytes after its SSH signature") // x/crypto/ssh overlooks them
+	}
+	if kind != ssh.KeyAlgoRSA {
+		return nil
+	}
+	if pub, ok := sig.PublicKey.(ssh.CryptoPublicKey); ok {
+		if key, ok := pub.CryptoPublicKey().(*rsa.PublicKey); ok && key.N.BitLen() >= minRSABits {
+			return nil
+		}
+	}
+	return v.denied(CodeKeyTooWeak, "is signed with an RSA key of less than %d bits", minRSABits)
+}
+
+// principals joins the names of all lines that list the key for git now.
+func (v verification) principals(entries []signer, fingerprint string) ([]string, *policy.Reason) {
+	var names []string
+	var why *policy.Reason
+	for _, e := range entries {
+		switch {
+		case e.namespaces != nil && !slices.Contains(e.namespaces, SignatureNamespace):
+			if why == nil {
+				why = v.denied(CodeSigner, "is signed by ssh %s, which %s line %d lists for %s only",
+					fingerprint, SignersFile, e.line, strings.Join(e.namespaces, ", "))
+			}
+		case !e.after.IsZero() && v.now.Before(e.after):
+			why = v.denied(CodeKeyExpired, "is signed by ssh %s, which is valid only after %s (%s line %d)",
+				fingerprint, e.after.UTC().Format(time.RFC3339), SignersFile, e.line)
+		case !e.before.IsZero() && !v.now.Before(e.before):
+			why = v.denied(CodeKeyExpired, "is signed by ssh %s, which was valid only before %s (%s line %d); the date in the tag does not count",
+				fingerprint, e.before.UTC().Format(time.RFC3339), SignersFile, e.line)
+		default:
+			names = append(names, e.principals...)
+		}
+	}
+	if len(names) == 0 {
+		return nil, why
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// unarmorSSH decodes the block as ssh-keygen writes it: no headers, lines of
+// base64, no blank lines.
+func unarmorSSH(armored []byte) ([]byte, error) {
+	body, ok1 := bytes.CutPrefix(armored, []byte("-----BEGIN SSH SIGNATURE-----\n"))
+	body, ok2 := bytes.CutSuffix(body, []byte("-----END SSH SIGNATURE-----\n"))
+	if !ok1 || !ok2 || len(body) == 0 {
+		return nil, fmt.Errorf("its armor is not as ssh-keygen writes it")
+	}
+	var text []byte
+	for line := range bytes.SplitSeq(bytes.TrimSuffix(body, []byte("\n")), []byte("\n")) {
+		if len(line) == 0 || len(line) > 128 {
+			return nil, fmt.Errorf("its armor has an empty or overlong line")
+		}
+		text = append(text, line...)
+	}
+	blob, err := base64.StdEncoding.Strict().DecodeString(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("its armor is not base64")
+	}
+	return blob, nil
+}
+
+// KeyHint is the fingerprint of the key that a signature claims to be made
+// with, "" when it does not say. Nothing about it is verified.
+func (s Signature) KeyHint() string {
+	switch s.Kind {
+	case "ssh":
+		var wire sshsigWire
+		blob, err := unarmorSSH(s.Armored)
+		if err != nil || ssh.Unmarshal(blob, &wire) != nil {
+			return ""
+		}
+		key, err := ssh.ParsePublicKey(wire.PublicKey)
+		if err != nil {
+			return ""
+		}
+		return ssh.FingerprintSHA256(key)
+	case "openpgp":
+		return openpgpHint(s.Armored)
+	}
+	return ""
+}
