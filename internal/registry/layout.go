@@ -1,0 +1,548 @@
+package registry
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/hallmark-dev/hallmark/internal/durable"
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/ociartifact"
+)
+
+// Limits on what of a layout is looked at.
+const (
+	maxIndexFile   = 16 << 20
+	maxLayoutBlobs = 50000
+)
+
+// errNoSuch is what a layout does not hold.
+var errNoSuch = errors.New("no such tag or manifest")
+
+// layoutBackend is an OCI image layout (image-spec, image-layout.md).
+//
+// What is attached to a subject is found by reading the manifests among the
+// blobs: cosign save does not list them in index.json. What we attach is listed
+// there too, because oras and notation look nowhere else. index.json is
+// replaced atomically under a lock on the folder, and entries that others wrote
+// stay as they are.
+type layoutBackend struct{ dir string }
+
+var _ backend = (*layoutBackend)(nil)
+
+func openLayout(dir string) (*layoutBackend, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open layout %s: %w", dir, err)
+	}
+	return &layoutBackend{dir: abs}, nil
+}
+
+func (l *layoutBackend) voice() string { return "the layout holds" }
+
+func (l *layoutBackend) fail(step string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errNoSuch):
+		return fmt.Errorf("%s: %w", strings.TrimPrefix(step, "resolve "), err)
+	}
+	return fault.As(fault.KindOf(err), fmt.Errorf("%s: %w", step, err))
+}
+
+// open opens the folder for reading. Links inside it that lead out of it are not followed.
+func (l *layoutBackend) open() (*os.Root, error) {
+	root, err := os.OpenRoot(l.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no folder %s", l.dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := checkLayoutFile(root); err != nil {
+		_ = root.Close()
+		return nil, fmt.Errorf("%s is not an OCI image layout: %w", l.dir, err)
+	}
+	return root, nil
+}
+
+func checkLayoutFile(root *os.Root) error {
+	data, err := readFile(root, ocispec.ImageLayoutFile, 4096)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("it has no file %s", ocispec.ImageLayoutFile)
+	}
+	if err != nil {
+		return err
+	}
+	var layout ocispec.ImageLayout
+	if err := json.Unmarshal(data, &layout); err != nil || layout.Version != ocispec.ImageLayoutVersion {
+		return fmt.Errorf("its version is not %s", ocispec.ImageLayoutVersion)
+	}
+	return nil
+}
+
+// openFile opens a regular file: a pipe would block, a device could be anything.
+func openFile(root *os.Root, name string) (*os.File, int64, error) {
+	st, err := root.Stat(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%s is not a regular file", name)
+	}
+	f, err := root.Open(name)
+	return f, st.Size(), err
+}
+
+func readFile(root *os.Root, name string, limit int64) ([]byte, error) {
+	f, size, err := openFile(root, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if size > limit {
+		return nil, fmt.Errorf("%s has %d bytes, at most %d are read", name, size, limit)
+	}
+	return io.ReadAll(io.LimitReader(f, limit))
+}
+
+func blobPath(d digest.Digest) string {
+	e := evidence.Digest(d)
+	return path.Join(ocispec.ImageBlobsDir, e.Algorithm(), e.Hex())
+}
+
+// layoutIndex is index.json; entries and members of others are kept as they are.
+type layoutIndex struct {
+	members map[string]json.RawMessage
+	entries []json.RawMessage
+}
+
+func readIndex(root *os.Root) (*layoutIndex, error) {
+	data, err := readFile(root, ocispec.ImageIndexFile, maxIndexFile)
+	if err != nil {
+		return nil, err
+	}
+	x := &layoutIndex{}
+	if err := json.Unmarshal(data, &x.members); err != nil {
+		return nil, fmt.Errorf("index.json: %w", err)
+	}
+	if raw, ok := x.members["manifests"]; ok {
+		if err := json.Unmarshal(raw, &x.entries); err != nil {
+			return nil, fmt.Errorf("index.json: manifests: %w", err)
+		}
+	}
+	return x, nil
+}
+
+// descriptors are the entries that can be used, in order.
+func (x *layoutIndex) descriptors() []ocispec.Descriptor {
+	var list []ocispec.Descriptor
+	for _, raw := range x.entries {
+		if d, ok := entryOf(raw); ok {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+func (l *layoutBackend) resolve(_ context.Context, ref Ref) (ocispec.Descriptor, error) {
+	root, err := l.open()
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer root.Close()
+	index, err := readIndex(root)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if ref.Digest != "" {
+		return resolveDigest(root, index, digest.Digest(ref.Digest))
+	}
+	if ref.Tag != "" {
+		return resolveTag(index, ref.Tag)
+	}
+	return resolveOnly(root, index)
+}
+
+func resolveTag(index *layoutIndex, tag string) (ocispec.Descriptor, error) {
+	var found []ocispec.Descriptor
+	for _, d := range index.descriptors() {
+		if d.Annotations[ocispec.AnnotationRefName] == tag && !slices.ContainsFunc(found, func(o ocispec.Descriptor) bool { return o.Digest == d.Digest }) {
+			found = append(found, d)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return ocispec.Descriptor{}, errNoSuch
+	case 1:
+		return found[0], nil
+	}
+	return ocispec.Descriptor{}, fmt.Errorf("index.json gives the tag %s to %d manifests", tag, len(found))
+}
+
+func resolveDigest(root *os.Root, index *layoutIndex, want digest.Digest) (ocispec.Descriptor, error) {
+	for _, d := range index.descriptors() {
+		if d.Digest == want && d.MediaType != "" {
+			return d, nil
+		}
+	}
+	data, err := readFile(root, blobPath(want), MaxManifest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ocispec.Descriptor{}, errNoSuch
+	}
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	m, err := ociartifact.Parse(data)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return ocispec.Descriptor{MediaType: mediaTypeOf(m), Digest: want, Size: int64(len(data))}, nil
+}
+
+// mediaTypeOf fills in the media type that OCI manifests may leave out.
+func mediaTypeOf(m *ociartifact.Manifest) string {
+	switch {
+	case m.MediaType != "":
+		return m.MediaType
+	case m.IsIndex():
+		return ocispec.MediaTypeImageIndex
+	}
+	return ocispec.MediaTypeImageManifest
+}
+
+// resolveOnly finds the one image of a layout; what is attached to others does not count.
+func resolveOnly(root *os.Root, index *layoutIndex) (ocispec.Descriptor, error) {
+	var found []ocispec.Descriptor
+	for _, d := range index.descriptors() {
+		m, err := readManifest(root, d.Digest)
+		if err == nil && m.Subject != nil || slices.ContainsFunc(found, func(o ocispec.Descriptor) bool { return o.Digest == d.Digest }) {
+			continue
+		}
+		found = append(found, d)
+	}
+	switch len(found) {
+	case 0:
+		return ocispec.Descriptor{}, errors.New("the layout has no image")
+	case 1:
+		return found[0], nil
+	}
+	return ocispec.Descriptor{}, fault.Hint(fmt.Errorf("the layout has %d images", len(found)), "name one by its tag or digest: oci:DIR:TAG, oci:DIR@sha256:…")
+}
+
+func readManifest(root *os.Root, d digest.Digest) (*ociartifact.Manifest, error) {
+	data, err := readFile(root, blobPath(d), MaxManifest)
+	if err != nil {
+		return nil, err
+	}
+	return ociartifact.Parse(data)
+}
+
+func (l *layoutBackend) openManifest(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	return l.openBlob(ctx, desc)
+}
+
+func (l *layoutBackend) openBlob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	root, err := l.open()
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, size, err := openFile(root, blobPath(desc.Digest))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.New("not found in the layout")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if size != desc.Size {
+		_ = f.Close()
+		return nil, fmt.Errorf("the layout holds %w: %d instead of %d", errOtherBytes, size, desc.Size)
+	}
+	return f, nil
+}
+
+func (l *layoutBackend) tags(context.Context) ([]string, error) {
+	root, err := l.open()
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	index, err := readIndex(root)
+	if err != nil {
+		return nil, err
+	}
+	var tags []string
+	for _, d := range index.descriptors() {
+		if tag := d.Annotations[ocispec.AnnotationRefName]; tag != "" {
+			tags = append(tags, tag)
+		}
+	}
+	slices.Sort(tags)
+	return slices.Compact(tags), nil
+}
+
+// referrers reads every manifest among the blobs. Listed ones come first, in
+// index.json's order.
+func (l *layoutBackend) referrers(ctx context.Context, subject ocispec.Descriptor) ([]Referrer, error) {
+	root, err := l.open()
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	index, err := readIndex(root)
+	if err != nil {
+		return nil, err
+	}
+	place := map[digest.Digest]int{}
+	for i, d := range index.descriptors() {
+		place[d.Digest] = i - len(index.entries)
+	}
+	var list []Referrer
+	err = eachManifest(ctx, root, func(d digest.Digest, size int64, m *ociartifact.Manifest) {
+		if m.Subject != nil && m.Subject.Digest == subject.Digest {
+			list = append(list, Referrer{How: HowLayout, Descriptor: ocispec.Descriptor{
+				MediaType: mediaTypeOf(m), Digest: d, Size: size, ArtifactType: m.Artifact(), Annotations: m.Annotations}})
+		}
+	})
+	slices.SortFunc(list, func(a, b Referrer) int {
+		return cmp.Or(cmp.Compare(place[a.Digest], place[b.Digest]), cmp.Compare(a.Digest, b.Digest))
+	})
+	return list, err
+}
+
+// eachManifest calls fn for every blob that is a manifest.
+func eachManifest(ctx context.Context, root *os.Root, fn func(digest.Digest, int64, *ociartifact.Manifest)) error {
+	seen := 0
+	for _, alg := range []string{"sha256", "sha384", "sha512"} {
+		entries, err := fs.ReadDir(root.FS(), path.Join(ocispec.ImageBlobsDir, alg))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if seen++; seen > maxLayoutBlobs {
+				return fmt.Errorf("the layout has more than %d blobs", maxLayoutBlobs)
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			d, err := evidence.ParseDigest(alg + ":" + e.Name())
+			if err != nil {
+				continue
+			}
+			if m, size := manifestBlob(root, digest.Digest(d)); m != nil {
+				fn(digest.Digest(d), size, m)
+			}
+		}
+	}
+	return nil
+}
+
+// manifestBlob is the manifest in a blob, nil for any other blob. The first
+// byte tells layers apart from JSON without reading them.
+func manifestBlob(root *os.Root, d digest.Digest) (*ociartifact.Manifest, int64) {
+	f, size, err := openFile(root, blobPath(d))
+	if err != nil {
+		return nil, 0
+	}
+	defer f.Close()
+	first := make([]byte, 1)
+	if size > MaxManifest {
+		return nil, 0
+	}
+	if n, _ := f.Read(first); n != 1 || (first[0] != '{' && first[0] > ' ') {
+		return nil, 0
+	}
+	rest, err := io.ReadAll(io.LimitReader(f, MaxManifest))
+	if err != nil {
+		return nil, 0
+	}
+	m, err := ociartifact.Parse(append(first, rest...))
+	if err != nil || (m.Config == nil && !m.IsIndex() && m.Subject == nil) {
+		return nil, 0
+	}
+	return m, size
+}
+
+// lock makes the folder a layout if it is none and takes turns with other writers.
+func (l *layoutBackend) lock() (unlock func(), err error) {
+	if err := durable.MkdirAll(filepath.Join(l.dir, ocispec.ImageBlobsDir, "sha256"), 0o755); err != nil {
+		return nil, err
+	}
+	d, err := os.Open(l.dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
+		_ = d.Close()
+		return nil, fmt.Errorf("lock %s: %w", l.dir, err)
+	}
+	unlock = func() { _ = d.Close() }
+	for name, content := range map[string]string{
+		ocispec.ImageIndexFile:  `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[]}`,
+		ocispec.ImageLayoutFile: `{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`,
+	} {
+		file := filepath.Join(l.dir, name)
+		if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+			if err := durable.WriteFile(file, []byte(content), 0o644); err != nil {
+				unlock()
+				return nil, err
+			}
+		}
+	}
+	return unlock, nil
+}
+
+func (l *layoutBackend) pushBlob(_ context.Context, desc ocispec.Descriptor, r io.Reader) error {
+	unlock, err := l.lock()
+	if err != nil {
+		return err
+	}
+	unlock() // blobs do not get in each other's way
+	file := filepath.Join(l.dir, filepath.FromSlash(blobPath(desc.Digest)))
+	if st, err := os.Lstat(file); err == nil && st.Mode().IsRegular() && st.Size() == desc.Size {
+		return nil
+	}
+	if err := durable.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	return writeBlob(file, newVerifyingReader(io.NopCloser(r), desc, "the source gave"))
+}
+
+// writeBlob writes what r gives to file, which appears only when complete.
+func writeBlob(file string, r io.Reader) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(file), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+			_ = os.Remove(f.Name())
+		}
+	}()
+	if _, err = io.Copy(f, r); err != nil {
+		return err
+	}
+	if err = errors.Join(f.Chmod(0o644), f.Sync()); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), file); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(file))
+}
+
+func (l *layoutBackend) pushManifest(ctx context.Context, desc ocispec.Descriptor, data []byte, tag string) error {
+	if err := l.pushBlob(ctx, desc, bytes.NewReader(data)); err != nil || tag == "" {
+		return err
+	}
+	return l.editIndex(func(x *layoutIndex) error { return x.tag(desc, tag) })
+}
+
+func (l *layoutBackend) attach(ctx context.Context, _, desc ocispec.Descriptor, data []byte) error {
+	if err := l.pushBlob(ctx, desc, bytes.NewReader(data)); err != nil {
+		return err
+	}
+	return l.editIndex(func(x *layoutIndex) error { return x.add(desc) })
+}
+
+func (l *layoutBackend) deleteManifest(_ context.Context, desc ocispec.Descriptor) error {
+	err := l.editIndex(func(x *layoutIndex) error {
+		x.entries = slices.DeleteFunc(x.entries, func(raw json.RawMessage) bool {
+			d, ok := entryOf(raw)
+			return ok && d.Digest == desc.Digest
+		})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return os.Remove(filepath.Join(l.dir, filepath.FromSlash(blobPath(desc.Digest))))
+}
+
+// editIndex changes index.json under the lock.
+func (l *layoutBackend) editIndex(edit func(*layoutIndex) error) error {
+	unlock, err := l.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	root, err := l.open()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	index, err := readIndex(root)
+	if err != nil {
+		return err
+	}
+	if err := edit(index); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(index.entries)
+	if err != nil {
+		return err
+	}
+	index.members["manifests"] = raw
+	data, err := json.Marshal(index.members)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(l.dir, ocispec.ImageIndexFile), data, 0o644)
+}
+
+// add lists a manifest that is not listed yet.
+func (x *layoutIndex) add(desc ocispec.Descriptor) error {
+	if slices.ContainsFunc(x.descriptors(), func(d ocispec.Descriptor) bool { return d.Digest == desc.Digest }) {
+		return nil
+	}
+	raw, err := json.Marshal(desc)
+	x.entries = append(x.entries, raw)
+	return err
+}
+
+// tag gives a tag to a manifest and takes it from any other, which stays listed.
+func (x *layoutIndex) tag(desc ocispec.Descriptor, tag string) error {
+	kept := make([]json.RawMessage, 0, len(x.entries)+1)
+	for _, raw := range x.entries {
+		d, ok := entryOf(raw)
+		switch {
+		case ok && d.Digest == desc.Digest && (d.Annotations[ocispec.AnnotationRefName] == "" || d.Annotations[ocispec.AnnotationRefName] == tag):
+			continue // said again below
+		case ok && d.Annotations[ocispec.AnnotationRefName] == tag:
+			delete(d.Annotations, ocispec.AnnotationRefName)
+			untagged, err := json.Marshal(d)
+			if err != nil {
+				return err
+			}
+			raw = untagged
+		}
+		kept = append(kept, raw)
+	}
+	desc.Annotations = map[string]string{ocispec.AnnotationRefName: tag}
+	raw, err := json.Marshal(desc)
+	x.entries = append(kept, raw)
+	return err
+}

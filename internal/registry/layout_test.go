@@ -1,0 +1,166 @@
+package registry_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/registry"
+)
+
+// cosign save lists the image only and does not tag it; what is attached is
+// found through the manifests' subject.
+func TestLayoutAsCosignSavesIt(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	dir := t.TempDir()
+	repo, _ := open(t, "oci:"+dir+":v1", registry.Options{})
+	subject := pushImage(t, repo, "v1", "a")
+	if _, err := attachBundle(ctx, repo, subject, `{}`); err != nil {
+		t.Fatal(err)
+	}
+	index := fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"size":%d,"digest":%q,"annotations":{"kind":"dev.cosignproject.cosign/image"}}]}`,
+		subject.MediaType, subject.Size, subject.Digest)
+	if err := os.WriteFile(filepath.Join(dir, "index.json"), []byte(index), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	saved, r := open(t, "oci:"+dir, registry.Options{})
+	got, err := saved.Resolve(ctx, r)
+	if err != nil || got.Digest != subject.Digest {
+		t.Fatalf("%v, %v", got, err)
+	}
+	if list, err := saved.Referrers(ctx, got); err != nil || len(list) != 1 {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
+func TestLayoutConcurrentWriters(t *testing.T) {
+	t.Parallel()
+	ref := "oci:" + t.TempDir() + ":v1"
+	repo, r := open(t, ref, registry.Options{})
+	subject := pushImage(t, repo, "v1", "a")
+	var g sync.WaitGroup
+	for i := range 8 {
+		g.Go(func() {
+			own, _ := open(t, ref, registry.Options{})
+			if _, err := attachBundle(t.Context(), own, subject, fmt.Sprint(i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	g.Wait()
+	data, err := os.ReadFile(filepath.Join(r.Dir, "index.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(data, &index); err != nil || len(index.Manifests) != 9 {
+		t.Errorf("%d entries of 9, %v", len(index.Manifests), err)
+	}
+	if list, err := repo.Referrers(t.Context(), subject); err != nil || len(list) != 8 {
+		t.Errorf("%d of 8 found, %v", len(list), err)
+	}
+}
+
+func TestLayoutRefusals(t *testing.T) {
+	t.Parallel()
+	write := func(t *testing.T, dir, name, data string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		spoil func(t *testing.T, dir string, image ocispec.Descriptor)
+		want  string
+	}{
+		"no folder":     {func(t *testing.T, dir string, _ ocispec.Descriptor) { _ = os.RemoveAll(dir) }, "there is no folder"},
+		"no oci-layout": {func(t *testing.T, dir string, _ ocispec.Descriptor) { _ = os.Remove(dir + "/oci-layout") }, "no file oci-layout"},
+		"other version": {func(t *testing.T, dir string, _ ocispec.Descriptor) {
+			write(t, dir, "oci-layout", `{"imageLayoutVersion":"2.0.0"}`)
+		}, "version is not 1.0.0"},
+		"broken index": {func(t *testing.T, dir string, _ ocispec.Descriptor) { write(t, dir, "index.json", `{"manifests":`) }, "index.json"},
+		"tag given twice": {func(t *testing.T, dir string, image ocispec.Descriptor) {
+			entry := func(d string) string {
+				return fmt.Sprintf(`{"mediaType":%q,"size":1,"digest":%q,"annotations":{"org.opencontainers.image.ref.name":"v1"}}`, image.MediaType, d)
+			}
+			write(t, dir, "index.json", `{"schemaVersion":2,"manifests":[`+entry(image.Digest.String())+","+entry("sha256:"+hex64)+`]}`)
+		}, "gives the tag v1 to 2 manifests"},
+		"blob cut short": {func(t *testing.T, dir string, image ocispec.Descriptor) {
+			write(t, dir, "blobs/sha256/"+image.Digest.Encoded(), "{}")
+		}, "other bytes than asked for"},
+		"blob changed": {func(t *testing.T, dir string, image ocispec.Descriptor) {
+			write(t, dir, "blobs/sha256/"+image.Digest.Encoded(), strings.Repeat(" ", int(image.Size)))
+		}, "the digest does not match"},
+		"blob is a pipe": {func(t *testing.T, dir string, image ocispec.Descriptor) {
+			file := dir + "/blobs/sha256/" + image.Digest.Encoded()
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Mkfifo(file, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}, "not a regular file"},
+		"blob is a link out of the folder": {func(t *testing.T, dir string, image ocispec.Descriptor) {
+			file := dir + "/blobs/sha256/" + image.Digest.Encoded()
+			_ = os.Remove(file)
+			if err := os.Symlink("/etc/passwd", file); err != nil {
+				t.Fatal(err)
+			}
+		}, "path escapes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			repo, r := open(t, "oci:"+dir+":v1", registry.Options{})
+			image := pushImage(t, repo, "v1", "a")
+			c.spoil(t, dir, image)
+			desc, err := repo.Resolve(t.Context(), r)
+			if err == nil {
+				_, err = repo.Manifest(t.Context(), desc)
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+			if fault.KindOf(err) != fault.Failure {
+				t.Errorf("kind %d", fault.KindOf(err))
+			}
+		})
+	}
+}
+
+// Several images, no name: the caller has to say which.
+func TestLayoutWithSeveralImages(t *testing.T) {
+	t.Parallel()
+	repo, r := open(t, "oci:"+t.TempDir(), registry.Options{})
+	pushImage(t, repo, "v1", "a")
+	pushImage(t, repo, "v2", "b")
+	if _, err := repo.Resolve(t.Context(), r); err == nil || !strings.Contains(fault.HintOf(err), "oci:DIR:TAG") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestLayoutRefusesWrongBlob(t *testing.T) {
+	t.Parallel()
+	repo, r := open(t, "oci:"+t.TempDir(), registry.Options{})
+	desc := registry.Describe("x/y", []byte("right"))
+	for _, wrong := range []string{"", "righ", "wrong", "right and more"} {
+		if err := repo.PushBlobFrom(t.Context(), desc, bytes.NewReader([]byte(wrong))); err == nil {
+			t.Errorf("%q was taken for %q", wrong, "right")
+		}
+	}
+	left, err := filepath.Glob(r.Dir + "/blobs/sha256/*")
+	more, _ := filepath.Glob(r.Dir + "/blobs/sha256/.*")
+	if err != nil || len(left)+len(more) != 0 {
+		t.Errorf("left behind: %v %v, %v", left, more, err)
+	}
+}
