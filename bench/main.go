@@ -1,0 +1,106 @@
+// Command bench measures hallmark beside its peers in one run and prints the
+// ratios. Whole processes are timed, in turn (A B A B …), so that both meet the
+// same noise; the median is what is printed. Nothing here passes or fails:
+// docs/performance.md keeps the figures.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"text/tabwriter"
+)
+
+func main() {
+	if len(os.Args) > 2 && os.Args[1] == launcherArg {
+		os.Exit(launch(os.Args[2], os.Args[3:]))
+	}
+	var b bench
+	flag.StringVar(&b.hallmark, "hallmark", "bin/hallmark", "the hallmark binary")
+	flag.StringVar(&b.cosign, "cosign", "cosign", "the cosign binary")
+	flag.IntVar(&b.runs, "n", 15, "counted runs of each command")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := b.run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: error:", err)
+		os.Exit(1)
+	}
+}
+
+// bench is one run of the whole table.
+type bench struct {
+	hallmark, cosign string
+	runs             int
+
+	self string // this binary, which launches what is measured
+	dir  string
+	env  []string
+	lab  *lab
+}
+
+// row is one line of the table.
+type row struct {
+	what       string
+	ours, peer sample
+	unit       string
+	target     string
+}
+
+func (b *bench) run(ctx context.Context) error {
+	var err error
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	for _, p := range []*string{&b.hallmark, &b.cosign} {
+		if *p, err = filepath.Abs(*p); err != nil {
+			return err
+		}
+	}
+	if b.dir, err = os.MkdirTemp("", "hallmark-bench-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
+	b.env = append(os.Environ(), "HOME="+b.dir, "DOCKER_CONFIG="+b.dir, "TUF_ROOT="+filepath.Join(b.dir, "tuf"), "COSIGN_PASSWORD=bench")
+	if b.lab, err = b.openLab(ctx); err != nil {
+		return err
+	}
+	defer b.lab.close()
+	fmt.Printf("%s, %s/%s, %d CPUs; medians of %d runs\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), b.runs)
+	w := tabwriter.NewWriter(os.Stdout, 2, 2, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "what\thallmark\tcosign\tratio\ttarget\t")
+	for _, measure := range []func(context.Context) ([]row, error){b.start, b.size, b.keyless, b.keyed, b.verify} {
+		rows, err := measure(ctx)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t\n", r.what, show(r.ours.median(), r.unit), show(r.peer.median(), r.unit), ratio(r.ours, r.peer), r.target)
+		}
+	}
+	return w.Flush()
+}
+
+func show(v float64, unit string) string {
+	if v == 0 {
+		return "-"
+	}
+	return strconv.FormatFloat(v, 'f', 1, 64) + " " + unit
+}
+
+// ratio is ours over the peer's, pair by pair, as a median.
+func ratio(ours, peer sample) string {
+	if len(peer) == 0 {
+		return "-"
+	}
+	var r sample
+	for i := range min(len(ours), len(peer)) {
+		r = append(r, ours[i]/peer[i])
+	}
+	return strconv.FormatFloat(r.median(), 'f', 2, 64)
+}
