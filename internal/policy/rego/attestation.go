@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/strictjson"
 )
 
 // CodeAttestation is the reason that a statement does not satisfy a policy.
@@ -129,15 +129,18 @@ func (a *Attestation) Check(ctx context.Context, statement []byte) (policy.Decis
 	return allowed(a.entry, rules, []string{"deny_msg", "warn_msg"}), nil
 }
 
+// maxDepth is how deep a statement may nest.
+const maxDepth = 64
+
 func decodeStatement(statement []byte) (ast.Value, error) {
+	if err := strictjson.Valid(statement, maxDepth); err != nil {
+		return nil, err
+	}
 	var doc map[string]any
 	dec := json.NewDecoder(bytes.NewReader(statement))
 	dec.UseNumber()
 	if err := dec.Decode(&doc); err != nil {
 		return nil, err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("data after the object")
 	}
 	if doc == nil {
 		return nil, errors.New("null")

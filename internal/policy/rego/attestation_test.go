@@ -92,7 +92,7 @@ func TestAttestationRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, statement := range []string{"", "[]", "null", "null x", "{", "{} {}", `"x"`} {
+	for _, statement := range []string{"", "[]", "null", "null x", "{", "{} {}", `"x"`, `{"a":1,"a":2}`} {
 		if d, err := a.Check(t.Context(), []byte(statement)); err != nil || d.Allowed {
 			t.Errorf("%q: %v %v", statement, d, err)
 		}
