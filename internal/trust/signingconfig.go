@@ -1,0 +1,158 @@
+package trust
+
+import (
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/hallmark-dev/hallmark/internal/strictjson"
+)
+
+const signingConfigMediaType = "application/vnd.dev.sigstore.signingconfig.v0.2+json"
+
+// SigningConfig says which services sign (dev.sigstore.trustroot.v1.SigningConfig).
+type SigningConfig struct {
+	ca, oidc, log, tsa []service
+	logs, tsas         selection
+}
+
+type service struct {
+	url      string
+	version  uint32
+	validFor Window
+	operator string
+}
+
+// selection is dev.sigstore.trustroot.v1.ServiceConfiguration: how many of the
+// services a signer must use.
+type selection struct {
+	selector string // "", "ANY", "ALL" or "EXACT"
+	count    uint32 // with EXACT
+}
+
+// The wire types are dev.sigstore.trustroot.v1.SigningConfig in protobuf's JSON mapping.
+type (
+	wireSigningConfig struct {
+		MediaType string         `json:"mediaType"`
+		CAURLs    []wireService  `json:"caUrls,max=64"`
+		OIDCURLs  []wireService  `json:"oidcUrls,max=64"`
+		LogURLs   []wireService  `json:"rekorTlogUrls,max=64"`
+		LogConfig *wireSelection `json:"rekorTlogConfig"`
+		TSAURLs   []wireService  `json:"tsaUrls,max=64"`
+		TSAConfig *wireSelection `json:"tsaConfig"`
+	}
+	wireService struct {
+		URL             string      `json:"url"`
+		MajorAPIVersion uint32      `json:"majorApiVersion"`
+		ValidFor        *wireWindow `json:"validFor"`
+		Operator        string      `json:"operator"`
+	}
+	wireSelection struct {
+		Selector string `json:"selector,enum"`
+		Count    uint32 `json:"count"`
+	}
+)
+
+// ParseSigningConfig reads a signing config of version 0.2.
+func ParseSigningConfig(data []byte) (*SigningConfig, error) {
+	if len(data) > MaxSize {
+		return nil, fmt.Errorf("%d bytes; at most %d are read", len(data), MaxSize)
+	}
+	var w wireSigningConfig
+	if err := strictjson.UnmarshalProto(data, &w); err != nil {
+		return nil, err
+	}
+	if w.MediaType != signingConfigMediaType {
+		return nil, fmt.Errorf("mediaType: %q is not a Sigstore signing config of version 0.2", clip(w.MediaType))
+	}
+	c := &SigningConfig{}
+	for _, list := range []struct {
+		name string
+		from []wireService
+		to   *[]service
+	}{
+		{"caUrls", w.CAURLs, &c.ca}, {"oidcUrls", w.OIDCURLs, &c.oidc},
+		{"rekorTlogUrls", w.LogURLs, &c.log}, {"tsaUrls", w.TSAURLs, &c.tsa},
+	} {
+		for i := range list.from {
+			s, err := list.from[i].service()
+			if err != nil {
+				return nil, fmt.Errorf("%s[%d].%w", list.name, i, err)
+			}
+			*list.to = append(*list.to, s)
+		}
+	}
+	var err error
+	if c.logs, err = w.LogConfig.selection(); err != nil {
+		return nil, fmt.Errorf("rekorTlogConfig.%w", err)
+	}
+	if c.tsas, err = w.TSAConfig.selection(); err != nil {
+		return nil, fmt.Errorf("tsaConfig.%w", err)
+	}
+	return c, nil
+}
+
+func (w *wireService) service() (service, error) {
+	s := service{url: w.URL, version: w.MajorAPIVersion, operator: w.Operator}
+	u, err := url.Parse(w.URL)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.Fragment != "" {
+		return s, fmt.Errorf("url: %q is no http(s) URL of a service", clip(w.URL))
+	}
+	if s.validFor, err = w.ValidFor.window(); err != nil {
+		return s, fmt.Errorf("validFor: %w", err)
+	}
+	return s, nil
+}
+
+func (w *wireSelection) selection() (selection, error) {
+	if w == nil {
+		return selection{}, nil
+	}
+	names := map[string]string{"ALL": "ALL", "1": "ALL", "ANY": "ANY", "2": "ANY", "EXACT": "EXACT", "3": "EXACT",
+		"": "", "0": "", "SERVICE_SELECTOR_UNDEFINED": ""}
+	name, ok := names[w.Selector]
+	if !ok {
+		return selection{}, fmt.Errorf("selector: %q is unknown", clip(w.Selector))
+	}
+	if name == "EXACT" && w.Count == 0 {
+		return selection{}, fmt.Errorf("count: 0 services to be used of EXACT")
+	}
+	return selection{selector: name, count: w.Count}, nil
+}
+
+// CA is the URL of the certificate authority to use at a time, of API version 1
+// (which Fulcio's /api/v2 paths count as).
+func (c *SigningConfig) CA(now time.Time) (string, bool) { return newest(c.ca, 1, now, selection{}) }
+
+// OIDC is the URL of the identity provider to use at a time.
+func (c *SigningConfig) OIDC(now time.Time) (string, bool) {
+	return newest(c.oidc, 1, now, selection{})
+}
+
+// Log is the URL of the transparency log to use at a time, of API version 2.
+// There is none when the config demands entries in more than one log.
+func (c *SigningConfig) Log(now time.Time) (string, bool) { return newest(c.log, 2, now, c.logs) }
+
+// TSA is the URL of the timestamp authority to use at a time, complete with
+// path. There is none when the config demands more than one timestamp.
+func (c *SigningConfig) TSA(now time.Time) (string, bool) { return newest(c.tsa, 1, now, c.tsas) }
+
+// newest is the service of an API version that is valid now and became so last.
+func newest(services []service, version uint32, now time.Time, sel selection) (string, bool) {
+	var best *service
+	operators := map[string]bool{}
+	for i := range services {
+		s := &services[i]
+		if s.version != version || !s.validFor.Contains(now) {
+			continue
+		}
+		operators[s.operator] = true
+		if best == nil || s.validFor.Start.After(best.validFor.Start) {
+			best = s
+		}
+	}
+	if best == nil || sel.selector == "ALL" && len(operators) > 1 || sel.selector == "EXACT" && sel.count > 1 {
+		return "", false
+	}
+	return best.url, true
+}
