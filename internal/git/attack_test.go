@@ -19,14 +19,14 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/hallmark-dev/hallmark/internal/git"
-	"github.com/hallmark-dev/hallmark/internal/git/gittest"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/gitrepo"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 )
 
 var now = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 
 // trust lists key as principal "release", with options.
-func trust(t testing.TB, key gittest.Key, options string) git.Trust {
+func trust(t testing.TB, key gitrepo.Key, options string) git.Trust {
 	t.Helper()
 	if options != "" {
 		options += " "
@@ -39,7 +39,7 @@ func trust(t testing.TB, key gittest.Key, options string) git.Trust {
 }
 
 // judge opens a ref of a repository as a build does and says what came of it.
-func judge(t testing.TB, repo *gittest.Repo, ref string, tr git.Trust) (*git.Source, *policy.Reason) {
+func judge(t testing.TB, repo *gitrepo.Repo, ref string, tr git.Trust) (*git.Source, *policy.Reason) {
 	t.Helper()
 	loc, err := git.ParseLocation(repo.Dir, false)
 	if err != nil {
@@ -75,7 +75,7 @@ func wantCode(t testing.TB, why *policy.Reason, code, inMessage string) {
 }
 
 // verifyTag is what git says about the same tag with the same list.
-func verifyTag(t testing.TB, repo *gittest.Repo, ref, signers string) error {
+func verifyTag(t testing.TB, repo *gitrepo.Repo, ref, signers string) error {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "allowed_signers")
 	if err := os.WriteFile(path, []byte(signers), 0o644); err != nil {
@@ -90,14 +90,14 @@ func verifyTag(t testing.TB, repo *gittest.Repo, ref, signers string) error {
 
 // fixture is a repository with one commit and a key.
 type fixture struct {
-	*gittest.Repo
+	*gitrepo.Repo
 	t      testing.TB
-	key    gittest.Key
+	key    gitrepo.Key
 	commit string
 }
 
 func newFixture(t testing.TB, format string) *fixture {
-	f := &fixture{Repo: gittest.New(t, format), t: t, key: gittest.NewKey(t, "ed25519", 0)}
+	f := &fixture{Repo: gitrepo.New(t, format), t: t, key: gitrepo.NewKey(t, "ed25519", 0)}
 	f.Write("Dockerfile", "FROM scratch\n")
 	f.commit = f.Commit("first")
 	return f
@@ -111,7 +111,7 @@ func (f *fixture) head(name string) string {
 }
 
 // sign makes the bytes of a tag from its unsigned part.
-func (f *fixture) sign(key gittest.Key, unsigned string) string {
+func (f *fixture) sign(key gitrepo.Key, unsigned string) string {
 	return unsigned + string(key.Sign(f.t, []byte(unsigned), "git", "sha512"))
 }
 
@@ -159,7 +159,7 @@ func TestAttacks(t *testing.T) {
 		{"lightweight tag", func(f *fixture) string { f.Git("tag", "v1"); return "v1" }, "", "TAG_NOT_ANNOTATED", "lightweight", false},
 		{"branch", func(f *fixture) string { return "main" }, "", "TAG_NOT_ANNOTATED", "not a tag", false},
 		{"unsigned annotated tag", func(f *fixture) string { f.Git("tag", "-a", "-m", "x", "v1"); return "v1" }, "", "TAG_UNSIGNED", "not signed", false},
-		{"stranger's key", func(f *fixture) string { f.SignTag(gittest.NewKey(f.t, "ed25519", 0), "v1", f.commit); return "v1" }, "", "TAG_SIGNER", "not listed", false},
+		{"stranger's key", func(f *fixture) string { f.SignTag(gitrepo.NewKey(f.t, "ed25519", 0), "v1", f.commit); return "v1" }, "", "TAG_SIGNER", "not listed", false},
 		{"tag of a tag", func(f *fixture) string {
 			inner := f.SignTag(f.key, "inner", f.commit)
 			f.put("v1", f.sign(f.key, "object "+inner+"\ntype tag\ntag v1\n"+taggerLine+"\nx\n"))
@@ -183,11 +183,11 @@ func TestAttacks(t *testing.T) {
 		{"text after the signature", func(f *fixture) string { f.put("v1", f.sign(f.key, f.head("v1"))+"and this\n"); return "v1" }, "", "TAG_MALFORMED", "after its signature", true},
 		{"two blocks, the first good", func(f *fixture) string {
 			s := f.sign(f.key, f.head("v1"))
-			f.put("v1", f.sign(gittest.NewKey(f.t, "ed25519", 0), s))
+			f.put("v1", f.sign(gitrepo.NewKey(f.t, "ed25519", 0), s))
 			return "v1"
 		}, "", "TAG_MALFORMED", "after its signature", false},
 		{"two blocks, the last good", func(f *fixture) string {
-			s := f.sign(gittest.NewKey(f.t, "ed25519", 0), f.head("v1"))
+			s := f.sign(gitrepo.NewKey(f.t, "ed25519", 0), f.head("v1"))
 			f.put("v1", f.sign(f.key, s))
 			return "v1"
 		}, "", "TAG_MALFORMED", "after its signature", true},
@@ -265,7 +265,7 @@ func TestAttacks(t *testing.T) {
 }
 
 // judgeLenient is judge for repositories that git itself may refuse to send.
-func judgeLenient(t testing.TB, repo *gittest.Repo, ref string, tr git.Trust) (*git.Source, *policy.Reason) {
+func judgeLenient(t testing.TB, repo *gitrepo.Repo, ref string, tr git.Trust) (*git.Source, *policy.Reason) {
 	t.Helper()
 	loc, err := git.ParseLocation(repo.Dir, false)
 	if err != nil {
@@ -296,7 +296,7 @@ func TestKeys(t *testing.T) {
 		t.Run(fmt.Sprintf("%s-%d-%s", c.kind, c.bits, c.hash), func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t, "sha1")
-			key := gittest.NewKey(t, c.kind, c.bits)
+			key := gitrepo.NewKey(t, c.kind, c.bits)
 			h := f.head("v1")
 			raw := h + string(key.Sign(t, []byte(h), "git", c.hash))
 			tag, why := git.ParseTag([]byte(raw))

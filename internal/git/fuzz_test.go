@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/hallmark-dev/hallmark/internal/git"
-	"github.com/hallmark-dev/hallmark/internal/git/gittest"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/gitrepo"
 )
 
 const goodTag = pgpHead + "-----BEGIN SSH SIGNATURE-----\nU1NIU0lH\n-----END SSH SIGNATURE-----\n"
@@ -97,7 +97,7 @@ func TestVerifyCommit(t *testing.T) {
 		if _, why := trust(t, f.key, "").VerifyCommit(c, now); why != nil {
 			t.Error(format, why)
 		}
-		_, why = trust(t, gittest.NewKey(t, "ed25519", 0), "").VerifyCommit(c, now)
+		_, why = trust(t, gitrepo.NewKey(t, "ed25519", 0), "").VerifyCommit(c, now)
 		wantCode(t, why, "TAG_SIGNER", "not listed")
 	}
 }
@@ -150,7 +150,7 @@ func FuzzParseTag(f *testing.F) {
 		}
 		// A tag that we can read is one that git can read.
 		cmd := exec.Command("git", "hash-object", "-t", "tag", "--stdin")
-		cmd.Stdin, cmd.Env = bytes.NewReader(raw), gittest.Env()
+		cmd.Stdin, cmd.Env = bytes.NewReader(raw), gitrepo.Env()
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("git refuses what we accept: %s", out)
 		} else if id := strings.TrimSpace(string(out)); len(tag.ID) == 40 && id != tag.ID {

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/git"
-	"github.com/hallmark-dev/hallmark/internal/git/gittest"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/gitrepo"
 )
 
 const edKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAabwGFjPQyP0Kaf+Ri5Y5b2fZzXkJqR0bYJr0wD3lYx"
@@ -81,7 +81,7 @@ func TestPrincipals(t *testing.T) {
 		"\nold valid-before=\"20200101Z\" "+f.key.Public+
 		"\nmail namespaces=\"email\" "+f.key.Public+
 		"\nann,zoe namespaces=\"git\",valid-after=\"20200101Z\" "+f.key.Public+
-		"\nother "+gittest.NewKey(t, "ed25519", 0).Public+"\n")
+		"\nother "+gitrepo.NewKey(t, "ed25519", 0).Public+"\n")
 	src, why := judge(t, f.Repo, "v1", git.Trust{Signers: list})
 	if why != nil {
 		t.Fatal(why)
@@ -118,7 +118,7 @@ func TestValidity(t *testing.T) {
 // nobody for the key, neither do we.
 func TestSignersAgainstSSHKeygen(t *testing.T) {
 	t.Parallel()
-	key := gittest.NewKey(t, "ed25519", 0)
+	key := gitrepo.NewKey(t, "ed25519", 0)
 	message := []byte(pgpHead)
 	sig := key.Sign(t, message, "git", "sha512")
 	tag, why := git.ParseTag(append(message, sig...))

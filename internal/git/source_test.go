@@ -16,7 +16,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/git"
-	"github.com/hallmark-dev/hallmark/internal/git/gittest"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/gitrepo"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 )
 
@@ -52,7 +52,7 @@ func TestParseLocation(t *testing.T) {
 }
 
 // serve is a git server over HTTP on loopback, git's own http-backend.
-func serve(t testing.TB, repo *gittest.Repo) git.Location {
+func serve(t testing.TB, repo *gitrepo.Repo) git.Location {
 	t.Helper()
 	out, err := exec.Command("git", "--exec-path").Output()
 	if err != nil {

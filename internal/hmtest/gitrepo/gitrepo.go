@@ -1,6 +1,6 @@
-// Package gittest makes real git repositories, keys and signed tags for tests,
+// Package gitrepo makes real git repositories, keys and signed tags for tests,
 // with the machine's own git, ssh-keygen and gpg. For tests only.
-package gittest
+package gitrepo
 
 import (
 	"bytes"
