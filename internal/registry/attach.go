@@ -15,6 +15,7 @@ import (
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/strictjson"
 )
 
 // attach pushes a referrer and sees to it that it is listed: at once when the
@@ -95,6 +96,9 @@ func newFallbackIndex() *fallbackIndex {
 }
 
 func parseFallback(data []byte) (*fallbackIndex, error) {
+	if err := strictjson.Valid(data, maxIndexDepth); err != nil {
+		return nil, fmt.Errorf("the fallback tag's index: %w", err)
+	}
 	var index fallbackIndex
 	if err := json.Unmarshal(data, &index); err != nil {
 		return nil, fmt.Errorf("the fallback tag's index: %w", err)
@@ -139,11 +143,12 @@ func (x *fallbackIndex) entries() map[digest.Digest]json.RawMessage {
 }
 
 // The read-back of the fallback tag: how many reads in a row must show every
-// entry, how often it is written at most, and the shortest pause between.
+// entry, how often it is written at most, and how long the pauses between are.
 const (
 	cleanReads   = 3
 	maxWrites    = 24
 	shortestWait = 25 * time.Millisecond
+	longestWait  = 400 * time.Millisecond
 )
 
 // attachByTag adds an entry to the subject's fallback tag.
@@ -178,7 +183,7 @@ func (b *remoteBackend) attachByTag(ctx context.Context, subject, desc ocispec.D
 			if err := b.putFallback(ctx, subject, index); err != nil {
 				return err
 			}
-			pause = max(pause, 2*time.Since(start))
+			pause = min(max(pause, 2*time.Since(start)), longestWait)
 		}
 		if err := sleep(ctx, pause+rand.N(pause)); err != nil {
 			return err

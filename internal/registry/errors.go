@@ -21,6 +21,10 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/fault"
 )
 
+// ErrNotFound is in the chain of every error about a tag, manifest or blob that
+// is not there.
+var ErrNotFound = errors.New("no such tag or manifest")
+
 // fail says what went wrong at a step, for people: which host, what it
 // answered, and what to do. URLs lose their queries (they may hold signatures of
 // a storage service) and foreign text its control characters.
@@ -52,10 +56,7 @@ func (b *remoteBackend) fail(step string, err error) error {
 }
 
 func (b *remoteBackend) failNotFound(step string) error {
-	if what, ok := strings.CutPrefix(step, "resolve "); ok {
-		return fmt.Errorf("%s: no such tag or manifest", what)
-	}
-	return fmt.Errorf("%s: not found in the registry", step)
+	return fmt.Errorf("%s: %w", strings.TrimPrefix(step, "resolve "), ErrNotFound)
 }
 
 func (b *remoteBackend) failLogin(step, why string) error {

@@ -23,16 +23,15 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/ociartifact"
+	"github.com/hallmark-dev/hallmark/internal/strictjson"
 )
 
 // Limits on what of a layout is looked at.
 const (
 	maxIndexFile   = 16 << 20
 	maxLayoutBlobs = 50000
+	maxIndexDepth  = 32
 )
-
-// errNoSuch is what a layout does not hold.
-var errNoSuch = errors.New("no such tag or manifest")
 
 // layoutBackend is an OCI image layout (image-spec, image-layout.md).
 //
@@ -59,7 +58,7 @@ func (l *layoutBackend) fail(step string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, errNoSuch):
+	case errors.Is(err, ErrNotFound):
 		return fmt.Errorf("%s: %w", strings.TrimPrefix(step, "resolve "), err)
 	}
 	return fault.As(fault.KindOf(err), fmt.Errorf("%s: %w", step, err))
@@ -137,6 +136,9 @@ func readIndex(root *os.Root) (*layoutIndex, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := strictjson.Valid(data, maxIndexDepth); err != nil {
+		return nil, fmt.Errorf("index.json: %w", err)
+	}
 	x := &layoutIndex{}
 	if err := json.Unmarshal(data, &x.members); err != nil {
 		return nil, fmt.Errorf("index.json: %w", err)
@@ -188,7 +190,7 @@ func resolveTag(index *layoutIndex, tag string) (ocispec.Descriptor, error) {
 	}
 	switch len(found) {
 	case 0:
-		return ocispec.Descriptor{}, errNoSuch
+		return ocispec.Descriptor{}, ErrNotFound
 	case 1:
 		return found[0], nil
 	}
@@ -203,7 +205,7 @@ func resolveDigest(root *os.Root, index *layoutIndex, want digest.Digest) (ocisp
 	}
 	data, err := readFile(root, blobPath(want), MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return ocispec.Descriptor{}, errNoSuch
+		return ocispec.Descriptor{}, ErrNotFound
 	}
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -265,7 +267,7 @@ func (l *layoutBackend) openBlob(_ context.Context, desc ocispec.Descriptor) (io
 	defer root.Close()
 	f, size, err := openFile(root, blobPath(desc.Digest))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.New("not found in the layout")
+		return nil, ErrNotFound
 	}
 	if err != nil {
 		return nil, err
