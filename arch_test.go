@@ -67,7 +67,7 @@ var heavy = map[string][]string{
 	"github.com/hiddeco/sshsig":                         {"internal/git"},
 	"github.com/spf13/cobra":                            {"cmd/hallmark"},
 	"github.com/sigstore/protobuf-specs":                {"internal/evidence/bundle", "internal/trust"},
-	"github.com/secure-systems-lab/go-securesystemslib": {"internal/key"},
+	"github.com/secure-systems-lab/go-securesystemslib": {"internal/key", "internal/authority/tuf"}, // cosign.key; TUF canonical JSON
 }
 
 // forbidden are prefixes that a binary may not link, with the reason.
