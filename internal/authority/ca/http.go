@@ -1,0 +1,223 @@
+package ca
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/hallmark-dev/hallmark/internal/strictjson"
+)
+
+const maxRequest = 64 << 10 // bytes; a token, an RSA-4096 key and a proof are 6 KiB
+
+// gRPC's codes, which Fulcio's error bodies carry.
+const (
+	codeInvalidArgument = 3
+	codeUnimplemented   = 12
+	codeInternal        = 13
+	codeUnauthenticated = 16
+)
+
+// certRequest is CreateSigningCertificateRequest of Fulcio's API v2.
+type certRequest struct {
+	Credentials *struct {
+		Token string `json:"oidcIdentityToken"`
+	} `json:"credentials"`
+	PublicKeyRequest *struct {
+		PublicKey *struct {
+			Algorithm string `json:"algorithm,enum"` // informative: the key itself says what it is
+			Content   string `json:"content"`        // PEM, PKIX
+		} `json:"publicKey"`
+		Proof []byte `json:"proofOfPossession"`
+	} `json:"publicKeyRequest"`
+	CSR []byte `json:"certificateSigningRequest"`
+}
+
+// Handler serves POST /api/v2/signingCert, GET /api/v2/trustBundle and
+// GET /api/v2/configuration, with the JSON of Fulcio's HTTP gateway.
+func (c *CA) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for path, route := range map[string]struct {
+		method string
+		serve  http.HandlerFunc
+	}{
+		"/api/v2/signingCert":   {http.MethodPost, c.serveSign},
+		"/api/v2/trustBundle":   {http.MethodGet, c.serveTrustBundle},
+		"/api/v2/configuration": {http.MethodGet, c.serveConfiguration},
+	} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != route.method {
+				w.Header().Set("Allow", route.method)
+				refuse(w, http.StatusMethodNotAllowed, codeUnimplemented, "want "+route.method)
+				return
+			}
+			route.serve(w, r)
+		})
+	}
+	return mux
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// refuse answers an error as grpc-gateway does.
+func refuse(w http.ResponseWriter, status, code int, message string) {
+	writeJSON(w, status, map[string]any{"code": code, "message": message, "details": []any{}})
+}
+
+func (c *CA) serveSign(w http.ResponseWriter, r *http.Request) {
+	request, err := readRequest(w, r)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, codeInvalidArgument, err.Error())
+		return
+	}
+	token, err := tokenOf(r, request)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, codeInvalidArgument, err.Error())
+		return
+	}
+	who, err := c.authenticate(token)
+	if err != nil {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="hallmark"`)
+		refuse(w, http.StatusUnauthorized, codeUnauthenticated, "There was an error processing the identity token: "+err.Error())
+		return
+	}
+	public, err := request.publicKey()
+	if err != nil {
+		refuse(w, http.StatusBadRequest, codeInvalidArgument, err.Error())
+		return
+	}
+	if !proves(public, who.subject, request.PublicKeyRequest.Proof) {
+		refuse(w, http.StatusBadRequest, codeInvalidArgument,
+			"proofOfPossession: the signature supplied in the request could not be verified with the public key over the token's subject")
+		return
+	}
+	leaf, err := c.issue(public, who)
+	if err != nil {
+		c.cfg.Log.ErrorContext(r.Context(), "issuing a certificate", "error", err)
+		refuse(w, http.StatusInternalServerError, codeInternal, "the CA could not issue the certificate; its log says why")
+		return
+	}
+	c.cfg.Log.InfoContext(r.Context(), "certificate", "issuer", who.extensions.Issuer, "subject", who.subject)
+	writeJSON(w, http.StatusOK, map[string]any{"signedCertificateEmbeddedSct": map[string]any{
+		"chain": map[string]any{"certificates": []string{certPEM(leaf), c.chainPEM}}}})
+}
+
+func readRequest(w http.ResponseWriter, r *http.Request) (certRequest, error) {
+	var request certRequest
+	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
+		return request, errors.New("want Content-Type application/json")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	if err != nil {
+		return request, fmt.Errorf("the request cannot be read or is longer than %d bytes", maxRequest)
+	}
+	return parseRequest(body)
+}
+
+// parseRequest reads a body strictly. Errors say where, not what: a token could
+// stand where it does not belong.
+func parseRequest(body []byte) (certRequest, error) {
+	var request certRequest
+	if err := strictjson.UnmarshalProto(body, &request); err != nil {
+		var at *strictjson.Error
+		if errors.As(err, &at) && knownPath(at.Path) {
+			return request, fmt.Errorf("the request is not a CreateSigningCertificateRequest: wrong at %s", at.Path)
+		}
+		return request, errors.New("the request is not a CreateSigningCertificateRequest")
+	}
+	if len(request.CSR) > 0 {
+		return request, errors.New("certificateSigningRequest is not supported; send publicKeyRequest")
+	}
+	return request, nil
+}
+
+// knownPath is a path of names of ours only.
+func knownPath(path string) bool {
+	switch path {
+	case "credentials", "credentials.oidcIdentityToken", "publicKeyRequest", "publicKeyRequest.publicKey",
+		"publicKeyRequest.publicKey.algorithm", "publicKeyRequest.publicKey.content",
+		"publicKeyRequest.proofOfPossession", "certificateSigningRequest":
+		return true
+	}
+	return false
+}
+
+// tokenOf finds the token; in both places it must be the same one.
+func tokenOf(r *http.Request, request certRequest) (string, error) {
+	inBody := ""
+	if request.Credentials != nil {
+		inBody = request.Credentials.Token
+	}
+	headers := r.Header.Values("Authorization")
+	if len(headers) == 0 {
+		return inBody, nil
+	}
+	scheme, token, _ := strings.Cut(headers[0], " ")
+	token = strings.TrimSpace(token)
+	if len(headers) != 1 || !strings.EqualFold(scheme, "Bearer") || (inBody != "" && inBody != token) {
+		return "", errors.New("want one Authorization: Bearer header, and no other token in credentials")
+	}
+	return token, nil
+}
+
+// publicKey is the caller's key if it is strong enough to sign with.
+func (q certRequest) publicKey() (crypto.PublicKey, error) {
+	if q.PublicKeyRequest == nil || q.PublicKeyRequest.PublicKey == nil {
+		return nil, errors.New("publicKeyRequest.publicKey is missing")
+	}
+	der, ok := onePEM(q.PublicKeyRequest.PublicKey.Content, "PUBLIC KEY")
+	if !ok {
+		return nil, errors.New("publicKeyRequest.publicKey.content is not one PEM block PUBLIC KEY")
+	}
+	public, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return nil, errors.New("publicKeyRequest.publicKey.content: the public key supplied in the request could not be parsed")
+	}
+	switch k := public.(type) {
+	case *ecdsa.PublicKey:
+		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() && k.Curve != elliptic.P521() {
+			return nil, errors.New("the public key is insecure: want the curve P-256, P-384 or P-521")
+		}
+	case ed25519.PublicKey:
+	case *rsa.PublicKey:
+		if bits := k.N.BitLen(); bits < 2048 || bits > 4096 || bits%8 != 0 || k.N.Bit(0) == 0 || k.E != 65537 {
+			return nil, errors.New("the public key is insecure: want RSA with 2048 to 4096 bits and the exponent 65537")
+		}
+	default:
+		return nil, errors.New("the public key is of an unknown kind: want ECDSA, Ed25519 or RSA")
+	}
+	return public, nil
+}
+
+func (c *CA) serveTrustBundle(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]any{"chains": []any{map[string]any{"certificates": []string{c.chainPEM}}}})
+}
+
+func (c *CA) serveConfiguration(w http.ResponseWriter, _ *http.Request) {
+	issuers := []any{}
+	for _, i := range c.cfg.Issuers {
+		challenge := "email"
+		if i.Type == TypeGitHubWorkflow {
+			challenge = "sub"
+		}
+		issuers = append(issuers, map[string]any{"issuerUrl": i.URL, "audience": i.ClientID, "challengeClaim": challenge,
+			"spiffeTrustDomain": "", "issuerType": i.Type, "subjectDomain": "", "skipEmailVerification": false})
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"issuers": issuers})
+}
