@@ -61,7 +61,6 @@ var heavy = map[string][]string{
 	"github.com/moby/buildkit":                          {"internal/build"},
 	"oras.land/oras-go":                                 {"internal/registry"},
 	"github.com/theupdateframework/go-tuf":              {"internal/trust", "internal/authority/tuf"}, // client and server
-	"github.com/digitorus/timestamp":                    {"internal/authority/tsa"},
 	"github.com/spiffe/go-spiffe":                       {"internal/idtoken"},
 	"github.com/ProtonMail/go-crypto":                   {"internal/git"},
 	"github.com/hiddeco/sshsig":                         {"internal/git"},
@@ -251,7 +250,8 @@ func TestFilesCanBeSeenWhole(t *testing.T) {
 func TestTreeStandsAlone(t *testing.T) {
 	words := []string{"." + "./shared/", ".libr" + "ary", "/wor" + "k/main", "/ro" + "ot/"}
 	walkTree(t, "", func(path string, data []byte) {
-		if strings.Contains(path, "testdata/") || !isText(data) {
+		// The public-good TUF root is data of others; a KMS key ring in it is called root.
+		if strings.Contains(path, "testdata/") || strings.HasSuffix(path, "tufroot/public-good-root.json") || !isText(data) {
 			return
 		}
 		s := bufio.NewScanner(bytes.NewReader(data))

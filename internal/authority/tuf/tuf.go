@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -88,10 +89,23 @@ func Open(dir string, cfg Config) (*Repo, error) {
 		r.state, r.served = st, st.files()
 		err = r.refresh()
 	}
+	if err == nil {
+		err = removeTemps(dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("TUF repository: %w", err)
 	}
 	return r, nil
+}
+
+// removeTemps removes what a crash in the middle of a change left behind: it
+// may hold keys.
+func removeTemps(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, ".tmp-*"))
+	for _, path := range left {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
 }
 
 // change applies f to a copy of the state and makes the result durable before

@@ -328,7 +328,14 @@ func TestDamagedRepositoryIsRefusedByName(t *testing.T) {
 	if err := os.WriteFile(path, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	lost := filepath.Join(dir, ".tmp-lost") // by a crash before the rename
+	if err := os.WriteFile(lost, good[:100], 0o600); err != nil {
+		t.Fatal(err)
+	}
 	open(t, dir, now)
+	if _, err := os.Stat(lost); err == nil {
+		t.Error("what a crash left behind is still there")
+	}
 }
 
 // A folder that cannot be written: the old repository goes on and no version
