@@ -59,7 +59,7 @@ whole private Sigstore that this needs on one machine.`,
 		commands []*cobra.Command
 	}{
 		{groupRelease, []*cobra.Command{}},
-		{groupCheck, []*cobra.Command{}},
+		{groupCheck, []*cobra.Command{newShowCommand(a)}},
 		{groupSetup, []*cobra.Command{newVersionCommand(a)}},
 	} {
 		for _, c := range group.commands {

@@ -36,4 +36,7 @@ func setupScript(env *testscript.Env) error {
 }
 
 // scriptCommands are the verbs that scripts have besides testscript's own.
-var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){}
+var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"registry": registryCommand,
+	"showcase": showcaseCommand,
+}

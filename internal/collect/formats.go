@@ -31,7 +31,7 @@ const (
 	noteCosign   = "stored in cosign's older format: listed, not verified"
 	noteNotary   = "Notary Project signature: listed, not verified"
 	noteBuildKit = "unsigned statements of the builder: listed, nothing to verify"
-	noteOther    = "no format that signs anything"
+	noteOther    = "not a signature or attestation that is known: listed only"
 )
 
 // legacyTags are cosign's tags beside the image, sha256-<hex> and these suffixes.

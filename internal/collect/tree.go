@@ -93,11 +93,10 @@ func (t *tree) image(ctx context.Context, n *Node, platform string, depth int) e
 		}
 	case m.ArtifactType == typeBuildKit || len(statements(m.Layers)) > 0:
 		n.Format, n.Note, n.Statements = FormatBuildKit, noteBuildKit, statements(m.Layers)
-	default:
-		n.Size = 0
-		for _, l := range m.Layers {
-			n.Size += l.Size
-		}
+	}
+	n.Size = 0
+	for _, d := range append(m.Layers, m.Manifests...) {
+		n.Size += d.Size
 	}
 	return t.attached(ctx, n, depth)
 }
