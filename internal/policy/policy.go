@@ -66,6 +66,7 @@ type Fact struct {
 	LogOrigin     string               `json:"logOrigin,omitempty"`
 	Annotations   map[string]string    `json:"annotations,omitempty"` // signed ones
 	Predicate     json.RawMessage      `json:"predicate,omitempty"`   // attestations only
+	Statement     []byte               `json:"-"`                     // attestations only: the whole statement as signed
 	Where         evidence.Location    `json:"where"`
 }
 
