@@ -1,0 +1,160 @@
+package authority_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hallmark-dev/hallmark/internal/authority"
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+)
+
+// TestMain is also the child of TestKill: an authority on the folder in crashEnv.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashEnv); dir != "" {
+		a, err := authority.Open(authority.Config{Dir: dir, Listen: "127.0.0.1:0"})
+		if err != nil {
+			fmt.Println("error:", err)
+			os.Exit(1)
+		}
+		fmt.Println(a.Info().URL)
+		if err := a.Serve(context.Background()); err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+const crashEnv = "HALLMARK_TEST_CRASH_DIR"
+
+// child starts an authority in a process of its own.
+func child(t *testing.T, dir string) (url string, kill func()) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), crashEnv+"="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill = func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
+	t.Cleanup(kill)
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if url = strings.TrimSpace(line); err != nil || !strings.HasPrefix(url, "http") {
+		t.Fatalf("child said %q, %v", line, err)
+	}
+	return url, kill
+}
+
+// acknowledged is what the authority said that it has.
+type acknowledged struct {
+	mu       sync.Mutex
+	manifest map[string]string // path to body
+	indexes  map[string]string // log entry to its index
+}
+
+// TestKill kills the authority while clients push and log, again and again:
+// everything that was acknowledged is there afterwards, and indexes stay.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	acks := &acknowledged{manifest: map[string]string{}, indexes: map[string]string{}}
+	for round := range 3 {
+		url, kill := child(t, dir)
+		acks.check(t, url)
+		var wg sync.WaitGroup
+		for w := range 4 {
+			wg.Go(func() { acks.work(t, url, fmt.Sprintf("%d.%d", round, w)) })
+		}
+		time.Sleep(400 * time.Millisecond)
+		kill()
+		wg.Wait()
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	}
+	url, _ := child(t, dir)
+	acks.check(t, url)
+	if len(acks.manifest) < 10 || len(acks.indexes) < 10 {
+		t.Errorf("only %d manifests and %d entries were acknowledged", len(acks.manifest), len(acks.indexes))
+	}
+	t.Logf("%d manifests, %d entries", len(acks.manifest), len(acks.indexes))
+}
+
+// work pushes and logs until the authority is gone.
+func (k *acknowledged) work(t *testing.T, url, who string) {
+	for n := 0; ; n++ {
+		blob := fmt.Sprintf("blob %s %d", who, n)
+		d := evidence.SHA256([]byte(blob))
+		if status, err := send("POST", url+"/v2/app/blobs/uploads/?digest="+string(d), "", blob); err != nil || status != 201 {
+			return
+		}
+		m := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"x/y","digest":%q,"size":%d},"layers":[],"subject":{"mediaType":"x/y","digest":%q,"size":1}}`,
+			d, len(blob), evidence.SHA256(nil))
+		path := "/v2/app/manifests/" + string(evidence.SHA256([]byte(m)))
+		if status, err := send("PUT", url+path, "application/vnd.oci.image.manifest.v1+json", m); err != nil || status != 201 {
+			return
+		}
+		body := entry(t, blob)
+		index, err := logged(url, body)
+		k.mu.Lock()
+		k.manifest[path] = m
+		if err == nil {
+			k.indexes[body] = index
+		}
+		k.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (k *acknowledged) check(t *testing.T, url string) {
+	t.Helper()
+	status, referrers := request(t, "GET", url+"/v2/app/referrers/"+string(evidence.SHA256(nil)), "")
+	if status != 200 {
+		t.Fatalf("referrers: %d %s", status, referrers)
+	}
+	for path, want := range k.manifest {
+		if status, got := request(t, "GET", url+path, ""); status != 200 || got != want {
+			t.Errorf("%s: %d %s", path, status, got)
+		}
+		if !strings.Contains(referrers, filepath.Base(path)) {
+			t.Errorf("%s is no referrer any more", path)
+		}
+	}
+	for body, want := range k.indexes {
+		if got, err := logged(url, body); err != nil || got != want {
+			t.Errorf("entry %s is now %s, %v", want, got, err)
+		}
+	}
+}
+
+func send(method, url, contentType, body string) (int, error) {
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, err
+}

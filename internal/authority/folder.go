@@ -1,0 +1,90 @@
+package authority
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hallmark-dev/hallmark/internal/authority/oidc"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+)
+
+// What can be done with a data folder whether or not an authority is running on it.
+
+// Read says where the authority of a data folder is, or was when it last ran.
+func Read(dir string) (Info, error) {
+	st, dir, err := readState(dir)
+	if err != nil {
+		return Info{}, err
+	}
+	return info(st.URL, st.Host, dir)
+}
+
+func readState(dir string) (*state, string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	if _, err := os.Stat(filepath.Join(dir, stateFile)); errors.Is(err, fs.ErrNotExist) {
+		return nil, "", fault.Hint(fmt.Errorf("there is no authority in %s", dir),
+			"hallmark up --data %s makes one, or name another folder with --data", dir)
+	}
+	st, err := loadState(dir)
+	if err == nil && st == nil {
+		err = fmt.Errorf("there is no authority in %s", dir)
+	}
+	return st, dir, err
+}
+
+// info is where everything is for a base URL and a folder.
+func info(base, host, dir string) (Info, error) {
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" {
+		return Info{}, fmt.Errorf("base URL %q of %s: not a URL", base, dir)
+	}
+	return Info{
+		URL: base, Registry: u.Host, Issuer: base, TUF: base + "/tuf", Host: host, Dir: dir,
+		TrustedRoot:   filepath.Join(dir, fileTrustedRoot),
+		SigningConfig: filepath.Join(dir, fileSigningConfig),
+		TrustRoot:     filepath.Join(dir, fileTrustRoot),
+		CosignTUF:     filepath.Join(dir, cosignDir),
+	}, nil
+}
+
+// Token is an identity token that was made from a data folder's key.
+type Token struct {
+	Raw     string // secret
+	Issuer  string
+	Expires time.Time
+}
+
+// Mint makes an identity token for an e-mail address from a data folder's key.
+// Its issuer is the base URL of the folder's last start.
+func Mint(dir, email string) (Token, error) {
+	st, dir, err := readState(dir)
+	if err != nil {
+		return Token{}, err
+	}
+	p, err := oidc.Open(filepath.Join(dir, oidcDir), oidc.Config{Issuer: st.URL, ClientID: ClientID, Existing: true})
+	if err != nil {
+		return Token{}, damaged(err)
+	}
+	expires := time.Now().Add(oidc.TokenLifetime).UTC().Truncate(time.Second)
+	raw, err := p.Mint(email, ClientID, oidc.TokenLifetime)
+	return Token{raw, st.URL, expires}, fault.As(fault.Usage, err)
+}
+
+// AddUser gives a person a login secret and returns it. A running authority
+// takes it at the next login.
+func AddUser(dir, email string) (string, error) {
+	_, dir, err := readState(dir)
+	if err != nil {
+		return "", err
+	}
+	secret, err := oidc.AddUser(filepath.Join(dir, oidcDir), email)
+	return secret, damaged(err)
+}

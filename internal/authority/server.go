@@ -1,0 +1,156 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Limits of the one HTTP server.
+const (
+	headerTimeout = 10 * time.Second // for a request's head
+	stallTimeout  = 30 * time.Second // without a byte of a body, either way
+	idleTimeout   = 2 * time.Minute
+	drainTimeout  = 5 * time.Second // for requests under way at the end
+	maxHeader     = 64 << 10        // bytes
+	maxBody       = 1 << 20         // bytes, of everything but the registry, which has limits of its own
+)
+
+// newServer is an http.Server that a slow or greedy client cannot hold.
+func newServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// ownHost answers only requests that were meant for us. A web page can make a
+// browser connect to this machine under a name of its own (DNS rebinding); the
+// Host header then gives it away. A page under its own name that just sends is
+// stopped by the browser's Sec-Fetch-Site and Origin headers.
+func ownHost(host string, next http.Handler) http.Handler {
+	crossOrigin := http.NewCrossOriginProtection()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.EqualFold(r.Host, host) {
+			http.Error(w, "this is "+host+"; the request is for another host", http.StatusMisdirectedRequest)
+			return
+		}
+		if err := crossOrigin.Check(r); err != nil {
+			http.Error(w, "requests from other web pages are refused", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// stalls ends requests whose client stops sending or receiving. An upload of an
+// hour is fine, half a minute without a byte is not.
+func stalls(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := &pace{control: http.NewResponseController(w)}
+		p.move()
+		if r.Body != nil && r.Body != http.NoBody {
+			p.reading = true
+			p.last = time.Time{}
+			p.move()
+			r.Body = &pacedBody{r.Body, p}
+		}
+		next.ServeHTTP(&pacedWriter{w, p}, r)
+	})
+}
+
+// pace moves a connection's deadlines on, at most once a second.
+type pace struct {
+	control *http.ResponseController
+	reading bool // the body has not ended
+	last    time.Time
+}
+
+func (p *pace) move() {
+	now := time.Now()
+	if now.Sub(p.last) < time.Second {
+		return
+	}
+	p.last = now
+	_ = p.control.SetWriteDeadline(now.Add(stallTimeout))
+	if p.reading {
+		_ = p.control.SetReadDeadline(now.Add(stallTimeout))
+	}
+}
+
+// done lifts the deadline of reading, so that a long answer is not taken for a
+// stalled client.
+func (p *pace) done() {
+	if p.reading {
+		p.reading = false
+		_ = p.control.SetReadDeadline(time.Time{})
+	}
+}
+
+type pacedBody struct {
+	io.ReadCloser
+	pace *pace
+}
+
+func (b *pacedBody) Read(p []byte) (int, error) {
+	b.pace.move()
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.pace.done()
+	}
+	return n, err
+}
+
+type pacedWriter struct {
+	http.ResponseWriter
+	pace *pace
+}
+
+func (w *pacedWriter) WriteHeader(status int) {
+	w.pace.move()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *pacedWriter) Write(p []byte) (int, error) {
+	w.pace.move()
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController see the connection.
+func (w *pacedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Serve answers requests until ctx ends, then lets those under way finish. It
+// returns nil after a clean end.
+func (a *Authority) Serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var background sync.WaitGroup
+	background.Go(func() { a.tuf.Run(ctx) })
+	served := make(chan error, 1)
+	go func() { served <- a.server.Serve(a.listener) }()
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+	}
+	drain, stop := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer stop()
+	if serr := a.server.Shutdown(drain); errors.Is(serr, context.DeadlineExceeded) {
+		_ = a.server.Close()
+	}
+	cancel()
+	background.Wait()
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,222 @@
+package authority
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hallmark-dev/hallmark/internal/durable"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+)
+
+// Names in the data folder.
+const (
+	stateFile   = "authority.json"
+	lockFile    = "lock"
+	keyDir      = "keys"
+	oidcDir     = "oidc"
+	logDir      = "log"
+	tufDir      = "tuf"
+	registryDir = "registry"
+	cosignDir   = "cosign-tuf" // a TUF_ROOT for cosign, so that ~/.sigstore stays as it is
+
+	// The files without which log and TUF repository would begin anew.
+	logHead       = logDir + "/checkpoint.sealed"
+	tufRepository = tufDir + "/repository.sealed"
+
+	fileTrustedRoot   = "trusted_root.json"
+	fileSigningConfig = "signing_config.v0.2.json"
+	fileRoot          = "root.json"
+	fileTrustRoot     = "trust-root.yaml"
+)
+
+// state is what the authority knows of itself, in one sealed file. Its presence
+// says that the folder was made completely.
+type state struct {
+	Version int       `json:"version"`
+	Host    string    `json:"host"` // the log's origin; never changes
+	URL     string    `json:"url"`  // base URL of the last start
+	Created time.Time `json:"created"`
+	// Published has the SHA-256 of each file that is derived from the keys: what
+	// is in the folder, and, while it is being replaced, also what comes next.
+	Published map[string][]string `json:"published"`
+}
+
+const stateVersion = 1
+
+// loadState reads the state; nil without an error when the folder is new.
+func loadState(dir string) (*state, error) {
+	path := filepath.Join(dir, stateFile)
+	data, err := durable.ReadSealed(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, checkFresh(dir)
+	}
+	if err != nil {
+		return nil, damaged(err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	st := new(state)
+	if err := dec.Decode(st); err != nil {
+		return nil, damaged(&durable.CorruptError{Path: path, Why: "it is not the JSON that belongs here"})
+	}
+	if st.Version != stateVersion {
+		return nil, fmt.Errorf("%s has version %d, this hallmark knows version %d", path, st.Version, stateVersion)
+	}
+	return st, nil
+}
+
+func (st *state) save(dir string) error {
+	data, err := json.MarshalIndent(st, "", "  ")
+	if err != nil {
+		return err
+	}
+	return durable.WriteSealed(filepath.Join(dir, stateFile), append(data, '\n'), 0o600)
+}
+
+// damaged puts the way out beside a damaged file's name.
+func damaged(err error) error {
+	if !errors.As(err, new(*durable.CorruptError)) {
+		return err
+	}
+	return fault.Hint(err, "restore the data folder from a backup; hallmark up never repairs or replaces what it cannot read")
+}
+
+// checkFresh refuses to make an authority among somebody's files.
+func checkFresh(dir string) error {
+	ours := []string{lockFile, keyDir, oidcDir, logDir, tufDir, registryDir, cosignDir,
+		fileTrustedRoot, fileSigningConfig, fileRoot, fileTrustRoot}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !slices.Contains(ours, e.Name()) && !strings.HasPrefix(e.Name(), ".tmp-") {
+			return fault.Hint(fmt.Errorf("%s is not empty and not a data folder of hallmark up (it has %s but no %s)", dir, e.Name(), stateFile),
+				"name an empty or new folder with --data")
+		}
+	}
+	return nil
+}
+
+// lock takes the folder for this process. The lock ends with the process, however that ends.
+func lock(dir string) (*os.File, error) {
+	path := filepath.Join(dir, lockFile)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, unwritable(dir, err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		who := ""
+		if data, rerr := os.ReadFile(path); rerr == nil {
+			if pid, perr := strconv.Atoi(strings.TrimSpace(string(data))); perr == nil {
+				who = fmt.Sprintf(" (process %d)", pid)
+			}
+		}
+		_ = f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fault.Hint(fmt.Errorf("another hallmark up%s is running on %s", who, dir),
+				"use that one (hallmark up env prints how), stop it first, or name another folder with --data")
+		}
+		return nil, fmt.Errorf("locking %s: %w", path, err)
+	}
+	// The process number is for people; nothing depends on it.
+	if err := f.Truncate(0); err == nil {
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	return f, nil
+}
+
+// unwritable explains a data folder that cannot be written.
+func unwritable(dir string, err error) error {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return fault.Hint(fmt.Errorf("data folder %s cannot be written: %w", dir, errors.Unwrap(err)),
+			"keys, log and images are kept there: name a folder of your own with --data")
+	}
+	return fmt.Errorf("data folder %s: %w", dir, err)
+}
+
+// checkPublished refuses a derived file that is not what was written. It runs
+// before anything is written anywhere.
+func (st *state) checkPublished(dir string) error {
+	for name, known := range st.Published {
+		path := filepath.Join(dir, name)
+		have, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it is made again
+		}
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(known, digest(have)) {
+			return fault.Hint(&durable.CorruptError{Path: path, Why: "it is not what was written there"},
+				"this file is made from the keys: remove it, and hallmark up writes it again")
+		}
+	}
+	return nil
+}
+
+// writePublished brings the derived files to what they must be now. The state
+// says first what is coming, so that a crash in between leaves only files that
+// it knows.
+func (st *state) writePublished(dir string, files map[string][]byte) error {
+	var changed []string
+	for name, want := range files {
+		have, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err != nil || !bytes.Equal(have, want) {
+			changed = append(changed, name)
+		}
+	}
+	if len(changed) == 0 && st.knows(files) {
+		return nil
+	}
+	if st.Published == nil {
+		st.Published = map[string][]string{}
+	}
+	for name, want := range files {
+		if d := digest(want); !slices.Contains(st.Published[name], d) {
+			st.Published[name] = append(st.Published[name], d)
+		}
+	}
+	if err := st.save(dir); err != nil {
+		return err
+	}
+	for _, name := range changed {
+		if err := durable.WriteFile(filepath.Join(dir, name), files[name], 0o644); err != nil {
+			return err
+		}
+	}
+	for name, want := range files {
+		st.Published[name] = []string{digest(want)}
+	}
+	return st.save(dir)
+}
+
+// knows reports whether exactly these contents are recorded.
+func (st *state) knows(files map[string][]byte) bool {
+	for name, want := range files {
+		if !slices.Equal(st.Published[name], []string{digest(want)}) {
+			return false
+		}
+	}
+	return true
+}
+
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

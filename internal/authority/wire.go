@@ -1,0 +1,220 @@
+package authority
+
+import (
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hallmark-dev/hallmark/internal/authority/ca"
+	"github.com/hallmark-dev/hallmark/internal/authority/oidc"
+	"github.com/hallmark-dev/hallmark/internal/authority/registry"
+	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
+	"github.com/hallmark-dev/hallmark/internal/authority/tsa"
+	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
+	"github.com/hallmark-dev/hallmark/internal/durable"
+	"github.com/hallmark-dev/hallmark/internal/trust"
+)
+
+const organization = "Hallmark"
+
+// identities are the keys that trust hangs on.
+type identities struct{ ca, ct, tsa, log identity }
+
+// open loads everything in the folder, wires it, and publishes the trust material.
+func (a *Authority) open(st *state, fresh bool, users *logins) error {
+	ids, err := a.loadIdentities(st, fresh)
+	if err != nil {
+		return err
+	}
+	if err := a.openServices(ids, fresh, users); err != nil {
+		return err
+	}
+	if err := a.publish(st, ids); err != nil {
+		return err
+	}
+	a.server = newServer(ownHost(a.info.Registry, stalls(a.handler())), a.cfg.Log)
+	return nil
+}
+
+func (a *Authority) loadIdentities(st *state, fresh bool) (ids identities, err error) {
+	dir := filepath.Join(a.cfg.Dir, keyDir)
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
+		return ids, unwritable(a.cfg.Dir, err)
+	}
+	k := keyring{dir: dir, fresh: fresh}
+	if ids.ca, err = k.load("ca.pem", func() (identity, error) {
+		key, cert, err := ca.NewRoot(st.Created, organization, "Hallmark CA on "+st.Host)
+		return identity{key, []*x509.Certificate{cert}}, err
+	}); err != nil {
+		return ids, err
+	}
+	if ids.tsa, err = k.load("tsa.pem", func() (identity, error) {
+		key, chain, err := tsa.NewChain(st.Created)
+		return identity{key, chain}, err
+	}); err != nil {
+		return ids, err
+	}
+	if ids.ct, err = k.load("ct.pem", newP256); err != nil {
+		return ids, err
+	}
+	ids.log, err = k.load("log.pem", newEd25519)
+	return ids, err
+}
+
+// openServices opens the five services and the registry.
+func (a *Authority) openServices(ids identities, fresh bool, users *logins) (err error) {
+	cfg := a.cfg
+	in := func(name string) string { return filepath.Join(cfg.Dir, name) }
+	for _, name := range []string{oidcDir, logHead, tufRepository, registryDir} {
+		// What went missing is a loss, not a reason to begin anew.
+		if _, err := os.Stat(in(name)); !fresh && errors.Is(err, fs.ErrNotExist) {
+			return &durable.CorruptError{Path: in(name), Why: "it is missing"}
+		}
+	}
+	a.oidc, err = oidc.Open(in(oidcDir), oidc.Config{
+		Issuer: a.info.Issuer, ClientID: ClientID, Existing: !fresh, Now: cfg.Now, Log: cfg.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("issuer: %w", err)
+	}
+	if cfg.RehearseClaims != nil {
+		r := new(Rehearsal)
+		if r.URL, r.Token, err = a.oidc.EnableRehearseGitHub(cfg.RehearseClaims); err != nil {
+			return err
+		}
+		a.rehearsal = r
+	}
+	issuers := []ca.Issuer{{URL: a.info.Issuer, ClientID: ClientID, Type: ca.TypeEmail, Keys: a.oidc}}
+	if a.rehearsal != nil {
+		issuers = append(issuers, ca.Issuer{URL: a.info.Issuer, ClientID: ClientID, Type: ca.TypeGitHubWorkflow, Keys: a.oidc})
+	}
+	a.ca, err = ca.New(ca.Config{
+		CAKey: ids.ca.key, CACert: ids.ca.chain[0], CTKey: ids.ct.key,
+		Issuers: issuers, Now: cfg.Now, Log: cfg.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("certificate authority: %w", err)
+	}
+	logKey, ok := ids.log.key.(ed25519.PrivateKey)
+	if !ok {
+		return &durable.CorruptError{Path: in(filepath.Join(keyDir, "log.pem")), Why: "it does not hold an Ed25519 key"}
+	}
+	a.log, err = tlog.Open(in(logDir), tlog.Config{Origin: a.info.Host, Key: logKey, Now: cfg.Now, Log: cfg.Log})
+	if err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	if a.tsa, err = tsa.New(tsa.Config{Key: ids.tsa.key, Chain: ids.tsa.chain, Now: cfg.Now}); err != nil {
+		return fmt.Errorf("timestamp authority: %w", err)
+	}
+	rc := registry.Config{Log: cfg.Log, Now: cfg.Now}
+	if users != nil {
+		rc.Login = users.check
+	}
+	if a.registry, err = registry.Open(in(registryDir), rc); err != nil {
+		return err
+	}
+	if a.tuf, err = tuf.Open(in(tufDir), tuf.Config{Now: cfg.Now, Log: cfg.Log}); err != nil {
+		return fmt.Errorf("TUF repository: %w", err)
+	}
+	a.info.TUFRootSHA256 = a.tuf.RootSHA256()
+	return nil
+}
+
+// publish writes what clients trust: to the folder and as TUF targets.
+func (a *Authority) publish(st *state, ids identities) error {
+	root, err := trust.RootSpec{
+		CAs: []trust.AuthoritySpec{{URI: a.info.URL, Organization: organization,
+			CommonName: ids.ca.chain[0].Subject.CommonName, Chain: ids.ca.chain,
+			Start: ids.ca.chain[0].NotBefore}},
+		TSAs: []trust.AuthoritySpec{{URI: a.info.URL + timestampPath, Organization: organization,
+			CommonName: ids.tsa.chain[0].Subject.CommonName, Chain: ids.tsa.chain,
+			Start: ids.tsa.chain[0].NotBefore}},
+		TLogs:  []trust.LogSpec{{BaseURL: a.info.URL, Key: a.log.Public(), Origin: a.info.Host, KeyID: a.log.KeyID(), Start: st.Created}},
+		CTLogs: []trust.LogSpec{{BaseURL: a.info.URL + "/ct", Key: ids.ct.key.Public(), Start: st.Created}},
+	}.JSON()
+	if err != nil {
+		return fmt.Errorf("trusted root: %w", err)
+	}
+	signing, err := trust.SigningConfigSpec{
+		CAURL: a.info.URL, OIDCURL: a.info.Issuer, LogURL: a.info.URL, TSAURL: a.info.URL + timestampPath,
+		Operator: "hallmark up on " + a.info.Host, Start: st.Created,
+	}.JSON()
+	if err != nil {
+		return fmt.Errorf("signing config: %w", err)
+	}
+	files := map[string][]byte{
+		fileTrustedRoot:   root,
+		fileSigningConfig: signing,
+		fileTrustRoot:     a.trustRootYAML(),
+	}
+	if err := a.tuf.Publish(files); err != nil {
+		return fmt.Errorf("TUF repository: %w", err)
+	}
+	local := map[string][]byte{fileRoot: a.tuf.RootJSON()}
+	for name, data := range files {
+		local[name] = data
+	}
+	return st.writePublished(a.cfg.Dir, local)
+}
+
+// trustRootYAML is a TrustRoot of policy.sigstore.dev for admission: it leads to
+// the TUF repository, and holds the root that this starts from.
+func (a *Authority) trustRootYAML() []byte {
+	return fmt.Appendf(nil, `apiVersion: policy.sigstore.dev/v1alpha1
+kind: TrustRoot
+metadata:
+  name: hallmark
+spec:
+  remote:
+    mirror: %s
+    root: %s
+    targets: targets
+    trustedRootTarget: %s
+`, a.info.TUF, base64.StdEncoding.EncodeToString(a.tuf.RootJSON()), fileTrustedRoot)
+}
+
+// handler is everything at the base URL.
+func (a *Authority) handler() http.Handler {
+	mux := http.NewServeMux()
+	handle := func(h http.Handler, paths ...string) {
+		for _, p := range paths {
+			mux.Handle(p, h)
+		}
+	}
+	handle(a.ca.Handler(), "/api/v2/signingCert", "/api/v2/trustBundle", "/api/v2/configuration")
+	handle(a.log.Handler(), "/api/v2/log/", "/api/v2/checkpoint", "/api/v2/tile/")
+	handle(a.tsa, timestampPath)
+	handle(http.StripPrefix("/tuf", a.tuf), "/tuf/")
+	handle(a.oidc.Handler(), oidc.Paths()...)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /{$}", a.front)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The registry sees paths as they were sent, and has limits of its own.
+		if r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/") {
+			a.registry.ServeHTTP(w, r)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// front tells someone who opens the base URL in a browser what this is.
+func (a *Authority) front(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintf(w, `hallmark up: a private Sigstore
+
+issuer    %[1]s
+registry  %[2]s
+tuf       %[3]s
+log       %[1]s/api/v2/checkpoint
+`, a.info.URL, a.info.Registry, a.info.TUF)
+}

@@ -1,0 +1,3 @@
+// Package interop holds only tests: stock tools against our authority, registry
+// and signatures.
+package interop
