@@ -1,0 +1,141 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+)
+
+// Annotations of BuildKit's attestation manifests (docs/attestations/attestation-storage.md).
+const (
+	annotationRefType   = "vnd.docker.reference.type"
+	annotationRefDigest = "vnd.docker.reference.digest"
+	annotationPredicate = "in-toto.io/predicate-type"
+	attestationType     = "attestation-manifest"
+)
+
+// maxProvenance bounds a provenance statement.
+const maxProvenance = 64 << 20
+
+// readBack reads from the registry what the daemon says it pushed, and checks
+// that it is an index in which every image has a provenance of this build.
+func readBack(ctx context.Context, r Request, pushed string) (*Result, error) {
+	d, err := evidence.ParseDigest(pushed)
+	if err != nil {
+		return nil, fmt.Errorf("BuildKit did not say what it pushed: %w", err)
+	}
+	res := &Result{}
+	res.Index, err = r.Repo.Resolve(ctx, r.Image.WithDigest(d))
+	if err == nil {
+		res.IndexBytes, err = r.Repo.Manifest(ctx, res.Index)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading back what was pushed: %w", err)
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(res.IndexBytes, &index); err != nil || res.Index.MediaType != ocispec.MediaTypeImageIndex {
+		return nil, fmt.Errorf("reading back %s: it is a %s, not an OCI index with provenance", d.Short(), res.Index.MediaType)
+	}
+	for _, m := range index.Manifests {
+		if m.Annotations[annotationRefType] == attestationType {
+			res.Attestations = append(res.Attestations, m)
+		} else {
+			res.Images = append(res.Images, m)
+		}
+	}
+	if len(res.Images) == 0 || len(res.Images) != len(res.Attestations) {
+		return nil, fmt.Errorf("reading back %s: %d images with %d attestation manifests", d.Short(), len(res.Images), len(res.Attestations))
+	}
+	for _, a := range res.Attestations {
+		if err := checkProvenance(ctx, r, res.Images, a); err != nil {
+			return nil, fmt.Errorf("reading back the provenance of %s: %w", d.Short(), err)
+		}
+	}
+	return res, nil
+}
+
+// checkProvenance checks one attestation manifest: about one of the images,
+// with SLSA provenance v1 that names our builder and our commit.
+func checkProvenance(ctx context.Context, r Request, images []ocispec.Descriptor, a ocispec.Descriptor) error {
+	about := a.Annotations[annotationRefDigest]
+	if !slices.ContainsFunc(images, func(i ocispec.Descriptor) bool { return i.Digest.String() == about }) {
+		return fmt.Errorf("%s is about %q, which is not in the index", a.Digest, about)
+	}
+	raw, err := r.Repo.Manifest(ctx, a)
+	if err != nil {
+		return err
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return err
+	}
+	for _, l := range m.Layers {
+		if l.Annotations[annotationPredicate] != evidence.PredicateSLSA1 {
+			continue
+		}
+		statement, err := r.Repo.Blob(ctx, l, maxProvenance)
+		if err != nil {
+			return err
+		}
+		return r.checkStatement(statement, about)
+	}
+	return fmt.Errorf("%s holds no %s", a.Digest, evidence.PredicateSLSA1)
+}
+
+// provenance is the part of SLSA provenance v1 as BuildKit writes it that is checked.
+type provenance struct {
+	BuildDefinition struct {
+		ExternalParameters struct {
+			ConfigSource struct {
+				URI    string            `json:"uri"`
+				Digest map[string]string `json:"digest"`
+			} `json:"configSource"`
+		} `json:"externalParameters"`
+	} `json:"buildDefinition"`
+	RunDetails struct {
+		Builder struct {
+			ID string `json:"id"`
+		} `json:"builder"`
+		Metadata struct {
+			BuildKit struct {
+				VCS map[string]string `json:"vcs"`
+			} `json:"buildkit_metadata"`
+		} `json:"metadata"`
+	} `json:"runDetails"`
+}
+
+func (r Request) checkStatement(raw []byte, about string) error {
+	var s evidence.Statement
+	var p provenance
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(s.Predicate, &p); err != nil {
+		return err
+	}
+	_, hexa, _ := strings.Cut(about, ":")
+	if !slices.ContainsFunc(s.Subject, func(x evidence.StatementSubject) bool { return x.Digest["sha256"] == hexa }) {
+		return fmt.Errorf("it is not about %s", about)
+	}
+	if got := p.RunDetails.Builder.ID; got != r.builderID() {
+		return fmt.Errorf("it names builder %q, not %q", got, r.builderID())
+	}
+	if got := p.RunDetails.Metadata.BuildKit.VCS["revision"]; got != r.Context.Commit {
+		return fmt.Errorf("it names commit %q, not %q", got, r.Context.Commit)
+	}
+	if r.Context.GitURL == "" {
+		return nil
+	}
+	for _, id := range p.BuildDefinition.ExternalParameters.ConfigSource.Digest {
+		if id == r.Context.Commit {
+			return nil
+		}
+	}
+	return fmt.Errorf("its configSource %q is not commit %s", p.BuildDefinition.ExternalParameters.ConfigSource.URI, r.Context.Commit)
+}
