@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -88,7 +89,29 @@ func httpClient(opts Options) *http.Client {
 		Base:   &boundedTransport{base: base, slots: make(chan struct{}, opts.Concurrency)},
 		Policy: func() retry.Policy { return policy },
 	}
+	next := c.CheckRedirect
+	c.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		if err := checkRedirect(req, via); err != nil || next == nil {
+			return err
+		}
+		return next(req, via)
+	}
 	return &c
+}
+
+// checkRedirect lets registries hand blobs to a storage service, but neither
+// leave TLS nor point from elsewhere at services of this machine.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	from := via[0].URL
+	switch {
+	case len(via) >= 5:
+		return errors.New("more than 5 redirects")
+	case from.Scheme == "https" && req.URL.Scheme != "https":
+		return fmt.Errorf("it redirects to %s without TLS", req.URL.Host)
+	case loopback.Host(req.URL.Host) && !loopback.Host(from.Host):
+		return fmt.Errorf("it redirects to this machine (%s)", req.URL.Host)
+	}
+	return nil
 }
 
 // boundedTransport has at most cap(slots) requests waiting for an answer.
