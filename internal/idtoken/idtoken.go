@@ -160,6 +160,9 @@ func fromFlag(value string) (string, error) {
 		return "", fault.Usagef("--identity-token is neither a token (three parts with dots between them) nor a file name")
 	}
 	f, err := os.Open(value)
+	if err != nil && strings.Count(value, ".") == 2 && !strings.ContainsAny(value, "/ ") {
+		return "", fault.Usagef("--identity-token is no identity token, and no file has that name") // could be most of a token
+	}
 	if err != nil {
 		return "", fmt.Errorf("--identity-token: %w", err)
 	}
