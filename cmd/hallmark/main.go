@@ -60,7 +60,7 @@ whole private Sigstore that this needs on one machine.`,
 	}{
 		{groupRelease, []*cobra.Command{}},
 		{groupCheck, []*cobra.Command{newShowCommand(a)}},
-		{groupSetup, []*cobra.Command{newVersionCommand(a)}},
+		{groupSetup, []*cobra.Command{newUpCommand(a), newTokenCommand(a), newVersionCommand(a)}},
 	} {
 		for _, c := range group.commands {
 			c.GroupID = group.id

@@ -39,4 +39,7 @@ func setupScript(env *testscript.Env) error {
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"registry": registryCommand,
 	"showcase": showcaseCommand,
+	"waitup":   scriptWaitUp, // until an authority answers; sets URL, REGISTRY, HALLMARK_…
+	"fetch":    scriptFetch,  // an HTTP status
+	"flip":     scriptFlip,   // a bit of a file
 }

@@ -45,7 +45,10 @@ import (
 // every Sigstore client expects.
 const ClientID = "sigstore"
 
-const timestampPath = "/api/v1/timestamp"
+const (
+	timestampPath = "/api/v1/timestamp"
+	ctPath        = "/ct" // a name only: nothing of the CT log is served
+)
 
 // Config of an [Authority]. Dir and Listen are required.
 type Config struct {

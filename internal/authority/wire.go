@@ -3,7 +3,6 @@ package authority
 import (
 	"crypto/ed25519"
 	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +19,6 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/authority/tsa"
 	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
 	"github.com/hallmark-dev/hallmark/internal/durable"
-	"github.com/hallmark-dev/hallmark/internal/trust"
 )
 
 const organization = "Hallmark"
@@ -126,59 +124,6 @@ func (a *Authority) openServices(ids identities, fresh bool, users *logins) (err
 	}
 	a.info.TUFRootSHA256 = a.tuf.RootSHA256()
 	return nil
-}
-
-// publish writes what clients trust: to the folder and as TUF targets.
-func (a *Authority) publish(st *state, ids identities) error {
-	root, err := trust.RootSpec{
-		CAs: []trust.AuthoritySpec{{URI: a.info.URL, Organization: organization,
-			CommonName: ids.ca.chain[0].Subject.CommonName, Chain: ids.ca.chain,
-			Start: ids.ca.chain[0].NotBefore}},
-		TSAs: []trust.AuthoritySpec{{URI: a.info.URL + timestampPath, Organization: organization,
-			CommonName: ids.tsa.chain[0].Subject.CommonName, Chain: ids.tsa.chain,
-			Start: ids.tsa.chain[0].NotBefore}},
-		TLogs:  []trust.LogSpec{{BaseURL: a.info.URL, Key: a.log.Public(), Origin: a.info.Host, KeyID: a.log.KeyID(), Start: st.Created}},
-		CTLogs: []trust.LogSpec{{BaseURL: a.info.URL + "/ct", Key: ids.ct.key.Public(), Start: st.Created}},
-	}.JSON()
-	if err != nil {
-		return fmt.Errorf("trusted root: %w", err)
-	}
-	signing, err := trust.SigningConfigSpec{
-		CAURL: a.info.URL, OIDCURL: a.info.Issuer, LogURL: a.info.URL, TSAURL: a.info.URL + timestampPath,
-		Operator: "hallmark up on " + a.info.Host, Start: st.Created,
-	}.JSON()
-	if err != nil {
-		return fmt.Errorf("signing config: %w", err)
-	}
-	files := map[string][]byte{
-		fileTrustedRoot:   root,
-		fileSigningConfig: signing,
-		fileTrustRoot:     a.trustRootYAML(),
-	}
-	if err := a.tuf.Publish(files); err != nil {
-		return fmt.Errorf("TUF repository: %w", err)
-	}
-	local := map[string][]byte{fileRoot: a.tuf.RootJSON()}
-	for name, data := range files {
-		local[name] = data
-	}
-	return st.writePublished(a.cfg.Dir, local)
-}
-
-// trustRootYAML is a TrustRoot of policy.sigstore.dev for admission: it leads to
-// the TUF repository, and holds the root that this starts from.
-func (a *Authority) trustRootYAML() []byte {
-	return fmt.Appendf(nil, `apiVersion: policy.sigstore.dev/v1alpha1
-kind: TrustRoot
-metadata:
-  name: hallmark
-spec:
-  remote:
-    mirror: %s
-    root: %s
-    targets: targets
-    trustedRootTarget: %s
-`, a.info.TUF, base64.StdEncoding.EncodeToString(a.tuf.RootJSON()), fileTrustedRoot)
 }
 
 // handler is everything at the base URL.

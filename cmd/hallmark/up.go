@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hallmark-dev/hallmark/internal/authority"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+)
+
+// envData names the data folder of hallmark up; the closed list of environment
+// variables is in docs/manual.md.
+const envData = "HALLMARK_DATA"
+
+const defaultListen = "127.0.0.1:8420"
+
+type upOptions struct {
+	authority.Config
+	login      string // e-mail address of the one-time code
+	rehearse   bool
+	claimsFile string
+	json       bool
+}
+
+// upAnswer is the one line of up --json: printed once everything answers.
+type upAnswer struct {
+	URL           string `json:"url"`             // base URL
+	Registry      string `json:"registry"`        // host:port for image names
+	Issuer        string `json:"issuer"`          // of identity tokens
+	TUF           string `json:"tuf"`             // base URL of the TUF repository
+	TUFRootSHA256 string `json:"tuf_root_sha256"` // for cosign initialize --root-checksum
+	TrustedRoot   string `json:"trusted_root"`    // path
+	SigningConfig string `json:"signing_config"`  // path
+	TrustRoot     string `json:"trust_root"`      // path of the TrustRoot for admission
+	Data          string `json:"data"`            // the data folder
+	Rehearsal     any    `json:"rehearsal,omitempty"`
+}
+
+// rehearsalAnswer is what a rehearsed GitHub Actions job needs in its environment.
+type rehearsalAnswer struct {
+	URL   string `json:"ACTIONS_ID_TOKEN_REQUEST_URL"`
+	Token string `json:"ACTIONS_ID_TOKEN_REQUEST_TOKEN"`
+}
+
+func newUpCommand(a *app) *cobra.Command {
+	var o upOptions
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Run a private Sigstore and registry on this machine",
+		Long: `Run a private Sigstore and registry on this machine: identity tokens, certificates,
+transparency log, timestamps, TUF and an OCI registry in one process, on one port
+and in one folder. hallmark needs no flags to use it, and neither does cosign after
+the cosign initialize that is printed.
+
+It runs until Ctrl-C. Everything that it has acknowledged is on disk by then, and
+also after a crash: the next start with the same folder goes on.`,
+		Example: `  hallmark up
+  hallmark up --data ./sigstore --listen 127.0.0.1:0 --json
+  hallmark up --listen 10.0.0.5:443 --url https://sigstore.example.com \
+    --tls-cert cert.pem --tls-key key.pem --registry-user-file users.htpasswd
+  hallmark up --rehearse-github --claims claims.json`,
+		Args: args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error { return a.runUp(c.Context(), o) },
+	}
+	addDataFlag(a, c, &o.Dir)
+	f := c.Flags()
+	f.StringVar(&o.Listen, "listen", defaultListen, "`HOST:PORT` to listen on; port 0 takes a free one")
+	f.StringVar(&o.URL, "url", "", "base `URL` that others use, when it is not that of --listen")
+	f.StringVar(&o.TLSCert, "tls-cert", "", "certificate chain `FILE` (PEM): speak TLS")
+	f.StringVar(&o.TLSKey, "tls-key", "", "private key `FILE` (PEM) of the certificate")
+	f.StringVar(&o.RegistryUsers, "registry-user-file", "", "htpasswd `FILE` (bcrypt): who may log in to the registry")
+	f.StringVar(&o.login, "login", "", "`EMAIL` that the printed one-time code logs in as (default USER@localhost)")
+	f.BoolVar(&o.rehearse, "rehearse-github", false, "also hand out GitHub-Actions-shaped tokens with the claims of --claims")
+	f.StringVar(&o.claimsFile, "claims", "", "JSON `FILE` with the claims of rehearsed tokens")
+	f.BoolVar(&o.json, "json", false, "when ready, print one JSON object on one line")
+	c.AddCommand(newUpEnvCommand(a), newUpUserCommand(a))
+	return c
+}
+
+// addDataFlag adds --data with its default from the environment.
+func addDataFlag(a *app, c *cobra.Command, dir *string) {
+	c.Flags().StringVar(dir, "data", "", "data `FOLDER` (default $"+envData+" or ~/.local/share/hallmark)")
+}
+
+// dataDir is the folder that --data, HALLMARK_DATA or the home folder names.
+func (a *app) dataDir(flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	if dir := a.env(envData); dir != "" {
+		return dir, nil
+	}
+	home := a.env("HOME")
+	if home == "" {
+		return "", fault.Usagef("no home folder is known: name the data folder with --data")
+	}
+	return filepath.Join(home, ".local", "share", "hallmark"), nil
+}
+
+func (a *app) runUp(ctx context.Context, o upOptions) error {
+	if o.rehearse != (o.claimsFile != "") {
+		return fault.Usagef("--rehearse-github and --claims FILE belong together")
+	}
+	var err error
+	if o.Dir, err = a.dataDir(o.Dir); err != nil {
+		return err
+	}
+	if o.rehearse {
+		if o.RehearseClaims, err = os.ReadFile(o.claimsFile); err != nil {
+			return fmt.Errorf("claims of the rehearsal: %w", err)
+		}
+	}
+	if o.login == "" {
+		user := a.env("USER")
+		if user == "" {
+			user = "me"
+		}
+		o.login = user + "@localhost"
+	}
+	o.Log = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	up, err := authority.Open(o.Config)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = up.Close() }()
+	if err := a.announce(up, o); err != nil {
+		return err
+	}
+	if err := up.Serve(ctx); err != nil {
+		return err
+	}
+	if err := up.Close(); err != nil {
+		return err
+	}
+	if !o.json {
+		a.say("stopped; everything is kept in %s", up.Info().Dir)
+	}
+	return nil
+}
+
+// announce says that the authority is ready and what to do with it. The socket
+// is open: whoever reads this can connect.
+func (a *app) announce(up *authority.Authority, o upOptions) error {
+	i := up.Info()
+	rehearsal, on := up.Rehearsal()
+	if o.json {
+		answer := upAnswer{
+			URL: i.URL, Registry: i.Registry, Issuer: i.Issuer, TUF: i.TUF, TUFRootSHA256: i.TUFRootSHA256,
+			TrustedRoot: i.TrustedRoot, SigningConfig: i.SigningConfig, TrustRoot: i.TrustRoot, Data: i.Dir,
+		}
+		if on {
+			answer.Rehearsal = rehearsalAnswer{rehearsal.URL, rehearsal.Token}
+		}
+		line, err := json.Marshal(answer)
+		if err != nil {
+			return err
+		}
+		a.print("%s", line)
+		return nil
+	}
+	code, err := up.NewOneTimeCode(o.login)
+	if err != nil {
+		return err
+	}
+	data := ""
+	if standard, err := a.dataDir(""); err != nil || filepath.Clean(standard) != i.Dir {
+		data = " --data " + shellQuote(i.Dir)
+	}
+	lines := []string{
+		"hallmark up is ready: " + i.URL,
+		"  registry  " + i.Registry,
+		"  data      " + i.Dir,
+		"",
+		"In another terminal, for hallmark:",
+		`  eval "$(hallmark up env` + data + `)"`,
+		"  hallmark sign " + i.Registry + "/IMAGE",
+		"",
+		"For cosign, after the same eval:",
+		"  cosign initialize --mirror " + i.TUF + " --root " + i.TUF + "/root.json --root-checksum " + i.TUFRootSHA256,
+		"  cosign sign " + i.Registry + "/IMAGE",
+		"",
+		"Who signs proves who they are with a login secret:",
+		"  once    " + o.login + " with the code " + code,
+		"  always  hallmark up user add" + data + " EMAIL",
+		"  here    hallmark token" + data + " --email EMAIL   prints a token without a login",
+	}
+	if on {
+		lines = append(lines, "", "For a rehearsed GitHub Actions job:",
+			"  export ACTIONS_ID_TOKEN_REQUEST_URL="+shellQuote(rehearsal.URL),
+			"  export ACTIONS_ID_TOKEN_REQUEST_TOKEN="+shellQuote(rehearsal.Token))
+	}
+	a.print("%s\n\nCtrl-C ends it.", strings.Join(lines, "\n"))
+	return nil
+}
+
+// shellQuote makes s one word of a POSIX shell.
+func shellQuote(s string) string {
+	safe := strings.IndexFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-", r)
+	}) < 0
+	if safe && s != "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
