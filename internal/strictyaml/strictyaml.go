@@ -258,5 +258,29 @@ func same(a, b *yaml.Node) bool {
 // Decode fills the struct that v points to.
 func (d *Document) Decode(v any) error {
 	r := reader{file: d.Pos.File}
-	return r.value(d.root, reflect.ValueOf(v).Elem(), "")
+	return r.value(d.root, reflect.ValueOf(v).Elem(), d.Pos.Path)
+}
+
+// Items are the elements of the document's list key, each as a document of its
+// own that shares the text: what is changed in one is changed in the whole.
+func (d *Document) Items(key string) ([]*Document, error) {
+	if d.root.Kind != yaml.MappingNode {
+		return nil, d.Pos.Errorf("must be a mapping, is %s", kindName(d.root))
+	}
+	for i := 0; i+1 < len(d.root.Content); i += 2 {
+		if d.root.Content[i].Value != key {
+			continue
+		}
+		list := d.root.Content[i+1]
+		at := Pos{File: d.Pos.File, Line: list.Line, Path: join(d.Pos.Path, key)}
+		if list.Kind != yaml.SequenceNode {
+			return nil, at.Errorf("must be a list, is %s", kindName(list))
+		}
+		out := make([]*Document, len(list.Content))
+		for j, e := range list.Content {
+			out[j] = &Document{Pos: Pos{File: at.File, Line: e.Line, Path: at.Path + "[" + strconv.Itoa(j) + "]"}, root: e}
+		}
+		return out, nil
+	}
+	return nil, d.Pos.Errorf("%s is missing", key)
 }

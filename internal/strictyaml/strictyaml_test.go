@@ -129,6 +129,30 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+func TestItems(t *testing.T) {
+	t.Parallel()
+	docs, err := strictyaml.Documents("p.yaml", []byte("items:\n- {name: a}\n- {name: b, x: y}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	items, err := docs[0].Items("items")
+	if err != nil || len(items) != 2 {
+		t.Fatal(len(items), err)
+	}
+	var p policy
+	if err := items[0].Decode(&p); err != nil || p.Name != "a" {
+		t.Error(p, err)
+	}
+	if err := items[1].Decode(&p); err == nil || !strings.HasPrefix(err.Error(), "p.yaml:3: items[1].x: unknown field") {
+		t.Error(err)
+	}
+	for _, key := range []string{"nothing", "name"} {
+		if _, err := items[0].Items(key); err == nil {
+			t.Errorf("the list %s was found", key)
+		}
+	}
+}
+
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	for _, data := range []string{

@@ -161,6 +161,14 @@ func TestEvaluateEdges(t *testing.T) {
 	if d, err := both.Evaluate(t.Context(), img, unreachableProver{}); err != nil || d.Allowed || d.Reasons[0].Code != "STATIC_FAIL" {
 		t.Error("a denial that is certain:", d, err)
 	}
+	if d, err := s.Evaluate(t.Context(), img, proven{publicGood: {Missing: errUnreachable}}); !errors.Is(err, errUnreachable) || d.Allowed {
+		t.Error("evidence that could not be fetched:", d, err)
+	}
+	there := signedBy("alice@example.org")
+	there.Missing = errUnreachable
+	if d, err := s.Evaluate(t.Context(), img, proven{publicGood: there}); err != nil || !d.Allowed {
+		t.Error("enough evidence beside some that could not be fetched:", d, err)
+	}
 	other := img
 	other.Host = "other.example"
 	d, err := s.Evaluate(t.Context(), other, proven{})

@@ -24,6 +24,7 @@ type Facts struct {
 	Signatures   []policy.Fact
 	Attestations []policy.Fact   // with Statement
 	Rejected     []policy.Reason // why other claims did not verify
+	Missing      error           // evidence that is there and could not be fetched; a denial is not certain then
 }
 
 // Prover verifies the evidence of one image. It is asked only for what a policy
@@ -136,10 +137,16 @@ func (a *Authority) evaluate(ctx context.Context, prove Prover) (policy.Decision
 	if err != nil {
 		return policy.Decision{}, err
 	}
-	if len(a.Attestations) == 0 {
-		return a.signature(facts), nil
+	d := a.signature(facts)
+	if len(a.Attestations) > 0 {
+		if d, err = a.attested(ctx, facts); err != nil {
+			return policy.Decision{}, err
+		}
 	}
-	return a.attested(ctx, facts)
+	if !d.Allowed && facts.Missing != nil {
+		return policy.Decision{}, facts.Missing
+	}
+	return d, nil
 }
 
 func (s *Static) decide() policy.Decision {
