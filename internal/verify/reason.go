@@ -1,0 +1,52 @@
+package verify
+
+import (
+	"fmt"
+
+	"github.com/hallmark-dev/hallmark/internal/policy"
+)
+
+// Codes of the reasons why a claim is not believed. They are stable.
+const (
+	// Malformed: the claim is not what its format allows, or contradicts itself.
+	Malformed = "MALFORMED"
+	// WrongSubject: the signature is good, but about something else.
+	WrongSubject = "WRONG_SUBJECT"
+	// SignatureBad: the signature is not by the key or certificate that it comes with.
+	SignatureBad = "SIGNATURE_BAD"
+	// KeyUnknown: a bare key signed that is not among the trusted ones.
+	KeyUnknown = "KEY_UNKNOWN"
+	// CertUntrusted: no trusted authority issued the certificate, or not for signing.
+	CertUntrusted = "CERT_UNTRUSTED"
+	// CertExpired: a trusted time lies outside the certificate's validity.
+	CertExpired = "CERT_EXPIRED"
+	// CertIdentity: the certificate does not name exactly one identity and issuer.
+	CertIdentity = "CERT_IDENTITY"
+	// SCTBad: no trusted certificate transparency log has seen the certificate.
+	SCTBad = "SCT_BAD"
+	// LogMissing: there is no log entry where one is required.
+	LogMissing = "LOG_MISSING"
+	// LogUntrusted: all log entries are by logs that the trust root does not know.
+	LogUntrusted = "LOG_UNTRUSTED"
+	// LogProofBad: the log's promise, inclusion proof or checkpoint does not hold.
+	LogProofBad = "LOG_PROOF_BAD"
+	// LogMismatch: the log entry is about another signature, signer or artifact.
+	LogMismatch = "LOG_MISMATCH"
+	// TimeUntrusted: no trusted time says when the signature was made, or a timestamp does not hold.
+	TimeUntrusted = "TIME_UNTRUSTED"
+)
+
+// refusal is a policy.Reason on its way up.
+type refusal policy.Reason
+
+func (r *refusal) Error() string { return policy.Reason(*r).String() }
+
+func refuse(code, format string, args ...any) *refusal {
+	return &refusal{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// hint sets what a person can do about it.
+func (r *refusal) hint(format string, args ...any) *refusal {
+	r.Hint = fmt.Sprintf(format, args...)
+	return r
+}

@@ -1,0 +1,192 @@
+package verify
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+var oidSCT = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 2}
+
+// sct is a signed certificate timestamp (RFC 6962, 3.2).
+type sct struct {
+	logID      []byte
+	timestamp  uint64 // milliseconds since 1970
+	extensions []byte
+	algorithm  uint8 // SignatureAlgorithm of TLS: 1 RSA, 3 ECDSA
+	sig        []byte
+}
+
+func (s *sct) time() time.Time { return time.UnixMilli(int64(s.timestamp)) }
+
+// maxSCTs bounds the list in one certificate.
+const maxSCTs = 16
+
+// parseSCTs reads the SCT list that a CA embedded in a certificate.
+func parseSCTs(cert *x509.Certificate) ([]sct, *refusal) {
+	var value []byte
+	for _, e := range cert.Extensions {
+		if e.Id.Equal(oidSCT) {
+			value = e.Value
+		}
+	}
+	if value == nil {
+		return nil, refuse(SCTBad, "the certificate carries no SCT: nothing shows that a certificate transparency log has seen it")
+	}
+	in := cryptobyte.String(value)
+	var octets, list cryptobyte.String
+	if !in.ReadASN1(&octets, cbasn1.OCTET_STRING) || !in.Empty() || !octets.ReadUint16LengthPrefixed(&list) || !octets.Empty() || list.Empty() {
+		return nil, refuse(SCTBad, "the certificate's list of SCTs cannot be read")
+	}
+	var out []sct
+	for !list.Empty() {
+		var one cryptobyte.String
+		if len(out) == maxSCTs || !list.ReadUint16LengthPrefixed(&one) {
+			return nil, refuse(SCTBad, "the certificate's list of SCTs cannot be read")
+		}
+		s, ok := parseSCT(one)
+		if !ok {
+			return nil, refuse(SCTBad, "an SCT of the certificate cannot be read")
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+func parseSCT(in cryptobyte.String) (sct, bool) {
+	var s sct
+	var version, hashAlg uint8
+	var ext, sig cryptobyte.String
+	ok := in.ReadUint8(&version) && version == 0 &&
+		in.ReadBytes(&s.logID, 32) &&
+		in.ReadUint64(&s.timestamp) && s.timestamp < 1<<62 &&
+		in.ReadUint16LengthPrefixed(&ext) &&
+		in.ReadUint8(&hashAlg) && hashAlg == 4 && // SHA-256
+		in.ReadUint8(&s.algorithm) &&
+		in.ReadUint16LengthPrefixed(&sig) && in.Empty()
+	s.extensions, s.sig = ext, sig
+	return s, ok
+}
+
+// checkSCT wants an SCT by a trusted log over the certificate as issued by one
+// of the issuers. It returns when that log first saw it.
+func (v *Verifier) checkSCT(leaf *x509.Certificate, chains []chain) (time.Time, *chain, *refusal) {
+	scts, r := parseSCTs(leaf)
+	if r != nil {
+		return time.Time{}, nil, r
+	}
+	tbs, ok := precertTBS(leaf.RawTBSCertificate)
+	if !ok {
+		return time.Time{}, nil, refuse(SCTBad, "the certificate's SCT extension cannot be taken out")
+	}
+	why := refuse(SCTBad, "no SCT of the certificate is by a log of the trust root")
+	for i := range scts {
+		for l := range v.root.CTLogs {
+			log := &v.root.CTLogs[l]
+			if !bytes.Equal(log.ID, scts[i].logID) {
+				continue
+			}
+			if !log.ValidFor.Contains(scts[i].time()) {
+				why = refuse(SCTBad, "the SCT is of %s; the trust root believes its log %s", stamp(scts[i].time()), log.ValidFor)
+				continue
+			}
+			why = refuse(SCTBad, "the SCT by %s is not over this certificate", log.BaseURL)
+			for c := range chains {
+				if verifySCT(log.Key, &scts[i], tbs, chains[c].issuer()) {
+					return scts[i].time(), &chains[c], nil
+				}
+			}
+		}
+	}
+	return time.Time{}, nil, why
+}
+
+// verifySCT checks the signature over a precert_entry (RFC 6962, 3.2).
+func verifySCT(key crypto.PublicKey, s *sct, tbs []byte, issuer *x509.Certificate) bool {
+	switch key.(type) {
+	case *ecdsa.PublicKey:
+		if s.algorithm != 3 {
+			return false
+		}
+	case *rsa.PublicKey:
+		if s.algorithm != 1 {
+			return false
+		}
+	default:
+		return false
+	}
+	keyHash := sha256.Sum256(issuer.RawSubjectPublicKeyInfo)
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(s.extensions)+64))
+	b.AddUint8(0) // v1
+	b.AddUint8(0) // certificate_timestamp
+	b.AddUint64(s.timestamp)
+	b.AddUint16(1) // precert_entry
+	b.AddBytes(keyHash[:])
+	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(tbs) })
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(s.extensions) })
+	data, err := b.Bytes()
+	return err == nil && verifyData(key, crypto.SHA256, data, s.sig)
+}
+
+// precertTBS is the certificate's signed part as the log saw it: without the
+// one SCT extension. Everything else keeps its bytes.
+func precertTBS(raw []byte) ([]byte, bool) {
+	in := cryptobyte.String(raw)
+	var tbs, wrapped, list cryptobyte.String
+	if !in.ReadASN1(&tbs, cbasn1.SEQUENCE) || !in.Empty() {
+		return nil, false
+	}
+	extTag := cbasn1.Tag(3).ContextSpecific().Constructed()
+	before := tbs
+	var rest cryptobyte.String
+	for !tbs.Empty() && !tbs.PeekASN1Tag(extTag) {
+		var element cryptobyte.String
+		var tag cbasn1.Tag
+		if !tbs.ReadAnyASN1Element(&element, &tag) {
+			return nil, false
+		}
+	}
+	before = before[:len(before)-len(tbs)]
+	if !tbs.ReadASN1(&wrapped, extTag) || !wrapped.ReadASN1(&list, cbasn1.SEQUENCE) || !wrapped.Empty() {
+		return nil, false
+	}
+	rest = tbs
+	kept, removed := make([]byte, 0, len(list)), 0
+	for !list.Empty() {
+		var element, extension cryptobyte.String
+		var id asn1.ObjectIdentifier
+		if !list.ReadASN1Element(&element, cbasn1.SEQUENCE) {
+			return nil, false
+		}
+		copied := element
+		if !copied.ReadASN1(&extension, cbasn1.SEQUENCE) || !extension.ReadASN1ObjectIdentifier(&id) {
+			return nil, false
+		}
+		if id.Equal(oidSCT) {
+			removed++
+			continue
+		}
+		kept = append(kept, element...)
+	}
+	if removed != 1 {
+		return nil, false
+	}
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(raw)))
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes(before)
+		b.AddASN1(extTag, func(b *cryptobyte.Builder) {
+			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(kept) })
+		})
+		b.AddBytes(rest)
+	})
+	out, err := b.Bytes()
+	return out, err == nil
+}

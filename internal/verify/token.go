@@ -1,0 +1,401 @@
+package verify
+
+import (
+	"bytes"
+	"crypto"
+	_ "crypto/sha1" // for crypto.SHA1: names certificates in old tokens
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"math/big"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// token is an RFC 3161 time stamp, parsed and consistent with itself: content
+// type and message digest attributes are right, the algorithms agree. Its
+// signature is not checked yet.
+type token struct {
+	genTime     time.Time
+	imprintHash crypto.Hash
+	imprint     []byte
+
+	hash        crypto.Hash // signature's
+	algorithm   x509.PublicKeyAlgorithm
+	signedAttrs []byte // re-tagged as a SET: what is signed (RFC 5652, 5.4)
+	sig         []byte
+
+	issuer, serial []byte // of the signer's certificate, DER; or
+	keyID          []byte // its subject key identifier
+	certIDs        []essCertID
+	certificates   [][]byte // DER, as embedded; nothing is believed of them
+}
+
+// essCertID is what the signer says which certificate is its own (RFC 2634, 5.4,
+// with SHA-1, which is no more than a name here; RFC 5816).
+type essCertID struct {
+	hash           crypto.Hash
+	digest         []byte
+	issuer, serial []byte // DER, nil when left out
+}
+
+var errToken = errors.New("it is not a well-formed RFC 3161 time stamp")
+
+// context is the context-specific tag n; constructed when it wraps elements.
+func context(n uint8) cbasn1.Tag     { return cbasn1.Tag(n).ContextSpecific() }
+func constructed(n uint8) cbasn1.Tag { return context(n).Constructed() }
+
+// readOID reads an object identifier as its dotted text.
+func readOID(in *cryptobyte.String) (string, bool) {
+	var id asn1.ObjectIdentifier
+	if !in.ReadASN1ObjectIdentifier(&id) {
+		return "", false
+	}
+	return id.String(), true
+}
+
+const (
+	oidSignedData   = "1.2.840.113549.1.7.2"
+	oidTSTInfo      = "1.2.840.113549.1.9.16.1.4"
+	oidContentType  = "1.2.840.113549.1.9.3"
+	oidMessageHash  = "1.2.840.113549.1.9.4"
+	oidSigningCert1 = "1.2.840.113549.1.9.16.2.12"
+	oidSigningCert2 = "1.2.840.113549.1.9.16.2.47"
+)
+
+// parseToken reads a TimeStampResp (RFC 3161, 2.4.2) in DER. What no signature
+// covers must be what it has to be, or is not there.
+func parseToken(der []byte) (*token, error) {
+	in := cryptobyte.String(der)
+	var resp, status, contentInfo, signedData cryptobyte.String
+	var granted int64
+	if !in.ReadASN1(&resp, cbasn1.SEQUENCE) || !in.Empty() || !resp.ReadASN1(&status, cbasn1.SEQUENCE) {
+		return nil, errToken
+	}
+	if !status.ReadASN1Integer(&granted) || granted != 0 {
+		return nil, errors.New("the authority did not grant it")
+	}
+	var text cryptobyte.String
+	if !status.Empty() && (!status.ReadASN1(&text, cbasn1.SEQUENCE) || !status.Empty()) {
+		return nil, errToken
+	}
+	if !resp.ReadASN1(&contentInfo, cbasn1.SEQUENCE) || !resp.Empty() {
+		return nil, errToken
+	}
+	if id, ok := readOID(&contentInfo); !ok || id != oidSignedData ||
+		!contentInfo.ReadASN1(&signedData, constructed(0)) || !contentInfo.Empty() {
+		return nil, errToken
+	}
+	var body cryptobyte.String
+	if !signedData.ReadASN1(&body, cbasn1.SEQUENCE) || !signedData.Empty() {
+		return nil, errToken
+	}
+	return parseSignedData(body)
+}
+
+// parseSignedData reads CMS SignedData (RFC 5652, 5.1) with one signer.
+func parseSignedData(in cryptobyte.String) (*token, error) {
+	var version int64
+	var algs, encap, wrapped, content, infos, info cryptobyte.String
+	if !in.ReadASN1Integer(&version) || version != 3 || !in.ReadASN1(&algs, cbasn1.SET) || !in.ReadASN1(&encap, cbasn1.SEQUENCE) {
+		return nil, errToken
+	}
+	digestAlg, ok := readHash(&algs)
+	if !ok || !algs.Empty() {
+		return nil, errors.New("it does not name exactly one digest algorithm of SHA-2")
+	}
+	if id, ok := readOID(&encap); !ok || id != oidTSTInfo || !encap.ReadASN1(&wrapped, constructed(0)) || !encap.Empty() ||
+		!wrapped.ReadASN1(&content, cbasn1.OCTET_STRING) || !wrapped.Empty() {
+		return nil, errToken
+	}
+	t := &token{}
+	if err := t.parseInfo(content); err != nil {
+		return nil, err
+	}
+	var certs cryptobyte.String
+	var present bool
+	if !in.ReadOptionalASN1(&certs, &present, constructed(0)) {
+		return nil, errToken
+	}
+	for !certs.Empty() {
+		var cert cryptobyte.String
+		if len(t.certificates) == 16 || !certs.ReadASN1Element(&cert, cbasn1.SEQUENCE) {
+			return nil, errToken
+		}
+		t.certificates = append(t.certificates, cert)
+	}
+	if !in.ReadASN1(&infos, cbasn1.SET) || !in.Empty() || !infos.ReadASN1(&info, cbasn1.SEQUENCE) || !infos.Empty() {
+		return nil, errors.New("it does not have exactly one signer, or carries revocation lists")
+	}
+	return t, t.parseSigner(info, digestAlg, content)
+}
+
+// readHash reads an AlgorithmIdentifier of SHA-256, SHA-384 or SHA-512 with
+// parameters absent or NULL.
+func readHash(in *cryptobyte.String) (crypto.Hash, bool) {
+	var alg cryptobyte.String
+	if !in.ReadASN1(&alg, cbasn1.SEQUENCE) {
+		return 0, false
+	}
+	id, ok := readOID(&alg)
+	if !ok || !noParameters(alg) {
+		return 0, false
+	}
+	h := map[string]crypto.Hash{"2.16.840.1.101.3.4.2.1": crypto.SHA256, "2.16.840.1.101.3.4.2.2": crypto.SHA384,
+		"2.16.840.1.101.3.4.2.3": crypto.SHA512}[id]
+	return h, h != 0
+}
+
+// noParameters reports whether what is left of an AlgorithmIdentifier is nothing or NULL.
+func noParameters(rest cryptobyte.String) bool {
+	var null cryptobyte.String
+	return rest.Empty() || rest.ReadASN1(&null, cbasn1.NULL) && null.Empty() && rest.Empty()
+}
+
+// parseInfo reads TSTInfo (RFC 3161, 2.4.2).
+func (t *token) parseInfo(content cryptobyte.String) error {
+	var info, imprint, sum, genTime, skipped cryptobyte.String
+	var version int64
+	var policy asn1.ObjectIdentifier
+	serial := new(big.Int)
+	if !content.ReadASN1(&info, cbasn1.SEQUENCE) || !content.Empty() ||
+		!info.ReadASN1Integer(&version) || version != 1 ||
+		!info.ReadASN1ObjectIdentifier(&policy) ||
+		!info.ReadASN1(&imprint, cbasn1.SEQUENCE) ||
+		!info.ReadASN1Integer(serial) ||
+		!info.ReadASN1(&genTime, cbasn1.GeneralizedTime) {
+		return errToken
+	}
+	var ok bool
+	if t.imprintHash, ok = readHash(&imprint); !ok || !imprint.ReadASN1(&sum, cbasn1.OCTET_STRING) || !imprint.Empty() || len(sum) != t.imprintHash.Size() {
+		return errors.New("its message imprint is not a SHA-2 digest")
+	}
+	t.imprint = sum
+	if t.genTime, ok = parseGenTime(string(genTime)); !ok {
+		return errors.New("its time is not written as RFC 3161 wants it")
+	}
+	// accuracy, ordering and nonce say nothing that is used; tsa names the
+	// authority, which the certificate does better.
+	var ordering bool
+	if info.PeekASN1Tag(cbasn1.SEQUENCE) && !info.ReadASN1(&skipped, cbasn1.SEQUENCE) ||
+		info.PeekASN1Tag(cbasn1.BOOLEAN) && !info.ReadASN1Boolean(&ordering) ||
+		info.PeekASN1Tag(cbasn1.INTEGER) && !info.ReadASN1Integer(new(big.Int)) ||
+		info.PeekASN1Tag(constructed(0)) && !info.ReadASN1(&skipped, constructed(0)) {
+		return errToken
+	}
+	if info.PeekASN1Tag(constructed(1)) {
+		return errors.New("it carries extensions, which are not understood")
+	}
+	if !info.Empty() {
+		return errToken
+	}
+	return nil
+}
+
+// parseGenTime reads YYYYMMDDhhmmss[.s…]Z, where a fraction does not end in 0.
+func parseGenTime(s string) (time.Time, bool) {
+	const layout = "20060102150405Z"
+	if len(s) < len(layout) || len(s) > len(layout)+10 || s[len(s)-1] != 'Z' {
+		return time.Time{}, false
+	}
+	for i, c := range s[:len(s)-1] {
+		if (c < '0' || c > '9') && !(c == '.' && i == 14) {
+			return time.Time{}, false
+		}
+	}
+	if len(s) > len(layout) && (s[14] != '.' || s[len(s)-2] == '0' || s[len(s)-2] == '.') {
+		return time.Time{}, false
+	}
+	t, err := time.Parse(layout, s[:14]+s[14:])
+	return t, err == nil
+}
+
+// parseSigner reads SignerInfo (RFC 5652, 5.3).
+func (t *token) parseSigner(in cryptobyte.String, outer crypto.Hash, content []byte) error {
+	var version int64
+	if !in.ReadASN1Integer(&version) {
+		return errToken
+	}
+	var sid cryptobyte.String
+	switch {
+	case version == 1 && in.ReadASN1(&sid, cbasn1.SEQUENCE):
+		var issuer, serial cryptobyte.String
+		if !sid.ReadASN1Element(&issuer, cbasn1.SEQUENCE) || !sid.ReadASN1Element(&serial, cbasn1.INTEGER) || !sid.Empty() {
+			return errToken
+		}
+		t.issuer, t.serial = issuer, serial
+	case version == 3 && in.ReadASN1(&sid, context(0)) && len(sid) > 0:
+		t.keyID = sid
+	default:
+		return errors.New("it does not say which certificate signed it")
+	}
+	digestAlg, ok := readHash(&in)
+	if !ok || digestAlg != outer {
+		return errors.New("its signer's digest algorithm is not the one that it names")
+	}
+	var attrs, alg, sig cryptobyte.String
+	if !in.ReadASN1Element(&attrs, constructed(0)) || !in.ReadASN1(&alg, cbasn1.SEQUENCE) ||
+		!in.ReadASN1(&sig, cbasn1.OCTET_STRING) || !in.Empty() {
+		return errors.New("its signer info has no signed attributes, or attributes that are not signed")
+	}
+	t.sig = sig
+	if t.algorithm, t.hash, ok = signatureAlgorithm(alg, digestAlg); !ok {
+		return errors.New("its signature algorithm is not supported")
+	}
+	t.signedAttrs = append([]byte{byte(cbasn1.SET)}, attrs[1:]...)
+	var list cryptobyte.String
+	if !attrs.ReadASN1(&list, constructed(0)) {
+		return errToken
+	}
+	return t.parseAttributes(list, digestAlg, content)
+}
+
+// signatureAlgorithm reads an AlgorithmIdentifier's content. Identifiers that
+// name only a key leave the hash to the digest algorithm.
+func signatureAlgorithm(in cryptobyte.String, digest crypto.Hash) (x509.PublicKeyAlgorithm, crypto.Hash, bool) {
+	id, ok := readOID(&in)
+	if !ok || !noParameters(in) {
+		return 0, 0, false
+	}
+	switch id {
+	case "1.2.840.10045.4.3.2":
+		return x509.ECDSA, crypto.SHA256, in.Empty()
+	case "1.2.840.10045.4.3.3":
+		return x509.ECDSA, crypto.SHA384, in.Empty()
+	case "1.2.840.10045.4.3.4":
+		return x509.ECDSA, crypto.SHA512, in.Empty()
+	case "1.2.840.10045.2.1":
+		return x509.ECDSA, digest, in.Empty()
+	case "1.2.840.113549.1.1.11":
+		return x509.RSA, crypto.SHA256, true
+	case "1.2.840.113549.1.1.12":
+		return x509.RSA, crypto.SHA384, true
+	case "1.2.840.113549.1.1.13":
+		return x509.RSA, crypto.SHA512, true
+	case "1.2.840.113549.1.1.1":
+		return x509.RSA, digest, true
+	case "1.3.101.112":
+		return x509.Ed25519, digest, in.Empty()
+	}
+	return 0, 0, false
+}
+
+// parseAttributes checks the signed attributes: content type, message digest
+// and the signer's certificate must be there, each once.
+func (t *token) parseAttributes(list cryptobyte.String, digestAlg crypto.Hash, content []byte) error {
+	seen := map[string]bool{}
+	for !list.Empty() {
+		var attr, values cryptobyte.String
+		if !list.ReadASN1(&attr, cbasn1.SEQUENCE) {
+			return errToken
+		}
+		id, ok := readOID(&attr)
+		if !ok || seen[id] || len(seen) == 32 || !attr.ReadASN1(&values, cbasn1.SET) || !attr.Empty() {
+			return errToken
+		}
+		seen[id] = true
+		switch id {
+		case oidContentType:
+			if v, ok := readOID(&values); !ok || v != oidTSTInfo || !values.Empty() {
+				return errors.New("its signed content type is another")
+			}
+		case oidMessageHash:
+			var sum cryptobyte.String
+			h := digestAlg.New()
+			h.Write(content)
+			if !values.ReadASN1(&sum, cbasn1.OCTET_STRING) || !values.Empty() || !bytes.Equal(sum, h.Sum(nil)) {
+				return errors.New("its signed digest is not that of its content")
+			}
+		case oidSigningCert1, oidSigningCert2:
+			if !t.parseCertID(values, id == oidSigningCert1) {
+				return errors.New("it does not say in the way of RFC 5816 which certificate signed it")
+			}
+		}
+	}
+	if !seen[oidContentType] || !seen[oidMessageHash] || len(t.certIDs) == 0 {
+		return errors.New("a signed attribute is missing: content type, message digest or signing certificate")
+	}
+	return nil
+}
+
+// parseCertID reads the first ESSCertID of SigningCertificate or ESSCertIDv2 of
+// SigningCertificateV2 (RFC 5035, 3): the first is the signer's, the others only
+// limit which path may be used.
+func (t *token) parseCertID(in cryptobyte.String, v1 bool) bool {
+	var signingCert, certs, id, digest cryptobyte.String
+	if !in.ReadASN1(&signingCert, cbasn1.SEQUENCE) || !in.Empty() ||
+		!signingCert.ReadASN1(&certs, cbasn1.SEQUENCE) || !certs.ReadASN1(&id, cbasn1.SEQUENCE) {
+		return false
+	}
+	e := essCertID{hash: crypto.SHA256}
+	if v1 {
+		e.hash = crypto.SHA1
+	} else if id.PeekASN1Tag(cbasn1.SEQUENCE) {
+		var ok bool
+		if e.hash, ok = readHash(&id); !ok {
+			return false
+		}
+	}
+	if !id.ReadASN1(&digest, cbasn1.OCTET_STRING) || len(digest) != e.hash.Size() {
+		return false
+	}
+	e.digest = digest
+	if id.Empty() {
+		t.certIDs = append(t.certIDs, e)
+		return true
+	}
+	var issuerSerial, names, directory, name, serial cryptobyte.String
+	if !id.ReadASN1(&issuerSerial, cbasn1.SEQUENCE) || !id.Empty() ||
+		!issuerSerial.ReadASN1(&names, cbasn1.SEQUENCE) ||
+		!names.ReadASN1(&directory, constructed(4)) || !names.Empty() ||
+		!directory.ReadASN1Element(&name, cbasn1.SEQUENCE) || !directory.Empty() ||
+		!issuerSerial.ReadASN1Element(&serial, cbasn1.INTEGER) || !issuerSerial.Empty() {
+		return false
+	}
+	e.issuer, e.serial = name, serial
+	t.certIDs = append(t.certIDs, e)
+	return true
+}
+
+// madeBy reports whether the token says that this certificate signed it.
+func (t *token) madeBy(cert *x509.Certificate) bool {
+	serial, err := asn1.Marshal(cert.SerialNumber)
+	if err != nil {
+		return false
+	}
+	if t.keyID != nil && !bytes.Equal(t.keyID, cert.SubjectKeyId) ||
+		t.keyID == nil && (!bytes.Equal(t.issuer, cert.RawIssuer) || !bytes.Equal(t.serial, serial)) {
+		return false
+	}
+	for _, e := range t.certIDs {
+		if e.issuer != nil && (!bytes.Equal(e.issuer, cert.RawIssuer) || !bytes.Equal(e.serial, serial)) {
+			return false
+		}
+		h := e.hash.New()
+		h.Write(cert.Raw)
+		if !bytes.Equal(h.Sum(nil), e.digest) {
+			return false
+		}
+	}
+	return len(t.certIDs) > 0
+}
+
+// verifies reports whether the certificate's key made the signature.
+func (t *token) verifies(cert *x509.Certificate) bool {
+	return cert.PublicKeyAlgorithm == t.algorithm && len(schemes(cert.PublicKey)) > 0 &&
+		verifyData(cert.PublicKey, t.hash, t.signedAttrs, t.sig)
+}
+
+// stamps reports whether the token is about this signature.
+func (t *token) stamps(sig []byte) bool {
+	if t.imprintHash == crypto.SHA256 {
+		sum := sha256.Sum256(sig)
+		return bytes.Equal(sum[:], t.imprint)
+	}
+	h := t.imprintHash.New()
+	h.Write(sig)
+	return bytes.Equal(h.Sum(nil), t.imprint)
+}

@@ -1,0 +1,124 @@
+package verify
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/policy"
+)
+
+// Verified is a claim whose cryptography held. It says only what was checked.
+type Verified struct {
+	format      evidence.Format
+	signer      evidence.Signer
+	statement   *evidence.Statement
+	annotations map[string]string
+	times       []evidence.Timestamp
+	logs        []logged
+	cert        *Certificate
+}
+
+// Certificate is what is known of a verified signing certificate.
+type Certificate struct {
+	NotBefore time.Time `json:"notBefore"`
+	NotAfter  time.Time `json:"notAfter"`
+	Authority string    `json:"authority"` // whose root it leads to
+	SCT       time.Time `json:"sct"`       // when certificate transparency saw it
+	SHA256    string    `json:"sha256"`    // of the DER, hexadecimal
+}
+
+// LogEntry is what a log has proven about a verified claim.
+type LogEntry struct {
+	Origin string `json:"origin"`
+	Index  int64  `json:"index"`
+	// Included: an inclusion proof under a checkpoint that the log signed was
+	// verified; else only the log's signed promise was.
+	Included bool `json:"included"`
+}
+
+// Format is the format of the claim.
+func (v *Verified) Format() evidence.Format { return v.format }
+
+// Signer is who signed.
+func (v *Verified) Signer() evidence.Signer {
+	s := v.signer
+	s.Extensions = maps.Clone(s.Extensions)
+	return s
+}
+
+// Statement is the signed in-toto statement, nil for message signatures. It is
+// not to be modified.
+func (v *Verified) Statement() *evidence.Statement { return v.statement }
+
+// PredicateType is the statement's, "" for message signatures.
+func (v *Verified) PredicateType() string {
+	if v.statement == nil {
+		return ""
+	}
+	return v.statement.PredicateType
+}
+
+// Annotations are the signed annotations of the artifact.
+func (v *Verified) Annotations() map[string]string { return maps.Clone(v.annotations) }
+
+// Times are the trusted times of the signature; none for a bare key's signature
+// without timestamp and log.
+func (v *Verified) Times() []evidence.Timestamp { return slices.Clone(v.times) }
+
+// Certificate is the verified signing certificate, nil when a bare key signed.
+func (v *Verified) Certificate() *Certificate {
+	if v.cert == nil {
+		return nil
+	}
+	c := *v.cert
+	return &c
+}
+
+// LogEntries are the verified log entries. Entries that could not be checked,
+// for want of a trust root, are not among them.
+func (v *Verified) LogEntries() []LogEntry {
+	var out []LogEntry
+	for _, l := range v.logs {
+		out = append(out, LogEntry{Origin: l.origin, Index: l.index, Included: l.included})
+	}
+	return out
+}
+
+// LogIndex is the index of the first verified log entry.
+func (v *Verified) LogIndex() (int64, bool) {
+	if len(v.logs) == 0 {
+		return 0, false
+	}
+	return v.logs[0].index, true
+}
+
+// LogOrigin is the name of the log of the first verified log entry, "" without one.
+func (v *Verified) LogOrigin() string {
+	if len(v.logs) == 0 {
+		return ""
+	}
+	return v.logs[0].origin
+}
+
+// Fact is the claim in the shape that policies read. An image signature has no
+// predicate worth reading; every other statement has.
+func (v *Verified) Fact(where evidence.Location) policy.Fact {
+	f := policy.Fact{
+		Format:        v.format,
+		PredicateType: v.PredicateType(),
+		Signer:        v.Signer(),
+		Times:         v.Times(),
+		LogOrigin:     v.LogOrigin(),
+		Annotations:   v.Annotations(),
+		Where:         where,
+	}
+	if i, ok := v.LogIndex(); ok {
+		f.LogIndex = &i
+	}
+	if v.statement != nil && v.statement.PredicateType != evidence.PredicateSign {
+		f.Predicate = v.statement.Predicate
+	}
+	return f
+}
