@@ -58,9 +58,9 @@ whole private Sigstore that this needs on one machine.`,
 		id       string
 		commands []*cobra.Command
 	}{
-		{groupRelease, []*cobra.Command{}},
+		{groupRelease, []*cobra.Command{newSignCommand(a), newAttestCommand(a)}},
 		{groupCheck, []*cobra.Command{newShowCommand(a)}},
-		{groupSetup, []*cobra.Command{newUpCommand(a), newTokenCommand(a), newVersionCommand(a)}},
+		{groupSetup, []*cobra.Command{newUpCommand(a), newKeyCommand(a), newTokenCommand(a), newVersionCommand(a)}},
 	} {
 		for _, c := range group.commands {
 			c.GroupID = group.id

@@ -160,3 +160,6 @@ func (r *base64Reader) Read(p []byte) (int, error) {
 // SignedDigest is the SHA-256 of what is signed: all that a log learns of the
 // statement when a P-256 key signs.
 func (st *Statement) SignedDigest() []byte { return st.paeDigest(sha256.New()) }
+
+// Predicate is the predicate's JSON as it was given. It is not to be modified.
+func (st *Statement) Predicate() []byte { return st.parts[1] }

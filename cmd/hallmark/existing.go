@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"encoding/json"
+	"maps"
+	"os/exec"
+	"runtime"
+
+	"github.com/hallmark-dev/hallmark/internal/collect"
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/key"
+	"github.com/hallmark-dev/hallmark/internal/sign"
+	"github.com/hallmark-dev/hallmark/internal/trust"
+	"github.com/hallmark-dev/hallmark/internal/verify"
+)
+
+// maxCompared is the largest bundle that is fetched to see whether it already
+// says what is about to be signed. Larger ones are not looked for: to attest a
+// big predicate again costs less than to fetch all that are there.
+const maxCompared = 8 << 20
+
+// existing is how a signer finds out that it said the same before: by the
+// evidence that is attached, verified, never by what anybody claims. nil when
+// nothing could be verified for want of a trust root.
+//
+// Where a log or a TSA is used now, only a signature that has been there counts.
+func (a *app) existing(ctx context.Context, o *signerOptions, k key.Signer, services sign.Services) (func(context.Context, sign.Target, sign.Want) (string, error), error) {
+	cfg := verify.Config{RequireLog: services.Log != "", RequireTimestamp: services.TSA != ""}
+	if k != nil {
+		cfg.Keys = []crypto.PublicKey{k.Public()}
+	}
+	if err := a.existingRoot(ctx, o, k, &cfg.Root); err != nil {
+		return nil, err
+	}
+	if cfg.Root == nil && (k == nil || services.Log != "" || services.TSA != "") {
+		a.say("no trust root is named (--trusted-root): earlier signatures are not looked for")
+		return nil, nil
+	}
+	v, err := verify.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, at sign.Target, want sign.Want) (string, error) {
+		return findExisting(ctx, v, at, want)
+	}, nil
+}
+
+// existingRoot reads the trust root that goes with the services. Nothing is
+// fetched from the public instance unless it is the one that signs.
+func (a *app) existingRoot(ctx context.Context, o *signerOptions, k key.Signer, root **trust.Root) (err error) {
+	public := o.signingConfig == publicInstance || o.signingConfig == "" && a.env(envSigningConfig) == "" && k == nil
+	if a.hasTrustedRoot(&o.serviceFlags) || public {
+		*root, err = a.trustedRoot(ctx, &o.serviceFlags)
+	}
+	return err
+}
+
+func findExisting(ctx context.Context, v *verify.Verifier, at sign.Target, want sign.Want) (string, error) {
+	if want.Statement.Size() > maxCompared {
+		return "", nil
+	}
+	// Most images are signed for the first time, and then one request is enough.
+	list, err := at.Repo.Referrers(ctx, at.Desc)
+	if err == nil && len(list) == 0 {
+		return "", nil
+	}
+	items, err := collect.Image(ctx, at.Repo, at.Desc, collect.Options{MaxBundle: 2 * maxCompared, MaxTotal: 4 * maxCompared})
+	if err != nil {
+		return "", err
+	}
+	for _, i := range items {
+		if i.Claim == nil || i.Claim.Envelope == nil {
+			continue
+		}
+		verified, _ := v.Claim(i.Claim, verify.Image(at.Digest()))
+		if verified != nil && says(verified, want) {
+			return i.Where.Ref, nil
+		}
+	}
+	return "", nil
+}
+
+// says reports whether a verified claim says what is wanted: the same signer,
+// type, annotations and predicate. Other tools' bytes may differ and mean the same.
+func says(v *verify.Verified, want sign.Want) bool {
+	who, st := v.Signer(), v.Statement()
+	if who.Key != want.Signer.Key || who.Identity != want.Signer.Identity || who.Issuer != want.Signer.Issuer {
+		return false
+	}
+	if st == nil || len(st.Subject) != 1 || v.PredicateType() != want.Statement.PredicateType {
+		return false
+	}
+	if v.PredicateType() == evidence.PredicateSign {
+		return maps.Equal(v.Annotations(), want.Statement.Annotations)
+	}
+	return bytes.Equal(compactJSON(st.Predicate), compactJSON(want.Statement.Predicate()))
+}
+
+func compactJSON(data []byte) []byte {
+	var b bytes.Buffer
+	if json.Compact(&b, data) != nil {
+		return data
+	}
+	return b.Bytes()
+}
+
+// openBrowser shows a page to the person and does not wait: some openers stay
+// until the browser ends.
+func openBrowser(url string) error {
+	opener := "xdg-open"
+	if runtime.GOOS == "darwin" {
+		opener = "open"
+	}
+	cmd := exec.Command(opener, url)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() { _ = cmd.Wait() }()
+	return nil
+}

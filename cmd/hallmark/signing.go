@@ -1,0 +1,403 @@
+package main
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hallmark-dev/hallmark/internal/durable"
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/idtoken"
+	"github.com/hallmark-dev/hallmark/internal/key"
+	"github.com/hallmark-dev/hallmark/internal/registry"
+	"github.com/hallmark-dev/hallmark/internal/sign"
+)
+
+// signerOptions are what sign and attest have in common: who signs, with which
+// services, and what comes out.
+type signerOptions struct {
+	serviceFlags
+	key               string
+	identityToken     string
+	passwordStdin     bool
+	again             bool
+	yes               bool
+	json              bool
+	bundle            string
+	outputCertificate string
+	recursive         string
+}
+
+// Values of --recursive.
+const (
+	recursivePlatforms = "platforms"
+	recursiveAll       = "all"
+)
+
+func (o *signerOptions) addFlags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&o.key, "key", "", "sign with the private key in `FILE` instead of an identity")
+	f.BoolVar(&o.passwordStdin, "password-stdin", false, "read the key's password from the first line of stdin")
+	f.StringVar(&o.identityToken, "identity-token", "", "identity `TOKEN`, or a file that holds one")
+	f.StringVarP(&o.recursive, "recursive", "r", "", "of an index also each platform's image; --recursive=all: BuildKit's attestation manifests, too")
+	f.Lookup("recursive").NoOptDefVal = recursivePlatforms
+	f.BoolVar(&o.again, "again", false, "add another one although the same signer already said the same")
+	f.BoolVarP(&o.yes, "yes", "y", false, "agree to what becomes public without being asked")
+	f.StringVar(&o.bundle, "bundle", "", "the argument is a file, not an image: write the bundle to `FILE`")
+	f.StringVar(&o.outputCertificate, "output-certificate", "", "write the signing certificate to `FILE` (PEM)")
+	f.BoolVar(&o.json, "json", false, "print one JSON object")
+	o.addSigning(c)
+}
+
+func (o *signerOptions) check() error {
+	switch {
+	case o.key != "" && o.identityToken != "":
+		return fault.Usagef("--key and --identity-token: either a key signs or an identity")
+	case o.key == "" && o.passwordStdin:
+		return fault.Usagef("--password-stdin is about the key of --key")
+	case o.key != "" && o.outputCertificate != "":
+		return fault.Hint(fault.Usagef("--output-certificate: signing with a key makes no certificate"), "its public half is printed by: hallmark key public %s", o.key)
+	case o.bundle != "" && o.recursive != "":
+		return fault.Usagef("--recursive is about images; with --bundle the argument is a file")
+	case o.recursive != "" && o.recursive != recursivePlatforms && o.recursive != recursiveAll:
+		return fault.Usagef("--recursive=%s: write --recursive or --recursive=all", o.recursive)
+	}
+	return nil
+}
+
+// newSigner makes the signer: it opens the key, once, or finds the identity.
+func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, error) {
+	cfg := sign.Config{}
+	if o.key != "" {
+		k, info, err := key.Load(o.key, a.keyPassword(o.passwordStdin, "Password of "+o.key+": "))
+		if err != nil {
+			return nil, keyFault(err)
+		}
+		if !info.Encrypted {
+			a.say("the key %s is not encrypted: whoever reads the file can sign with it", o.key)
+		}
+		cfg.Key = k
+	}
+	config, err := a.signingConfig(ctx, &o.serviceFlags, o.key != "")
+	if err != nil {
+		return nil, err
+	}
+	cfg.Services = sign.ServicesFrom(config, now(), cfg.Key == nil)
+	cfg.Services.PlainHTTP, cfg.Services.UserAgent = a.plainHTTP, a.userAgent()
+	if cfg.Key == nil {
+		issuer, _ := config.OIDC(now())
+		if cfg.Token, err = idtoken.Get(ctx, idtoken.Config{
+			Flag: o.identityToken, Env: a.env, Issuer: issuer, PlainHTTP: a.plainHTTP,
+			Interactive: a.interactive(), OpenBrowser: openBrowser, Say: a.say,
+		}); err != nil {
+			return nil, err
+		}
+	}
+	if !o.again && o.bundle == "" {
+		if cfg.Existing, err = a.existing(ctx, o, cfg.Key, cfg.Services); err != nil {
+			return nil, err
+		}
+	}
+	return sign.New(cfg)
+}
+
+func (a *app) userAgent() string { return "hallmark/" + version }
+
+// consent shows a person what signing would make public about them, and asks.
+func (a *app) consent(s *sign.Signer, o *signerOptions, statements []*sign.Statement) error {
+	d, asks := s.NeedsConsent()
+	if !asks {
+		return nil
+	}
+	a.say("This becomes public at %s, and stays so:", strings.Join(d.Hosts, " and "))
+	a.say("  identity  %s", d.Identity)
+	a.say("  issuer    %s", d.Issuer)
+	for _, st := range statements {
+		a.say("  digest    sha256:%x", st.SignedDigest())
+		if st.Size() <= 2<<10 {
+			text, err := io.ReadAll(st.Reader())
+			if err != nil {
+				return err
+			}
+			a.say("  of        %s", text)
+		}
+	}
+	switch {
+	case o.yes:
+	case !a.interactive():
+		return fault.Hint(fault.Usagef("a personal identity would go to a public log, and there is nobody to ask"), "if that is what you want, say --yes")
+	default:
+		if ok, err := a.confirm("Sign? [y/N] "); err != nil || !ok {
+			return errors.Join(errors.New("not signed: nobody agreed to the publication"), err)
+		}
+	}
+	s.Consent()
+	return nil
+}
+
+// subject is one argument: an image, resolved to what is signed of it.
+type subject struct {
+	arg     string
+	ref     registry.Ref
+	targets []sign.Target
+	err     error
+}
+
+// resolve finds what is to be signed, all arguments at once. A tag is resolved
+// here and never again; what it pointed to is said, with a warning.
+func (a *app) resolve(ctx context.Context, o *signerOptions, argv []string) ([]subject, error) {
+	subjects := make([]subject, len(argv))
+	for i, arg := range argv {
+		ref, err := registry.ParseRef(arg)
+		if err != nil {
+			return nil, fault.Hint(fault.As(fault.Usage, err), "to sign a file, say where its bundle goes: --bundle FILE")
+		}
+		subjects[i] = subject{arg: arg, ref: ref}
+	}
+	client := registry.NewClient(registry.Options{PlainHTTP: a.plainHTTP, UserAgent: a.userAgent(), Concurrency: signers})
+	var g errgroup.Group
+	g.SetLimit(signers)
+	for i := range subjects {
+		s := &subjects[i]
+		g.Go(func() error { s.targets, s.err = findTargets(ctx, client, s.ref, o.recursive); return nil })
+	}
+	_ = g.Wait() // errors stay with their subject
+	for _, s := range subjects {
+		if s.err == nil && s.ref.Digest == "" {
+			a.say("%s is %s", s.arg, s.targets[0].Desc.Digest)
+			a.warn("%s is a tag: if it moves before you sign, you sign something else; name the digest", s.arg)
+		}
+	}
+	return subjects, nil
+}
+
+func findTargets(ctx context.Context, client *registry.Client, ref registry.Ref, recursive string) ([]sign.Target, error) {
+	repo, err := client.Open(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	desc, err := repo.Resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	root := sign.Target{Repo: repo, Desc: desc}
+	if recursive == "" {
+		return []sign.Target{root}, nil
+	}
+	return sign.Expand(ctx, root, recursive == recursiveAll)
+}
+
+// signers is how many images are signed at the same time.
+const signers = 16
+
+// signedAnswer is what --json prints of sign and attest.
+type signedAnswer struct {
+	Signer *evidence.Signer `json:"signer,omitempty"` // absent when nothing was signed
+	Images []signedImage    `json:"images,omitempty"`
+	File   *signedFile      `json:"file,omitempty"`
+}
+
+// signedImage is one manifest and what became of it.
+type signedImage struct {
+	Image    string `json:"image"`              // host/repo@sha256:…, or the argument when it could not be resolved
+	Status   string `json:"status"`             // "signed", "existed", "failed"
+	Bundle   string `json:"bundle,omitempty"`   // reference of the bundle's manifest
+	LogIndex *int64 `json:"logIndex,omitempty"` // absent: not logged, or it existed
+	Error    string `json:"error,omitempty"`
+
+	err    error
+	signer evidence.Signer
+	cert   []byte
+}
+
+// attachAll signs all subjects' targets, several at a time, and reports in the
+// order of the arguments. One that fails stops no other.
+func (a *app) attachAll(ctx context.Context, o *signerOptions, subjects []subject, state statementFunc) error {
+	var jobs []attachJob
+	var statements []*sign.Statement
+	for _, s := range subjects {
+		if s.err != nil {
+			jobs = append(jobs, attachJob{name: s.arg, err: s.err})
+		}
+		for _, t := range s.targets {
+			st, err := state(s.ref, t)
+			if err != nil {
+				return err
+			}
+			jobs = append(jobs, attachJob{name: t.String(), target: t, statement: st})
+			statements = append(statements, st)
+		}
+	}
+	var signer *sign.Signer
+	if len(statements) > 0 {
+		var err error
+		if signer, err = a.newSigner(ctx, o); err != nil {
+			return err
+		}
+		if err := a.consent(signer, o, statements); err != nil {
+			return err
+		}
+	}
+	answer := signedAnswer{}
+	inOrder(len(jobs), signers, func(i int) signedImage {
+		return jobs[i].run(ctx, signer)
+	}, func(r signedImage) {
+		answer.Images = append(answer.Images, r)
+		if !o.json {
+			a.reportSigned(r)
+		}
+	})
+	return a.finish(o, &answer)
+}
+
+// statementFunc says what is signed about a target.
+type statementFunc func(ref registry.Ref, t sign.Target) (*sign.Statement, error)
+
+type attachJob struct {
+	name      string
+	target    sign.Target
+	statement *sign.Statement
+	err       error
+}
+
+func (j attachJob) run(ctx context.Context, signer *sign.Signer) signedImage {
+	r := signedImage{Image: j.name, Status: "failed", err: j.err}
+	if r.err == nil {
+		var done *sign.Attached
+		if done, r.err = signer.Attach(ctx, j.target, j.statement); r.err == nil {
+			r.Status, r.Bundle, r.LogIndex, r.signer = "signed", done.Ref, done.LogIndex, done.Signer
+			if done.Existed {
+				r.Status = "existed"
+			} else if certs := done.Signed.Claim.Certificates; len(certs) > 0 {
+				r.cert = certs[0]
+			}
+		}
+	}
+	if r.err != nil {
+		r.Error = oneLine(r.err.Error())
+	}
+	return r
+}
+
+// reportSigned prints one result as people read it.
+func (a *app) reportSigned(r signedImage) {
+	switch r.Status {
+	case "failed":
+		a.say("error: %s: %s", r.Image, r.Error)
+		if hint := fault.HintOf(r.err); hint != "" {
+			a.say("hint: %s", oneLine(hint))
+		}
+		return
+	case "existed":
+		a.print("already there  %s", r.Image)
+		a.say("  %s said the same before: %s; nothing was added (--again adds one all the same)", r.signer, r.Bundle)
+		return
+	}
+	a.print("signed  %s", r.Image)
+	if r.LogIndex != nil {
+		a.say("  by %s, log entry %d: %s", r.signer, *r.LogIndex, r.Bundle)
+	} else {
+		a.say("  by %s: %s", r.signer, r.Bundle)
+	}
+}
+
+// finish writes the certificate and the JSON answer, and turns failures into the
+// exit code of the first of them.
+func (a *app) finish(o *signerOptions, answer *signedAnswer) error {
+	failed := 0
+	var first error
+	var cert []byte
+	for _, r := range answer.Images {
+		switch r.Status {
+		case "failed":
+			if failed++; first == nil {
+				first = r.err
+			}
+		default:
+			answer.Signer = &r.signer
+		}
+		if r.cert != nil {
+			cert = r.cert
+		}
+	}
+	if o.outputCertificate != "" {
+		if err := a.writeCertificate(o.outputCertificate, cert); err != nil {
+			return err
+		}
+	}
+	if o.json {
+		if err := a.printJSON(answer); err != nil {
+			return err
+		}
+	}
+	if failed == 0 {
+		return nil
+	}
+	if errors.Is(first, context.Canceled) {
+		return first
+	}
+	return &fault.Error{Kind: fault.KindOf(first), Hint: fault.HintOf(first), Err: fmt.Errorf("%d of %d failed: %w", failed, len(answer.Images), first)}
+}
+
+func (a *app) writeCertificate(path string, der []byte) error {
+	if der == nil {
+		a.warn("no certificate was made: %s is not written", path)
+		return nil
+	}
+	return durable.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
+}
+
+// inOrder calls do(0) … do(n-1), at most limit at a time, and emit with each
+// result in order, as soon as that result and those before it are there.
+func inOrder[T any](n, limit int, do func(int) T, emit func(T)) {
+	results := make([]chan T, n)
+	for i := range results {
+		results[i] = make(chan T, 1)
+	}
+	var g errgroup.Group
+	g.SetLimit(limit)
+	go func() {
+		for i := range n {
+			g.Go(func() error { results[i] <- do(i); return nil })
+		}
+	}()
+	for _, r := range results {
+		emit(<-r)
+	}
+}
+
+// writeFileFrom puts what r gives in place as a whole or not at all.
+func writeFileFrom(path string, r io.Reader) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+			_ = os.Remove(f.Name())
+		}
+	}()
+	if err = f.Chmod(0o644); err != nil {
+		return err
+	}
+	if _, err = io.Copy(f, r); err != nil {
+		return err
+	}
+	if err = errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(path))
+}
