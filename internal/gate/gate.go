@@ -1,0 +1,256 @@
+// Package gate is the one pipeline from a subject to a decision: collect what is
+// attached to it, verify that under the trust, let a policy judge what verified.
+// Every command and server that says yes or no goes through it.
+//
+// It knows policies only through one method, so it links neither Rego nor CUE.
+// Nothing that was not verified reaches a policy. A denial is a Decision with
+// reasons; an error means that the gate could not find out. Both fail closed.
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/hallmark-dev/hallmark/internal/collect"
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/registry"
+	"github.com/hallmark-dev/hallmark/internal/verify"
+)
+
+// Policy judges verified facts. It is safe for concurrent use. An error means
+// that it could not decide.
+type Policy interface {
+	Evaluate(ctx context.Context, in policy.Input) (policy.Decision, error)
+}
+
+// Request is a question about an image.
+type Request struct {
+	Repo     *registry.Repository // of the image
+	Ref      registry.Ref         // as the user named it
+	Verifier *verify.Verifier     // holds the trust
+	Policy   Policy
+	Now      func() time.Time // default time.Now
+	Collect  collect.Options  // limits
+}
+
+// Result is the answer with everything that led to it.
+type Result struct {
+	Subject  evidence.Subject // what was judged, with its resolved digest
+	Input    policy.Input     // what the policy saw
+	Decision policy.Decision
+	Tried    []Tried // what was found, each with its fate
+}
+
+// Tried is one found item. Fact is set when it verified and counts, Verified
+// already when it verified.
+type Tried struct {
+	Item     collect.Item
+	Verified *verify.Verified
+	Fact     *policy.Fact
+	Reasons  []policy.Reason // why it does not count; empty for what is only listed
+}
+
+// Codes of reasons that come from here (docs/reasons.md).
+const (
+	CodeNotASignature = "NOT_A_SIGNATURE"    // verified, but no signature of an image
+	CodeTooMany       = "TOO_MANY_REFERRERS" // more is attached than is read
+)
+
+// Image decides about an image: it is resolved to a digest once, and everything
+// after is about that digest.
+func Image(ctx context.Context, r Request) (Result, error) {
+	e, err := Gather(ctx, r.Repo, r.Ref, r.Collect)
+	if err != nil {
+		return Result{}, err
+	}
+	in, tried := e.Verify(r.Verifier, now(r.Now))
+	return decide(ctx, r.Policy, Result{Subject: e.subject(), Input: in, Tried: tried})
+}
+
+// BlobRequest is a question about a file.
+type BlobRequest struct {
+	Name     string          // as the user named it
+	Artifact verify.Artifact // its digests
+	Items    []collect.Item  // bundles
+	Verifier *verify.Verifier
+	Policy   Policy
+	Now      func() time.Time // default time.Now
+}
+
+// Blob decides about a file and the bundles that were given for it. A plain
+// signature over the file counts as well as a signed statement about it.
+func Blob(ctx context.Context, r BlobRequest) (Result, error) {
+	if len(r.Artifact.Digests) == 0 {
+		return Result{}, fmt.Errorf("verify %s: it has no digest", r.Name)
+	}
+	digest := r.Artifact.Digests[0]
+	in := policy.Input{Kind: "blob", Now: now(r.Now).UTC(), Image: &policy.Image{Ref: r.Name, Digest: digest}}
+	tried := verifyItems(&in, r.Items, r.Artifact, r.Verifier)
+	return decide(ctx, r.Policy, Result{Subject: evidence.Subject{Name: r.Name, Digest: digest}, Input: in, Tried: tried})
+}
+
+func now(clock func() time.Time) time.Time {
+	if clock == nil {
+		return time.Now()
+	}
+	return clock()
+}
+
+// Evidence is what was collected for one image; it is verified as often as there
+// are trusts to verify it under.
+type Evidence struct {
+	ref   registry.Ref
+	desc  ocispec.Descriptor
+	items []collect.Item
+}
+
+// Gather resolves the image once and collects what is attached to it.
+func Gather(ctx context.Context, repo *registry.Repository, ref registry.Ref, o collect.Options) (*Evidence, error) {
+	desc, err := repo.Resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return Attached(ctx, repo, ref, desc, o)
+}
+
+// Attached collects what is attached to an image that is resolved already.
+func Attached(ctx context.Context, repo *registry.Repository, ref registry.Ref, desc ocispec.Descriptor, o collect.Options) (*Evidence, error) {
+	items, err := collect.Image(ctx, repo, desc, o)
+	if err != nil {
+		return nil, err
+	}
+	return &Evidence{ref: ref, desc: desc, items: items}, nil
+}
+
+// Digest is the digest of the image.
+func (e *Evidence) Digest() evidence.Digest { return evidence.Digest(e.desc.Digest) }
+
+func (e *Evidence) subject() evidence.Subject {
+	return evidence.Subject{Name: e.ref.Name(), Digest: e.Digest(), MediaType: e.desc.MediaType, Size: e.desc.Size}
+}
+
+// imageOf is the image in the shape that policies read.
+func imageOf(ref registry.Ref, digest evidence.Digest) *policy.Image {
+	return &policy.Image{Ref: ref.String(), Host: ref.Host, Repo: ref.Repository, Tag: ref.Tag, Digest: digest}
+}
+
+// Verify verifies everything under one trust, at now.
+func (e *Evidence) Verify(v *verify.Verifier, now time.Time) (policy.Input, []Tried) {
+	in := policy.Input{Kind: "image", Now: now.UTC(), Image: imageOf(e.ref, e.Digest())}
+	return in, verifyItems(&in, e.items, verify.Image(e.Digest()), v)
+}
+
+// verifyItems fills in.Signatures and in.Attestations with what verified.
+func verifyItems(in *policy.Input, items []collect.Item, a verify.Artifact, v *verify.Verifier) []Tried {
+	tried := make([]Tried, 0, len(items))
+	for _, item := range items {
+		t := Tried{Item: item}
+		switch {
+		case item.Err != nil:
+			t.Reasons = []policy.Reason{itemReason(item)}
+		case item.Claim != nil:
+			t.claim(in, a, v)
+		}
+		tried = append(tried, t)
+	}
+	return tried
+}
+
+func itemReason(item collect.Item) policy.Reason {
+	r := policy.Reason{Code: verify.Malformed, Message: item.Err.Error(), Subject: item.Where.Ref}
+	var many *registry.TooManyReferrersError
+	if errors.As(item.Err, &many) {
+		r.Code = CodeTooMany
+	}
+	return r
+}
+
+// claim verifies the item's claim and sorts it: the signature of an image is a
+// statement of type sign/v1, of a file also a plain signature; everything else
+// with a statement is an attestation.
+func (t *Tried) claim(in *policy.Input, a verify.Artifact, v *verify.Verifier) {
+	verified, reasons := v.Claim(t.Item.Claim, a)
+	if verified == nil || len(reasons) > 0 {
+		for _, r := range reasons {
+			r.Subject = t.Item.Where.Ref
+			t.Reasons = append(t.Reasons, r)
+		}
+		if len(t.Reasons) == 0 {
+			t.Reasons = []policy.Reason{{Code: verify.Malformed, Message: "the claim did not verify", Subject: t.Item.Where.Ref}}
+		}
+		return
+	}
+	t.Verified = verified
+	fact := verified.Fact(t.Item.Where)
+	statement := verified.Statement()
+	switch {
+	case statement == nil && in.Kind == "image":
+		t.Reasons = []policy.Reason{{Code: CodeNotASignature, Message: "a plain signature over the manifest's bytes is no signature of an image", Subject: t.Item.Where.Ref}}
+		return
+	case statement == nil || statement.PredicateType == evidence.PredicateSign:
+		in.Signatures = append(in.Signatures, fact)
+	default:
+		fact.Statement = t.Item.Claim.Envelope.Payload
+		in.Attestations = append(in.Attestations, fact)
+	}
+	t.Fact = &fact
+}
+
+// decide asks the policy and explains a denial for want of evidence with what
+// was found and did not count.
+func decide(ctx context.Context, p Policy, r Result) (Result, error) {
+	d, err := p.Evaluate(ctx, r.Input)
+	if err != nil {
+		return r, err
+	}
+	r.Decision = d
+	if d.Allowed {
+		return r, nil
+	}
+	for _, t := range r.Tried {
+		if t.Item.Err != nil && fault.KindOf(t.Item.Err) == fault.Unreachable {
+			return r, t.Item.Err // it may be the very evidence that is missing
+		}
+	}
+	r.Decision.Reasons = Explain(d.Reasons, Rejected(r.Tried))
+	return r, nil
+}
+
+// Rejected is why found claims did not count, over all of them.
+func Rejected(tried []Tried) []policy.Reason {
+	var out []policy.Reason
+	for _, t := range tried {
+		out = append(out, t.Reasons...)
+	}
+	return out
+}
+
+// maxExplained bounds the rejected claims that one denial names.
+const maxExplained = 10
+
+// Explain puts the reasons why claims were rejected in the place of "there is
+// none": a signature that is there and broken is another story than no signature.
+func Explain(reasons, rejected []policy.Reason) []policy.Reason {
+	if len(rejected) == 0 {
+		return reasons
+	}
+	var out []policy.Reason
+	for _, r := range reasons {
+		if r.Code != CodeNotSigned && r.Code != CodeNoAttestation {
+			out = append(out, r)
+		}
+	}
+	if len(out) == len(reasons) {
+		return reasons
+	}
+	if len(rejected) > maxExplained {
+		rejected = rejected[:maxExplained]
+	}
+	return append(out, rejected...)
+}
