@@ -12,22 +12,24 @@ import (
 
 // publish writes what clients trust: to the folder and as TUF targets.
 func (a *Authority) publish(st *state, ids identities) error {
+	// As old as the oldest key: what was signed before a state was lost stays good.
+	start := ids.ca.chain[0].NotBefore
 	root, err := trust.RootSpec{
 		CAs: []trust.AuthoritySpec{{URI: a.info.URL, Organization: organization,
 			CommonName: ids.ca.chain[0].Subject.CommonName, Chain: ids.ca.chain,
-			Start: ids.ca.chain[0].NotBefore}},
+			Start: start}},
 		TSAs: []trust.AuthoritySpec{{URI: a.info.URL + timestampPath, Organization: organization,
 			CommonName: ids.tsa.chain[0].Subject.CommonName, Chain: ids.tsa.chain,
 			Start: ids.tsa.chain[0].NotBefore}},
-		TLogs:  []trust.LogSpec{{BaseURL: a.info.URL, Key: a.log.Public(), Origin: a.info.Host, KeyID: a.log.KeyID(), Start: st.Created}},
-		CTLogs: []trust.LogSpec{{BaseURL: a.info.URL + ctPath, Key: ids.ct.key.Public(), Start: st.Created}},
+		TLogs:  []trust.LogSpec{{BaseURL: a.info.URL, Key: a.log.Public(), Origin: a.info.Host, KeyID: a.log.KeyID(), Start: start}},
+		CTLogs: []trust.LogSpec{{BaseURL: a.info.URL + ctPath, Key: ids.ct.key.Public(), Start: start}},
 	}.JSON()
 	if err != nil {
 		return fmt.Errorf("trusted root: %w", err)
 	}
 	signing, err := trust.SigningConfigSpec{
 		CAURL: a.info.URL, OIDCURL: a.info.Issuer, LogURL: a.info.URL, TSAURL: a.info.URL + timestampPath,
-		Operator: "hallmark up on " + a.info.Host, Start: st.Created,
+		Operator: "hallmark up on " + a.info.Host, Start: start,
 	}.JSON()
 	if err != nil {
 		return fmt.Errorf("signing config: %w", err)

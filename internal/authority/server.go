@@ -17,7 +17,7 @@ const (
 	headerTimeout = 10 * time.Second // for a request's head
 	stallTimeout  = 30 * time.Second // without a byte of a body, either way
 	idleTimeout   = 2 * time.Minute
-	drainTimeout  = 5 * time.Second // for requests under way at the end
+	drainTimeout  = 3 * time.Second // for requests under way at the end
 	maxHeader     = 64 << 10        // bytes
 	maxBody       = 1 << 20         // bytes, of everything but the registry, which has limits of its own
 )
@@ -104,8 +104,11 @@ type pacedBody struct {
 func (b *pacedBody) Read(p []byte) (int, error) {
 	b.pace.move()
 	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
+	switch {
+	case err == io.EOF:
 		b.pace.done()
+	case err != nil:
+		b.pace.reading = false // no more time for a client that stalled
 	}
 	return n, err
 }

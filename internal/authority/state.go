@@ -93,7 +93,8 @@ func damaged(err error) error {
 	return fault.Hint(err, "restore the data folder from a backup; hallmark up never repairs or replaces what it cannot read")
 }
 
-// checkFresh refuses to make an authority among somebody's files.
+// checkFresh refuses to make an authority among somebody's files, and in a folder
+// that was finished once: trust material is written after the state.
 func checkFresh(dir string) error {
 	ours := []string{lockFile, keyDir, oidcDir, logDir, tufDir, registryDir, cosignDir,
 		fileTrustedRoot, fileSigningConfig, fileRoot, fileTrustRoot}
@@ -102,6 +103,9 @@ func checkFresh(dir string) error {
 		return err
 	}
 	for _, e := range entries {
+		if e.Name() == fileTrustedRoot {
+			return damaged(&durable.CorruptError{Path: filepath.Join(dir, stateFile), Why: "it is missing"})
+		}
 		if !slices.Contains(ours, e.Name()) && !strings.HasPrefix(e.Name(), ".tmp-") {
 			return fault.Hint(fmt.Errorf("%s is not empty and not a data folder of hallmark up (it has %s but no %s)", dir, e.Name(), stateFile),
 				"name an empty or new folder with --data")

@@ -1,0 +1,11 @@
+package authority
+
+// Internals that the tests look at from outside.
+var (
+	NewServer  = newServer
+	Stalls     = stalls
+	LoadLogins = loadLogins
+)
+
+// Check is check.
+func (l *logins) Check(user, password string) bool { return l.check(user, password) }

@@ -1,0 +1,291 @@
+package authority_test
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/hallmark-dev/hallmark/internal/authority"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+)
+
+// pipes is a listener whose connections are in memory, so that time can be fake.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	c, ok := <-p
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+func (p pipes) Close() error   { return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestStalls: who stops sending or receiving is cut off; who is only slow is not.
+func TestStalls(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		client func(c net.Conn) (string, error) // what it reads in the end
+		want   string
+		atMost time.Duration
+	}{
+		"a head that never ends": {func(c net.Conn) (string, error) {
+			fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n")
+			return "", nil
+		}, "", 15 * time.Second},
+		"a body that never ends": {func(c net.Conn) (string, error) {
+			fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+			return "", nil
+		}, "400", 40 * time.Second},
+		"a slow body": {func(c net.Conn) (string, error) {
+			fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 10\r\n\r\n")
+			for range 10 {
+				time.Sleep(20 * time.Second)
+				if _, err := c.Write([]byte("x")); err != nil {
+					return "", err
+				}
+			}
+			return "", nil
+		}, "200", 5 * time.Minute},
+		"an idle connection": {func(c net.Conn) (string, error) {
+			fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
+			return "", nil
+		}, "200", 3 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if _, err := io.Copy(io.Discard, r.Body); err != nil {
+						http.Error(w, "stalled", http.StatusBadRequest)
+						return
+					}
+					w.WriteHeader(http.StatusOK)
+				})
+				srv := authority.NewServer(authority.Stalls(echo), slog.New(slog.DiscardHandler))
+				l := make(pipes)
+				go func() { _ = srv.Serve(l) }()
+				ours, theirs := net.Pipe()
+				l <- theirs
+				start := time.Now()
+				answer := make(chan string)
+				go func() { // net.Pipe has no buffer: read all the time
+					data, _ := io.ReadAll(ours)
+					answer <- string(data)
+				}()
+				if _, err := tc.client(ours); err != nil {
+					t.Error(err)
+				}
+				got := <-answer
+				if took := time.Since(start); took > tc.atMost {
+					t.Errorf("held for %v", took)
+				}
+				if !strings.Contains(got, tc.want) {
+					t.Errorf("answer %q, want %s", got, tc.want)
+				}
+				close(l)
+				_ = srv.Close()
+			})
+		})
+	}
+}
+
+// TestStalledReader: a client that does not take its answer does not keep us writing.
+func TestStalledReader(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		done := make(chan error, 1)
+		endless := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			for {
+				if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+					done <- err
+					return
+				}
+			}
+		})
+		srv := authority.NewServer(authority.Stalls(endless), slog.New(slog.DiscardHandler))
+		l := make(pipes)
+		go func() { _ = srv.Serve(l) }()
+		ours, theirs := net.Pipe()
+		l <- theirs
+		fmt.Fprint(ours, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		if _, err := bufio.NewReader(ours).ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if err := <-done; err == nil || time.Since(start) > time.Minute {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		close(l)
+		_ = srv.Close()
+	})
+}
+
+// htpasswd writes a user file with one user.
+func htpasswd(t *testing.T, user, password string) string {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "users")
+	if err := os.WriteFile(path, []byte("# people\n\n"+user+":"+string(hash)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestLogins(t *testing.T) {
+	t.Parallel()
+	path := htpasswd(t, "ci", "secret")
+	l, err := authority.LoadLogins(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time from memory
+		for _, tc := range []struct {
+			user, password string
+			want           bool
+		}{{"ci", "secret", true}, {"ci", "wrong", false}, {"ci", "", false}, {"CI", "secret", false}, {"", "secret", false},
+			{"c", "isecret", false}, {"ci", "secret\x00", false}, {"ci", strings.Repeat("x", 100), false}} {
+			if got := l.Check(tc.user, tc.password); got != tc.want {
+				t.Errorf("%q %q: %v", tc.user, tc.password, got)
+			}
+		}
+	}
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := strings.TrimSpace(string(good[strings.Index(string(good), ":")+1:]))
+	for name, bad := range map[string]string{
+		"empty":      "",
+		"comments":   "# nobody\n",
+		"plain text": "ci:secret\n",
+		"MD5":        "ci:$apr1$abcdefgh$xxxxxxxxxxxxxxxxxxxxxx\n",
+		"SHA-1":      "ci:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n",
+		"no user":    ":" + hash + "\n",
+		"no colon":   "ci\n",
+		"twice":      "ci:" + hash + "\nci:" + hash + "\n",
+		"too large":  strings.Repeat("#", 1<<20+1),
+		"long line":  "ci:" + strings.Repeat("x", 70000),
+	} {
+		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := authority.LoadLogins(path); err == nil || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "$") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// certificate makes a TLS certificate for 127.0.0.1.
+func certificate(t *testing.T) (cert, key string, roots *x509.CertPool) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames: []string{"sigstore.example.com"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	for path, data := range map[string][]byte{cert: certPEM, key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	roots = x509.NewCertPool()
+	roots.AppendCertsFromPEM(certPEM)
+	return cert, key, roots
+}
+
+// TestBeyondLoopback: with TLS and a login it is served to others, and to nobody else.
+func TestBeyondLoopback(t *testing.T) {
+	t.Parallel()
+	cert, key, roots := certificate(t)
+	cfg := authority.Config{Dir: t.TempDir(), Listen: "0.0.0.0:0", URL: "https://sigstore.example.com", TLSCert: cert, TLSKey: key,
+		RegistryUsers: htpasswd(t, "ci", "secret")}
+	wrong := cfg
+	wrong.URL = "https://other.example.com"
+	if _, err := authority.Open(wrong); fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), cert) {
+		t.Errorf("a certificate for another name: %v", err)
+	}
+	cfg.Dir = t.TempDir()
+	a, err := authority.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := a.Info()
+	if i.URL != "https://sigstore.example.com" || i.Registry != "sigstore.example.com" || i.Host != "sigstore.example.com" {
+		t.Errorf("%+v", i)
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+
+	cfg = authority.Config{Dir: t.TempDir(), TLSCert: cert, TLSKey: key, RegistryUsers: cfg.RegistryUsers}
+	b, _ := up(t, cfg)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	for _, tc := range []struct {
+		path, user, password string
+		want                 int
+	}{
+		{"/v2/", "", "", 401}, {"/v2/", "ci", "wrong", 401}, {"/v2/", "ci", "secret", 200}, {"/v2/_catalog", "", "", 401},
+		{"/v2/a/referrers/sha256:" + strings.Repeat("0", 64), "", "", 401}, {"/oauth2/keys", "", "", 200},
+	} {
+		req, err := http.NewRequest("GET", b.Info().URL+tc.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tc.user != "" {
+			req.SetBasicAuth(tc.user, tc.password)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != tc.want {
+			t.Errorf("%s as %s: %d, want %d", tc.path, tc.user, resp.StatusCode, tc.want)
+		}
+	}
+	resp, err := client.Get("http://" + b.Info().Registry + "/v2/")
+	if err == nil {
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("plain HTTP on the TLS port: %d", resp.StatusCode)
+		}
+	}
+}
