@@ -142,18 +142,8 @@ func Open(cfg Config) (_ *Authority, err error) {
 	if a.lock, err = lock(cfg.Dir); err != nil {
 		return nil, err
 	}
-	st, err := loadState(cfg.Dir)
+	st, fresh, err := cfg.state(host)
 	if err != nil {
-		return nil, err
-	}
-	fresh := st == nil
-	if fresh {
-		st = &state{Version: stateVersion, Host: host, Created: cfg.Now().UTC().Truncate(time.Second)}
-	} else if st.Host != host {
-		return nil, fault.Hint(fault.Usagef("%s belongs to %s and cannot become %s: every signature in its log names that host", cfg.Dir, st.Host, host),
-			"start it with --listen %s, or name another folder with --data", net.JoinHostPort(st.Host, "PORT"))
-	}
-	if err := st.checkPublished(cfg.Dir); err != nil {
 		return nil, err
 	}
 	if err := a.listen(host); err != nil {
@@ -164,6 +154,22 @@ func Open(cfg Config) (_ *Authority, err error) {
 		return nil, damaged(err)
 	}
 	return a, nil
+}
+
+// state reads the folder's state, or begins one in a folder that is fresh.
+func (cfg Config) state(host string) (st *state, fresh bool, err error) {
+	st, err = loadState(cfg.Dir)
+	if err != nil {
+		return nil, false, err
+	}
+	if st == nil {
+		return &state{Version: stateVersion, Host: host, Created: cfg.Now().UTC().Truncate(time.Second)}, true, nil
+	}
+	if st.Host != host {
+		return nil, false, fault.Hint(fault.Usagef("%s belongs to %s and cannot become %s: every signature in its log names that host", cfg.Dir, st.Host, host),
+			"start it with --listen %s, or name another folder with --data", net.JoinHostPort(st.Host, "PORT"))
+	}
+	return st, false, st.checkPublished(cfg.Dir)
 }
 
 // check holds the configuration to what may be reached from where, and returns
@@ -189,6 +195,9 @@ func (cfg Config) check() (string, error) {
 			if u.Scheme != "https" {
 				return "", fault.Usagef("--url %s: others may reach this only over https", cfg.URL)
 			}
+		}
+		if cfg.TLSCert != "" && u.Scheme != "https" {
+			return "", fault.Usagef("--url %s: with --tls-cert this speaks https", cfg.URL)
 		}
 		name = u.Hostname()
 	} else if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {

@@ -258,6 +258,7 @@ func TestStartRefusals(t *testing.T) {
 		"proxied in the clear":   {authority.Config{Listen: "127.0.0.1:0", URL: "http://sigstore.example.com", RegistryUsers: users}, fault.Usage, "https"},
 		"URL with a path":        {authority.Config{Listen: "127.0.0.1:0", URL: "http://127.0.0.1:1/x"}, fault.Usage, "base URL"},
 		"URL with a user":        {authority.Config{Listen: "127.0.0.1:0", URL: "http://a@127.0.0.1:1"}, fault.Usage, "base URL"},
+		"TLS called http":        {authority.Config{Listen: "127.0.0.1:0", URL: "http://127.0.0.1:1", TLSCert: "c", TLSKey: "k"}, fault.Usage, "https"},
 		"no port":                {authority.Config{Listen: "127.0.0.1"}, fault.Usage, "host:port"},
 		"half of TLS":            {authority.Config{Listen: "127.0.0.1:0", TLSCert: "c"}, fault.Usage, "belong together"},
 		"no certificate":         {authority.Config{Listen: "127.0.0.1:0", TLSCert: "c", TLSKey: "k"}, fault.Failure, "TLS certificate"},

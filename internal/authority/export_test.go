@@ -5,6 +5,7 @@ var (
 	NewServer  = newServer
 	Stalls     = stalls
 	LoadLogins = loadLogins
+	OwnHost    = ownHost
 )
 
 // Check is check.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -37,10 +38,12 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 // browser connect to this machine under a name of its own (DNS rebinding); the
 // Host header then gives it away. A page under its own name that just sends is
 // stopped by the browser's Sec-Fetch-Site and Origin headers.
-func ownHost(host string, next http.Handler) http.Handler {
+func ownHost(base *url.URL, next http.Handler) http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
+	host := base.Host
+	port := map[string]string{"http": ":80", "https": ":443"}[base.Scheme] // may be said or not
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.EqualFold(r.Host, host) {
+		if !strings.EqualFold(strings.TrimSuffix(r.Host, port), strings.TrimSuffix(host, port)) {
 			http.Error(w, "this is "+host+"; the request is for another host", http.StatusMisdirectedRequest)
 			return
 		}

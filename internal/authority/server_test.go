@@ -15,6 +15,8 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -286,6 +288,33 @@ func TestBeyondLoopback(t *testing.T) {
 		_ = resp.Body.Close()
 		if resp.StatusCode != http.StatusBadRequest {
 			t.Errorf("plain HTTP on the TLS port: %d", resp.StatusCode)
+		}
+	}
+}
+
+func TestOwnHost(t *testing.T) {
+	t.Parallel()
+	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	for base, hosts := range map[string]map[string]bool{
+		"https://sigstore.example.com": {"sigstore.example.com": true, "Sigstore.Example.COM": true, "sigstore.example.com:443": true,
+			"sigstore.example.com:80": false, "sigstore.example.com:8443": false, "example.com": false, "": false, ":443": false},
+		"http://127.0.0.1:8420": {"127.0.0.1:8420": true, "127.0.0.1": false, "127.0.0.1:80": false, "localhost:8420": false,
+			"127.0.0.1:84200": false, "127.0.0.1:8420:8": false},
+		"http://[::1]:8420":     {"[::1]:8420": true, "::1:8420": false, "[::1]": false},
+		"https://a.example:443": {"a.example": true, "a.example:443": true},
+	} {
+		u, err := url.Parse(base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for host, want := range hosts {
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Host = host
+			w := httptest.NewRecorder()
+			authority.OwnHost(u, ok).ServeHTTP(w, r)
+			if got := w.Code == http.StatusOK; got != want {
+				t.Errorf("%s with Host %q: %d", base, host, w.Code)
+			}
 		}
 	}
 }

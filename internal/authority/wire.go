@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,7 +39,11 @@ func (a *Authority) open(st *state, fresh bool, users *logins) error {
 	if err := a.publish(st, ids); err != nil {
 		return err
 	}
-	a.server = newServer(ownHost(a.info.Registry, stalls(a.handler())), a.cfg.Log)
+	base, err := url.Parse(a.info.URL)
+	if err != nil {
+		return err
+	}
+	a.server = newServer(ownHost(base, stalls(a.handler())), a.cfg.Log)
 	return nil
 }
 
@@ -77,29 +82,8 @@ func (a *Authority) openServices(ids identities, fresh bool, users *logins) (err
 			return &durable.CorruptError{Path: in(name), Why: "it is missing"}
 		}
 	}
-	a.oidc, err = oidc.Open(in(oidcDir), oidc.Config{
-		Issuer: a.info.Issuer, ClientID: ClientID, Existing: !fresh, Now: cfg.Now, Log: cfg.Log,
-	})
-	if err != nil {
-		return fmt.Errorf("issuer: %w", err)
-	}
-	if cfg.RehearseClaims != nil {
-		r := new(Rehearsal)
-		if r.URL, r.Token, err = a.oidc.EnableRehearseGitHub(cfg.RehearseClaims); err != nil {
-			return err
-		}
-		a.rehearsal = r
-	}
-	issuers := []ca.Issuer{{URL: a.info.Issuer, ClientID: ClientID, Type: ca.TypeEmail, Keys: a.oidc}}
-	if a.rehearsal != nil {
-		issuers = append(issuers, ca.Issuer{URL: a.info.Issuer, ClientID: ClientID, Type: ca.TypeGitHubWorkflow, Keys: a.oidc})
-	}
-	a.ca, err = ca.New(ca.Config{
-		CAKey: ids.ca.key, CACert: ids.ca.chain[0], CTKey: ids.ct.key,
-		Issuers: issuers, Now: cfg.Now, Log: cfg.Log,
-	})
-	if err != nil {
-		return fmt.Errorf("certificate authority: %w", err)
+	if err := a.openIssuerAndCA(ids, fresh); err != nil {
+		return err
 	}
 	logKey, ok := ids.log.key.(ed25519.PrivateKey)
 	if !ok {
@@ -123,6 +107,36 @@ func (a *Authority) openServices(ids identities, fresh bool, users *logins) (err
 		return fmt.Errorf("TUF repository: %w", err)
 	}
 	a.info.TUFRootSHA256 = a.tuf.RootSHA256()
+	return nil
+}
+
+// openIssuerAndCA opens the issuer, and the CA that takes its tokens.
+func (a *Authority) openIssuerAndCA(ids identities, fresh bool) (err error) {
+	cfg := a.cfg
+	a.oidc, err = oidc.Open(filepath.Join(cfg.Dir, oidcDir), oidc.Config{
+		Issuer: a.info.Issuer, ClientID: ClientID, Existing: !fresh, Now: cfg.Now, Log: cfg.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("issuer: %w", err)
+	}
+	if cfg.RehearseClaims != nil {
+		r := new(Rehearsal)
+		if r.URL, r.Token, err = a.oidc.EnableRehearseGitHub(cfg.RehearseClaims); err != nil {
+			return err
+		}
+		a.rehearsal = r
+	}
+	issuers := []ca.Issuer{{URL: a.info.Issuer, ClientID: ClientID, Type: ca.TypeEmail, Keys: a.oidc}}
+	if a.rehearsal != nil {
+		issuers = append(issuers, ca.Issuer{URL: a.info.Issuer, ClientID: ClientID, Type: ca.TypeGitHubWorkflow, Keys: a.oidc})
+	}
+	a.ca, err = ca.New(ca.Config{
+		CAKey: ids.ca.key, CACert: ids.ca.chain[0], CTKey: ids.ct.key,
+		Issuers: issuers, Now: cfg.Now, Log: cfg.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("certificate authority: %w", err)
+	}
 	return nil
 }
 

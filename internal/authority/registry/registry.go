@@ -103,8 +103,14 @@ func Open(dir string, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Close ends the uploads that are under way; their bytes stay and can be resumed.
-func (s *Server) Close() error { return s.uploads.closeAll() }
+// Close forgets the uploads that are under way; their bytes stay and can be
+// resumed by whoever opens the folder next.
+func (s *Server) Close() error {
+	s.uploads.mu.Lock()
+	defer s.uploads.mu.Unlock()
+	s.uploads.byID = nil
+	return nil
+}
 
 // lock is the lock of a repository: writers that add hold it shared, those that
 // delete hold it alone, so that nothing is acknowledged as stored beside a

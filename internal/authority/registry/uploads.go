@@ -23,10 +23,11 @@ import (
 // session is one upload: a file that only ever grows.
 type session struct {
 	mu   sync.Mutex
-	file *os.File // nil once finished or cancelled
+	done bool // finished or cancelled
 	path string
 	size int64
 	hash hash.Hash // SHA-256 of the file so far; nil when that has to be read again
+	file *os.File  // open while a request works on it, so that abandoned uploads hold nothing
 }
 
 type uploadTable struct {
@@ -81,20 +82,28 @@ func (s *Server) sweepUploads() {
 		if err != nil || now.Sub(info.ModTime()) < uploadLifetime {
 			continue
 		}
-		s.uploads.mu.Lock()
-		u := s.uploads.byID[e.Name()]
-		delete(s.uploads.byID, e.Name())
-		s.uploads.mu.Unlock()
-		if u != nil {
-			u.mu.Lock()
-			u.close()
-			u.mu.Unlock()
-		}
+		s.forget(e.Name())
 		_ = os.Remove(s.uploadPath(e.Name()))
 	}
 }
 
-// close gives up the file handle; the caller holds mu.
+// open opens the file at the end of what was received; the caller holds mu.
+func (u *session) open() error {
+	f, err := os.OpenFile(u.path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errUploadUnknown
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := f.Seek(u.size, io.SeekStart); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	u.file = f
+	return nil
+}
+
+// close gives up the file; the caller holds mu.
 func (u *session) close() {
 	if u.file != nil {
 		_ = u.file.Close()
@@ -102,41 +111,38 @@ func (u *session) close() {
 	}
 }
 
-func (t *uploadTable) closeAll() error {
-	t.mu.Lock()
-	open := t.byID
-	t.byID = nil
-	t.mu.Unlock() // the order of locks is session, then table
-	for _, u := range open {
-		u.mu.Lock()
-		u.close()
-		u.mu.Unlock()
-	}
-	return nil
-}
-
-// begin opens a new upload of repo.
+// begin makes a new upload of repo.
 func (s *Server) begin(repo string) (string, *session, error) {
 	s.sweepUploads()
 	id := newUploadID(repo)
-	path := s.uploadPath(id)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	if err != nil {
+	u := &session{path: s.uploadPath(id), hash: sha256.New()}
+	if _, err := s.uploads.add(id, u); err != nil {
 		return "", nil, err
 	}
-	u := &session{file: f, path: path, hash: sha256.New()}
-	s.uploads.mu.Lock()
-	defer s.uploads.mu.Unlock()
-	if len(s.uploads.byID) >= maxUploads {
-		_ = f.Close()
-		_ = os.Remove(path)
-		return "", nil, &apiError{http.StatusTooManyRequests, "TOOMANYREQUESTS", "too many uploads are under way"}
+	f, err := os.OpenFile(u.path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		s.forget(id)
+		return "", nil, err
 	}
-	if s.uploads.byID == nil {
-		s.uploads.byID = map[string]*session{}
+	return id, u, f.Close()
+}
+
+// add puts u into the table, unless another request was quicker: then that one's
+// session is the upload.
+func (t *uploadTable) add(id string, u *session) (*session, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if other := t.byID[id]; other != nil {
+		return other, nil
 	}
-	s.uploads.byID[id] = u
-	return id, u, nil
+	if len(t.byID) >= maxUploads {
+		return nil, &apiError{http.StatusTooManyRequests, "TOOMANYREQUESTS", "too many uploads are under way"}
+	}
+	if t.byID == nil {
+		t.byID = map[string]*session{}
+	}
+	t.byID[id] = u
+	return u, nil
 }
 
 // find is a known upload of repo, also one from before a restart.
@@ -145,28 +151,19 @@ func (s *Server) find(repo, id string) (*session, error) {
 		return nil, errUploadUnknown
 	}
 	s.uploads.mu.Lock()
-	defer s.uploads.mu.Unlock()
-	if u := s.uploads.byID[id]; u != nil {
+	u := s.uploads.byID[id]
+	s.uploads.mu.Unlock()
+	if u != nil {
 		return u, nil
 	}
-	f, err := os.OpenFile(s.uploadPath(id), os.O_RDWR, 0)
+	st, err := os.Stat(s.uploadPath(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errUploadUnknown
 	}
 	if err != nil {
 		return nil, err
 	}
-	end, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	u := &session{file: f, path: s.uploadPath(id), size: end}
-	if s.uploads.byID == nil {
-		s.uploads.byID = map[string]*session{}
-	}
-	s.uploads.byID[id] = u
-	return u, nil
+	return s.uploads.add(id, &session{path: s.uploadPath(id), size: st.Size()})
 }
 
 func (s *Server) forget(id string) {
@@ -177,7 +174,7 @@ func (s *Server) forget(id string) {
 
 // cancel ends an upload and removes its bytes; the caller holds u.mu.
 func (s *Server) cancel(id string, u *session) {
-	u.close()
+	u.done = true
 	_ = os.Remove(u.path)
 	s.forget(id)
 }
@@ -200,9 +197,14 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request, repo, id string)
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.file == nil {
+	if u.done {
 		return errUploadUnknown
 	}
+	if err := u.open(); err != nil {
+		s.forget(id) // swept, or a restart lets find it again
+		return err
+	}
+	defer u.close()
 	switch r.Method {
 	case http.MethodGet:
 		uploadStatus(w, repo, id, u, http.StatusNoContent)
@@ -252,6 +254,10 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, repo string
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if q.Has("digest") {
+		if err := u.open(); err != nil {
+			return err
+		}
+		defer u.close()
 		err := s.finishUpload(w, r, repo, id, u)
 		if err != nil {
 			s.cancel(id, u) // the client never learned the id
@@ -361,7 +367,7 @@ func (u *session) rewind(size int64) {
 			return
 		}
 	}
-	u.close() // the file is in no known state: the upload is over
+	u.done = true // the file is in no known state: the upload is over
 }
 
 // clientReader remembers that reading failed, to tell it from failing to write.
@@ -408,7 +414,7 @@ func (s *Server) finishUpload(w http.ResponseWriter, r *http.Request, repo, id s
 	if st, err := u.file.Stat(); err == nil {
 		s.verified.add(d, stampOf(st))
 	}
-	u.close()
+	u.done = true
 	s.forget(id)
 	created(w, repo, "blobs", d)
 	return nil

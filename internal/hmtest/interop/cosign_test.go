@@ -126,6 +126,16 @@ func TestCosignAfterRestart(t *testing.T) {
 	c.must(append([]string{"verify-blob"}, flags...)...)
 }
 
+// TestCosignOnLocalhost: a name instead of an address is as good.
+func TestCosignOnLocalhost(t *testing.T) {
+	t.Parallel()
+	r := hmtest.Start(t, authority.Config{Dir: filepath.Join(t.TempDir(), "data"), Listen: "localhost:0"})
+	c := newCosign(t, r)
+	image := r.Image("app", "content")
+	c.sign(r, image)
+	c.must(append([]string{"verify", image}, pinned(r)...)...)
+}
+
 // TestTraps are the mistakes of private Sigstores that cost hours. Each is shown
 // to be avoided with stock cosign, and shown to matter.
 func TestTraps(t *testing.T) {
