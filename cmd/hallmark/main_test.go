@@ -37,9 +37,13 @@ func setupScript(env *testscript.Env) error {
 
 // scriptCommands are the verbs that scripts have besides testscript's own.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-	"registry": registryCommand,
-	"showcase": showcaseCommand,
-	"waitup":   scriptWaitUp, // until an authority answers; sets URL, REGISTRY, HALLMARK_…
-	"fetch":    scriptFetch,  // an HTTP status
-	"flip":     scriptFlip,   // a bit of a file
+	"authority": scriptAuthority, // a whole authority; sets REG, ISSUER, HALLMARK_…
+	"image":     scriptImage,     // a small image
+	"tool":      scriptTool,      // the path of a peer
+	"index":     scriptIndex,     // an index of two platforms
+	"registry":  registryCommand,
+	"showcase":  showcaseCommand,
+	"waitup":    scriptWaitUp, // until an authority answers; sets URL, REGISTRY, HALLMARK_…
+	"fetch":     scriptFetch,  // an HTTP status
+	"flip":      scriptFlip,   // a bit of a file
 }
