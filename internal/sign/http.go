@@ -126,7 +126,7 @@ func (c *client) message(body []byte) string {
 		return "" // an HTML page of some proxy
 	}
 	if c.secret != "" {
-		text = strings.ReplaceAll(text, c.secret, "…")
+		text = strings.ReplaceAll(text, c.secret, "[token]")
 	}
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -29,7 +30,9 @@ type lab struct {
 	url string
 	// falsify changes the answer to a POST on a path; nil leaves all as they are.
 	falsify func(path string, status int, body []byte) (int, []byte)
-	posts   map[string]int
+	mux     *http.ServeMux
+	mu      sync.Mutex
+	counts  map[string]int // POSTs by path
 }
 
 func newLab(t testing.TB) *lab {
@@ -60,8 +63,9 @@ func newLab(t testing.TB) *lab {
 	mux.Handle("/api/v2/log/", log.Handler())
 	mux.Handle("/api/v1/timestamp", stamps)
 	mux.Handle("/v2/", images)
-	l := &lab{}
+	l := &lab{mux: mux, counts: map[string]int{}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		l.count(r)
 		if l.falsify == nil || r.Method != http.MethodPost || strings.HasPrefix(r.URL.Path, "/v2/") {
 			mux.ServeHTTP(w, r)
 			return
@@ -76,6 +80,20 @@ func newLab(t testing.TB) *lab {
 	t.Cleanup(server.Close)
 	l.url = server.URL
 	return l
+}
+
+func (l *lab) count(r *http.Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r.Method == http.MethodPost {
+		l.counts[r.URL.Path]++
+	}
+}
+
+func (l *lab) posts(path string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.counts[path]
 }
 
 func (l *lab) services() sign.Services {
