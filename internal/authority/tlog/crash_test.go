@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -154,6 +155,67 @@ func TestPowerCutKeepsWhatWasPublished(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, tempPrefix+"*")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// killedInRename kills the process after the rename of a checkpoint and before
+// the sync of the folder: everybody sees the new one, the disk has the old one.
+type killedInRename struct {
+	disk
+	path     string
+	volatile *[]byte // what the disk has, nil when it has what the folder shows
+}
+
+func (d *killedInRename) publish(head []byte) error {
+	old, err := os.ReadFile(d.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d.disk.publish(head) // the very first
+	} else if err != nil {
+		return err
+	}
+	if err := d.disk.publish(head); err != nil {
+		return err
+	}
+	*d.volatile = old
+	return errors.New("killed")
+}
+
+func (d *killedInRename) settle() error {
+	*d.volatile = nil
+	return d.disk.settle()
+}
+
+func TestCheckpointFoundAtOpenIsDurableBeforeItIsShown(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cfg := Config{Origin: "127.0.0.1", Key: crashKey()}
+	var volatile []byte
+	path := filepath.Join(dir, headName)
+	wrap := func(d disk) disk { return &killedInRename{disk: d, path: path, volatile: &volatile} }
+	l, err := open(dir, cfg, wrap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.append(context.Background(), []byte("entry")); err == nil || volatile == nil {
+		t.Fatalf("not killed: %v", err)
+	}
+	_ = l.Close()
+	if l, err = open(dir, cfg, wrap); err != nil {
+		t.Fatal(err)
+	}
+	shown := l.Size() // a client may have this checkpoint now
+	_ = l.Close()
+	if volatile != nil { // the power is cut
+		if err := os.WriteFile(path, volatile, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l, err = Open(dir, cfg); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if l.Size() < shown {
+		t.Errorf("a checkpoint of size %d was shown, the log has %d", shown, l.Size())
 	}
 }
 

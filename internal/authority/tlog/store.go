@@ -36,6 +36,8 @@ type disk interface {
 	appendEntries(data []byte, off int64) error
 	// publish replaces the checkpoint: all of it or nothing.
 	publish(head []byte) error
+	// settle makes durable which files the folder shows.
+	settle() error
 }
 
 type store struct {
@@ -96,6 +98,10 @@ func (s *store) publish(head []byte) error {
 	return durable.WriteSealed(s.path(headName), head, 0o600)
 }
 
+func (s *store) settle() error {
+	return errors.Join(durable.SyncDir(s.dir), durable.SyncDir(filepath.Dir(s.dir)))
+}
+
 // read is the W entries of a full or partial bundle, exactly as stored, after
 // they were compared with the hashes that the checkpoint covers.
 func (s *store) read(t *tree, tile tlog.Tile) ([]byte, error) {
@@ -143,7 +149,12 @@ func (l *Log) load() (*tree, error) {
 		return nil, s.damaged(fmt.Sprintf("its %d entries do not give the root that %s signs", head.size, headName))
 	}
 	t.note = head.note
-	return t, s.removeTemps()
+	if err := s.removeTemps(); err != nil {
+		return nil, err
+	}
+	// A kill between the rename of a checkpoint and the sync of its folder leaves
+	// one that a power cut would still take back; it is about to be shown.
+	return t, l.disk.settle()
 }
 
 // create publishes the empty tree. A folder with entries but no checkpoint is
@@ -157,7 +168,7 @@ func (l *Log) create() (*tree, error) {
 	if st.Size() != 0 {
 		return nil, &durable.CorruptError{Path: s.path(headName), Why: "it is missing although there are entries"}
 	}
-	if err := durable.SyncDir(s.dir); err != nil {
+	if err := l.disk.settle(); err != nil {
 		return nil, err
 	}
 	t := emptyTree()

@@ -90,7 +90,7 @@ func Open(dir string, cfg Config) (*Repo, error) {
 		err = r.refresh()
 	}
 	if err == nil {
-		err = removeTemps(dir)
+		err = settle(dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("TUF repository: %w", err)
@@ -98,14 +98,20 @@ func Open(dir string, cfg Config) (*Repo, error) {
 	return r, nil
 }
 
-// removeTemps removes what a crash in the middle of a change left behind: it
-// may hold keys.
-func removeTemps(dir string) error {
-	left, err := filepath.Glob(filepath.Join(dir, ".tmp-*"))
-	for _, path := range left {
-		err = errors.Join(err, os.Remove(path))
+// settle removes what a crash in the middle of a change left behind, which may
+// hold keys, and makes durable what it left visible: a version that is served
+// must not be gone after the next power cut.
+func settle(dir string) error {
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return err
 	}
-	return err
+	for _, e := range names {
+		if strings.HasPrefix(e.Name(), ".tmp-") {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return errors.Join(err, durable.SyncDir(dir))
 }
 
 // change applies f to a copy of the state and makes the result durable before

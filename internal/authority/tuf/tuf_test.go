@@ -338,6 +338,25 @@ func TestDamagedRepositoryIsRefusedByName(t *testing.T) {
 	}
 }
 
+// What a crash left behind holds keys; it goes whatever the folder is called.
+func TestOddFolderNames(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"a[b]", "a[", "a*", `a\`, "a?"} {
+		dir := filepath.Join(t.TempDir(), name)
+		lost := filepath.Join(dir, ".tmp-lost")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(lost, []byte("keys"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		open(t, dir, time.Now())
+		if _, err := os.Stat(lost); err == nil {
+			t.Errorf("%q: what a crash left behind is still there", name)
+		}
+	}
+}
+
 // A folder that cannot be written: the old repository goes on and no version
 // is used twice.
 func TestUnwritableFolderKeepsTheOldRepository(t *testing.T) {
