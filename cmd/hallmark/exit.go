@@ -21,7 +21,9 @@ const (
 )
 
 // deniedError carries a decision that was already printed to the exit code.
-type deniedError struct{}
+type deniedError struct {
+	nothing bool // there was nothing to judge
+}
 
 func (deniedError) Error() string { return "denied" }
 
@@ -38,10 +40,13 @@ func (a *app) deny(d policy.Decision) error {
 
 // exit prints err as people read it and returns the exit code.
 func (a *app) exit(ctx context.Context, err error) int {
+	var denied deniedError
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, new(deniedError)):
+	case errors.As(err, &denied) && denied.nothing:
+		return exitNotFound
+	case errors.As(err, &denied):
 		return exitDenied
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		a.say("interrupted")

@@ -59,7 +59,7 @@ whole private Sigstore that this needs on one machine.`,
 		commands []*cobra.Command
 	}{
 		{groupRelease, []*cobra.Command{newSignCommand(a), newAttestCommand(a)}},
-		{groupCheck, []*cobra.Command{newShowCommand(a)}},
+		{groupCheck, []*cobra.Command{newVerifyCommand(a), newVerifyAttestationCommand(a), newShowCommand(a)}},
 		{groupSetup, []*cobra.Command{newUpCommand(a), newKeyCommand(a), newTokenCommand(a), newVersionCommand(a)}},
 	} {
 		for _, c := range group.commands {

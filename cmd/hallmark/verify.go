@@ -1,0 +1,315 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hallmark-dev/hallmark/internal/collect"
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/gate"
+	"github.com/hallmark-dev/hallmark/internal/key"
+	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/registry"
+	"github.com/hallmark-dev/hallmark/internal/verify"
+)
+
+type verifyOptions struct {
+	serviceFlags
+	key         string
+	identity    policy.Identity
+	cosigns     policy.Identity // by cosign's names for the same flags
+	annotations []string
+	attestation string
+	policies    []string
+	bundle      string
+	asJSON      bool
+}
+
+func newVerifyCommand(a *app) *cobra.Command {
+	o := &verifyOptions{}
+	c := &cobra.Command{
+		Use:   "verify IMAGE | FILE --bundle FILE",
+		Short: "Check who signed an image or a file, and that it is the one you want",
+		Long: `Check who signed an image or a file, and that it is the one you want.
+
+Say whom you want: --identity and --issuer, or --key. Without that nothing is ever
+ok: what was found is listed, with the command that demands exactly it. A tag is
+resolved once; everything after is about its digest.
+
+Only a signature counts as one, an SBOM or provenance does not. --attestation
+demands one of those instead, and --policy what it must say.
+
+The trust root is that of --trusted-root, else of HALLMARK_TRUSTED_ROOT, else that
+of Sigstore's public instance; with --key and neither of the first two, the key is
+all that is checked. Nothing is fetched from logs: what a signature brings must
+prove itself. An image layout on disk is oci:DIR[:TAG].`,
+		Example: `  hallmark verify --identity alice@example.com --issuer http://127.0.0.1:8420 127.0.0.1:8420/app:v1
+  hallmark verify --key cosign.pub -a env=prod oci:./layout:v1
+  hallmark verify --identity-regexp '^https://github\.com/org/.*$' --issuer https://token.actions.githubusercontent.com ghcr.io/org/app:v1
+  hallmark verify --attestation slsaprovenance1 --policy provenance.cue --key cosign.pub 127.0.0.1:8420/app:v1
+  hallmark verify --key cosign.pub --bundle release.sigstore.json release.tar.gz`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, argv []string) error { return a.runVerify(c.Context(), o, argv[0]) },
+	}
+	o.addFlags(c)
+	c.Flags().StringVar(&o.attestation, "attestation", "", "want an attestation of this `TYPE` instead of a signature: "+strings.Join(predicateNames(), ", ")+", or a URI")
+	return c
+}
+
+// newVerifyAttestationCommand is verify --attestation under cosign's name.
+func newVerifyAttestationCommand(a *app) *cobra.Command {
+	o := &verifyOptions{}
+	c := &cobra.Command{
+		Use:   "verify-attestation IMAGE --type TYPE",
+		Short: "Check an attestation: verify --attestation TYPE",
+		Long:  "Check an attestation of an image or a file. This is hallmark verify --attestation TYPE, which see.",
+		Example: `  hallmark verify-attestation --type slsaprovenance1 --key cosign.pub 127.0.0.1:8420/app:v1
+  hallmark verify-attestation --type spdx --policy sbom.rego --key cosign.pub 127.0.0.1:8420/app:v1`,
+		Args:   args(cobra.ExactArgs(1)),
+		Hidden: true,
+		RunE: func(c *cobra.Command, argv []string) error {
+			if o.attestation == "" {
+				return fault.Usagef("--type: say which attestation is wanted")
+			}
+			return a.runVerify(c.Context(), o, argv[0])
+		},
+	}
+	o.addFlags(c)
+	c.Flags().StringVar(&o.attestation, "type", "", "the `TYPE` that is wanted: "+strings.Join(predicateNames(), ", ")+", or a URI")
+	return c
+}
+
+func (o *verifyOptions) addFlags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&o.key, "key", "", "want a signature by the public key in `FILE`")
+	for names, v := range map[[2]string]*policy.Identity{{"identity", "issuer"}: &o.identity, {"certificate-identity", "certificate-oidc-issuer"}: &o.cosigns} {
+		f.StringVar(&v.Subject, names[0], "", "want a signature by this `IDENTITY`: an e-mail address, a workflow's URI")
+		f.StringVar(&v.SubjectRegexp, names[0]+"-regexp", "", "the same as an anchored expression, `^…$`")
+		f.StringVar(&v.Issuer, names[1], "", "`URL` of the issuer that vouched for the identity")
+		f.StringVar(&v.IssuerRegexp, names[1]+"-regexp", "", "the same as an anchored expression, `^…$`")
+	}
+	for _, cosigns := range []string{"certificate-identity", "certificate-identity-regexp", "certificate-oidc-issuer", "certificate-oidc-issuer-regexp"} {
+		_ = f.MarkHidden(cosigns) // fails only for flags that do not exist
+	}
+	f.StringArrayVarP(&o.annotations, "annotation", "a", nil, "want `KEY=VALUE` signed with the image; may be repeated")
+	f.StringArrayVar(&o.policies, "policy", nil, "what the attestation must say: a .cue or .rego `FILE`; may be repeated")
+	f.StringVar(&o.bundle, "bundle", "", "the argument is a file, or sha256:HEX of one: its signature is in `FILE`")
+	f.BoolVar(&o.asJSON, "json", false, "print one JSON object")
+	o.addTrust(c)
+}
+
+// requirements turns the flags into the policy that they build.
+func (o *verifyOptions) requirements() (gate.Requirements, error) {
+	var q gate.Requirements
+	if err := o.mergeIdentity(); err != nil {
+		return q, err
+	}
+	if o.identity != (policy.Identity{}) {
+		if o.key != "" {
+			return q, fault.Usagef("--key and an identity exclude each other: say which of them must have signed")
+		}
+		q.Identities = []policy.Identity{o.identity}
+		if err := q.Check(); err != nil {
+			return q, fault.Hint(err, "give --identity and --issuer (or --identity-regexp, --issuer-regexp); hallmark verify without them lists who signed")
+		}
+	}
+	q.Keys = o.key != ""
+	var err error
+	if q.Annotations, err = keyValues(o.annotations); err != nil {
+		return q, err
+	}
+	if o.attestation == "" {
+		if len(o.policies) > 0 {
+			return q, fault.Usagef("--policy judges an attestation: say which with --attestation TYPE")
+		}
+		return q, nil
+	}
+	if q.AttestationType, err = predicateType(o.attestation); err != nil {
+		return q, err
+	}
+	q.AttestationPolicies, err = statementPolicies(o.policies)
+	return q, err
+}
+
+// mergeIdentity takes cosign's names of the flags for ours, but not both.
+func (o *verifyOptions) mergeIdentity() error {
+	for _, p := range [][2]*string{
+		{&o.identity.Subject, &o.cosigns.Subject}, {&o.identity.SubjectRegexp, &o.cosigns.SubjectRegexp},
+		{&o.identity.Issuer, &o.cosigns.Issuer}, {&o.identity.IssuerRegexp, &o.cosigns.IssuerRegexp},
+	} {
+		ours, theirs := p[0], p[1]
+		if *ours != "" && *theirs != "" && *ours != *theirs {
+			return fault.Usagef("%q and %q are both wanted: --certificate-identity is --identity, --certificate-oidc-issuer is --issuer", *ours, *theirs)
+		}
+		if *ours == "" {
+			*ours = *theirs
+		}
+	}
+	return nil
+}
+
+func keyValues(list []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, kv := range list {
+		k, v, ok := strings.Cut(kv, "=")
+		_, twice := out[k]
+		switch {
+		case !ok || k == "":
+			return nil, fault.Usagef("-a %s: want KEY=VALUE", kv)
+		case twice:
+			return nil, fault.Usagef("-a %s: given twice", k)
+		}
+		out[k] = v
+	}
+	return out, nil
+}
+
+// verifier reads key and trust root. With a key and no named trust root nothing
+// is fetched: the key is all that is checked.
+func (a *app) verifier(ctx context.Context, o *verifyOptions) (*verify.Verifier, error) {
+	cfg := verify.Config{Now: now}
+	if o.key != "" {
+		public, err := readPublicKey(o.key)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Keys = []crypto.PublicKey{public}
+	}
+	if o.key == "" || a.hasTrustedRoot(&o.serviceFlags) {
+		root, err := a.trustedRoot(ctx, &o.serviceFlags)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Root = root
+	}
+	return verify.New(cfg)
+}
+
+// maxKeyFile bounds public key files.
+const maxKeyFile = 64 << 10
+
+func readPublicKey(path string) (crypto.PublicKey, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fault.Usagef("--key: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	if err != nil {
+		return nil, fmt.Errorf("--key %s: %w", path, err)
+	}
+	defer clear(data)
+	if strings.Contains(string(data), "PRIVATE KEY-----") {
+		return nil, fault.Hint(fault.Usagef("--key %s: a private key; verifying wants the public one", path), "hallmark key public --key %s prints it", path)
+	}
+	public, err := key.ParsePublicPEM(data)
+	if err != nil {
+		return nil, fault.Usagef("--key %s: %w", path, err)
+	}
+	return public, nil
+}
+
+func (a *app) runVerify(ctx context.Context, o *verifyOptions, arg string) error {
+	q, err := o.requirements()
+	if err != nil {
+		return err
+	}
+	result, err := a.judge(ctx, o, q, arg)
+	if err != nil {
+		return err
+	}
+	answer, err := o.answer(ctx, arg, q, result)
+	if err != nil {
+		return err
+	}
+	if o.asJSON {
+		if err := a.printJSON(answer); err != nil {
+			return err
+		}
+	} else {
+		a.printVerified(answer)
+	}
+	for _, w := range answer.Warnings {
+		a.warn("[%s] %s", w.Code, oneLine(w.Message))
+	}
+	if answer.Allowed {
+		return nil
+	}
+	denied := a.deny(result.Decision)
+	if nothingFound(result.Decision) {
+		return deniedError{nothing: true}
+	}
+	return denied
+}
+
+// nothingFound tells "nothing is there" from "what is there does not do".
+func nothingFound(d policy.Decision) bool {
+	for _, r := range d.Reasons {
+		if r.Code != gate.CodeNotSigned && r.Code != gate.CodeNoAttestation {
+			return false
+		}
+	}
+	return len(d.Reasons) > 0
+}
+
+// judge sends an image, a file or a digest through the gate.
+func (a *app) judge(ctx context.Context, o *verifyOptions, q gate.Requirements, arg string) (gate.Result, error) {
+	var none gate.Result
+	if o.bundle != "" {
+		return a.judgeFile(ctx, o, q, arg)
+	}
+	ref, err := registry.ParseRef(arg)
+	if err != nil {
+		return none, fault.Hint(fault.As(fault.Usage, err), "to verify a file, name its signature: --bundle FILE")
+	}
+	v, err := a.verifier(ctx, o)
+	if err != nil {
+		return none, err
+	}
+	repo, err := a.newRegistryClient().Open(ctx, ref)
+	if err != nil {
+		return none, err
+	}
+	return gate.Image(ctx, gate.Request{Repo: repo, Ref: ref, Verifier: v, Policy: q, Now: now})
+}
+
+func (a *app) judgeFile(ctx context.Context, o *verifyOptions, q gate.Requirements, arg string) (gate.Result, error) {
+	var none gate.Result
+	artifact, err := fileArtifact(arg)
+	if err != nil {
+		return none, err
+	}
+	item, err := collect.File(o.bundle)
+	if err != nil {
+		return none, err
+	}
+	v, err := a.verifier(ctx, o)
+	if err != nil {
+		return none, err
+	}
+	return gate.Blob(ctx, gate.BlobRequest{Name: arg, Artifact: artifact, Items: []collect.Item{*item}, Verifier: v, Policy: q, Now: now})
+}
+
+// fileArtifact is the file with this name, or the digest of one.
+func fileArtifact(arg string) (verify.Artifact, error) {
+	if d, err := evidence.ParseDigest(arg); err == nil {
+		return verify.Image(d), nil
+	}
+	f, err := os.Open(arg)
+	if err != nil {
+		return verify.Artifact{}, err
+	}
+	defer f.Close()
+	artifact, err := verify.HashFile(f)
+	if err != nil {
+		return artifact, fmt.Errorf("read %s: %w", arg, err)
+	}
+	return artifact, nil
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hallmark-dev/hallmark/internal/collect"
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+)
+
+// TestVerifyConformance: the command, as a client of the conformance suite calls
+// one, accepts and refuses its vectors, by path and by digest; a crash is no refusal.
+func TestVerifyConformance(t *testing.T) {
+	t.Parallel()
+	const vectors = "../../internal/verify/testdata/conformance"
+	cases, err := filepath.Glob(filepath.Join(vectors, "bundle-verify", "*", "bundle.sigstore.json"))
+	if err != nil || len(cases) != 47 {
+		t.Fatal(len(cases), err)
+	}
+	accepted, refused := 0, 0
+	for _, bundle := range cases {
+		dir := filepath.Dir(bundle)
+		file := func(name, fallback string) string {
+			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+				return filepath.Join(dir, name)
+			}
+			return filepath.Join(vectors, fallback)
+		}
+		call := []string{"verify", "--bundle", bundle, "--trusted-root", file("trusted_root.json", "public-good-trusted-root.json")}
+		if key := file("key.pub", ""); filepath.Base(key) == "key.pub" {
+			call = append(call, "--key", key)
+		} else {
+			call = append(call, "--certificate-identity", "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main",
+				"--certificate-oidc-issuer", "https://token.actions.githubusercontent.com")
+		}
+		if c, err := collect.File(bundle); err == nil && c.Claim != nil && c.Claim.Envelope != nil {
+			var statement evidence.Statement
+			if err := json.Unmarshal(c.Claim.Envelope.Payload, &statement); err != nil {
+				t.Fatal(dir, err)
+			}
+			call = append(call, "--attestation", statement.PredicateType)
+		}
+		artifact := file("artifact", "bundle-verify/a.txt")
+		data, err := os.ReadFile(artifact)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, arg := range []string{artifact, string(evidence.SHA256(data))} {
+			var stdout, stderr bytes.Buffer
+			a := &app{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, env: func(string) string { return "" }}
+			switch code := run(append(call, arg), a); {
+			case strings.HasSuffix(dir, "_fail") && (code == exitFailure || code == exitUsage || code == exitDenied):
+				refused++
+				if strings.Contains(stdout.String(), "Verified ") || stderr.Len() == 0 {
+					t.Errorf("%s %s: refused with\n%s%s", dir, arg, &stdout, &stderr)
+				}
+			case !strings.HasSuffix(dir, "_fail") && code == exitOK:
+				accepted++
+			default:
+				t.Errorf("%s %s: exit code %d\n%s", dir, arg, code, &stderr)
+			}
+		}
+	}
+	if got := fmt.Sprint(accepted, refused); got != "28 66" {
+		t.Errorf("%s accepted and refused; want 28 66", got)
+	}
+}
