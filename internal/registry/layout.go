@@ -143,6 +143,9 @@ func readIndex(root *os.Root) (*layoutIndex, error) {
 	if err := json.Unmarshal(data, &x.members); err != nil {
 		return nil, fmt.Errorf("index.json: %w", err)
 	}
+	if x.members == nil {
+		return nil, errors.New("index.json is not an object") // but null
+	}
 	if raw, ok := x.members["manifests"]; ok {
 		if err := json.Unmarshal(raw, &x.entries); err != nil {
 			return nil, fmt.Errorf("index.json: manifests: %w", err)
@@ -420,13 +423,28 @@ func (l *layoutBackend) pushBlob(_ context.Context, desc ocispec.Descriptor, r i
 	}
 	unlock() // blobs do not get in each other's way
 	file := filepath.Join(l.dir, filepath.FromSlash(blobPath(desc.Digest)))
-	if st, err := os.Lstat(file); err == nil && st.Mode().IsRegular() && st.Size() == desc.Size {
+	if holds(file, desc) {
 		return nil
 	}
 	if err := durable.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
 	return writeBlob(file, newVerifyingReader(io.NopCloser(r), desc, "the source gave"))
+}
+
+// holds reports whether file has exactly the bytes of desc; a damaged copy is
+// written again, not built upon.
+func holds(file string, desc ocispec.Descriptor) bool {
+	if st, err := os.Lstat(file); err != nil || !st.Mode().IsRegular() || st.Size() != desc.Size {
+		return false
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	_, err = io.Copy(io.Discard, newVerifyingReader(f, desc, "the layout holds"))
+	return err == nil
 }
 
 // writeBlob writes what r gives to file, which appears only when complete.

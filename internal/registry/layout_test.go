@@ -164,3 +164,39 @@ func TestLayoutRefusesWrongBlob(t *testing.T) {
 		t.Errorf("left behind: %v %v, %v", left, more, err)
 	}
 }
+
+// An index.json that is JSON and no object is an error, not a crash.
+func TestLayoutIndexIsAnObject(t *testing.T) {
+	t.Parallel()
+	for _, content := range []string{"null", "[]", `"x"`, "0", "true", ""} {
+		dir := t.TempDir()
+		repo, _ := open(t, "oci:"+dir+":v1", registry.Options{})
+		pushImage(t, repo, "v1", "a")
+		if err := os.WriteFile(filepath.Join(dir, "index.json"), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		data := []byte(`{}`)
+		if err := repo.PushManifest(t.Context(), registry.Describe(ocispec.MediaTypeImageManifest, data), data, "v2"); err == nil || !strings.Contains(err.Error(), "index.json") {
+			t.Errorf("%q: %v", content, err)
+		}
+	}
+}
+
+// A blob that is there with other bytes of the same length is not built upon.
+func TestLayoutPushRepairsDamage(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	repo, _ := open(t, "oci:"+dir+":v1", registry.Options{})
+	pushImage(t, repo, "v1", "a")
+	desc := registry.Describe("text/plain", []byte("bundle"))
+	file := filepath.Join(dir, "blobs", "sha256", desc.Digest.Encoded())
+	if err := os.WriteFile(file, []byte("Bundle"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := repo.PushBlob(t.Context(), "text/plain", []byte("bundle")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := repo.Blob(t.Context(), desc, 100); err != nil || string(got) != "bundle" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
