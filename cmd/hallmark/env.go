@@ -1,0 +1,75 @@
+package main
+
+import (
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+// environment is the closed list of variables that hallmark reads; there is no
+// other hidden configuration. docs/manual.md shows the same table.
+var environment = []struct {
+	name, what string
+	secret     bool
+}{
+	{"HALLMARK_DATA", "data folder of hallmark up", false},
+	{envTrustedRoot, "trust root that verify, sign and build use", false},
+	{envSigningConfig, "signing config that sign, attest and build use", false},
+	{"HALLMARK_TOOLS", "folder with buildkitd", false},
+	{"BUILDKIT_HOST", "address of a running BuildKit", false},
+	{"DOCKER_CONFIG", "folder with registry logins", false},
+	{"COSIGN_PASSWORD", "password of a key file", true},
+	{"SIGSTORE_ID_TOKEN", "identity token", true},
+	{"ACTIONS_ID_TOKEN_REQUEST_URL", "GitHub Actions: where to get an identity token", false},
+	{"ACTIONS_ID_TOKEN_REQUEST_TOKEN", "GitHub Actions: leave to get one", true},
+	{"BUILDKITE_AGENT_ACCESS_TOKEN", "Buildkite: leave to get an identity token", true},
+	{"SPIFFE_ENDPOINT_SOCKET", "SPIFFE workload API", false},
+	{"GCE_METADATA_HOST", "Google's metadata server, when not the usual one", false},
+}
+
+type environmentAnswer struct {
+	Name  string `json:"name"`
+	What  string `json:"what"`
+	Set   bool   `json:"set"`
+	Value string `json:"value,omitempty"` // never of a secret
+}
+
+func newEnvCommand(a *app) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "env",
+		Short: "Show the environment variables that hallmark reads",
+		Example: `  hallmark env
+  hallmark env --json`,
+		Args: args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			var answer []environmentAnswer
+			for _, e := range environment {
+				v := environmentAnswer{Name: e.name, What: e.what, Set: a.env(e.name) != ""}
+				if !e.secret {
+					v.Value = a.env(e.name)
+				}
+				answer = append(answer, v)
+			}
+			if asJSON {
+				return a.printJSON(answer)
+			}
+			w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+			for _, v := range answer {
+				value := v.Value
+				switch {
+				case !v.Set:
+					value = "-"
+				case value == "":
+					value = "(set, not shown)"
+				}
+				if _, err := w.Write([]byte(v.Name + "\t" + v.What + "\t" + value + "\n")); err != nil {
+					return err
+				}
+			}
+			return w.Flush()
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
+	return c
+}
