@@ -3,8 +3,10 @@ package admission_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +141,11 @@ func (c *cluster) review(policies string, objects ...*admission.Object) []admiss
 	return verdicts
 }
 
+func remoteRoot(mirror string, root []byte) string {
+	return fmt.Sprintf("apiVersion: policy.sigstore.dev/v1alpha1\nkind: TrustRoot\nmetadata: {name: hallmark}\nspec: {remote: {mirror: %q, root: %s}}\n---\n",
+		mirror, base64.StdEncoding.EncodeToString(root))
+}
+
 func podOf(t *testing.T, images ...string) *admission.Object {
 	t.Helper()
 	text := "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n"
@@ -223,6 +230,22 @@ func TestReview(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", rule, got, want)
 		}
 	}
+
+	// The same through TUF; and a TUF root that is not this authority's.
+	keys := c.root
+	rootJSON, err := os.ReadFile(filepath.Join(c.Dir, "root.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.root = remoteRoot(c.URL+"/tuf", rootJSON)
+	if got := first(c.review(rita, podOf(t, pinned))); got != "" {
+		t.Error("through TUF:", got)
+	}
+	c.root = remoteRoot(c.URL+"/tuf", bytes.Replace(rootJSON, []byte(`"sig":"`), []byte(`"sig":"00`), 1))
+	if v := c.review(rita, podOf(t, pinned)); v[0].Allowed || v[0].Images[0].Err == nil {
+		t.Errorf("a broken TUF root: %+v", v[0].Images[0])
+	}
+	c.root = keys
 
 	// Two containers, one of them unsigned: each is answered, nothing is pinned.
 	mixed := podOf(t, signed[0]+":latest", unsigned)

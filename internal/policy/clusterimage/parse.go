@@ -228,20 +228,29 @@ func (p *parser) policy(d *strictyaml.Document) error {
 		}
 		out.globs = append(out.globs, g)
 	}
-	names := map[string]bool{}
-	for i := range w.Spec.Authorities {
-		a, err := p.authority(&w.Spec.Authorities[i], fmt.Sprintf("authority-%d", i))
-		if err != nil {
-			return err
-		}
-		if names[a.Name] {
-			return w.Spec.Authorities[i].Pos.Errorf("a second authority %q", a.Name)
-		}
-		names[a.Name] = true
-		out.Authorities = append(out.Authorities, a)
+	var err error
+	if out.Authorities, err = p.authorities(w.Spec.Authorities); err != nil {
+		return err
 	}
 	p.set.Policies = append(p.set.Policies, out)
 	return nil
+}
+
+func (p *parser) authorities(ws []wireAuthority) ([]Authority, error) {
+	var out []Authority
+	names := map[string]bool{}
+	for i := range ws {
+		a, err := p.authority(&ws[i], fmt.Sprintf("authority-%d", i))
+		if err != nil {
+			return nil, err
+		}
+		if names[a.Name] {
+			return nil, ws[i].Pos.Errorf("a second authority %q", a.Name)
+		}
+		names[a.Name] = true
+		out = append(out, a)
+	}
+	return out, nil
 }
 
 func (p *parser) authority(w *wireAuthority, defaultName string) (Authority, error) {
@@ -277,19 +286,25 @@ func (p *parser) authority(w *wireAuthority, defaultName string) (Authority, err
 	if err != nil {
 		return a, err
 	}
+	a.Attestations, err = p.attestations(w.Attestations)
+	return a, err
+}
+
+func (p *parser) attestations(ws []wireAttestation) ([]Attestation, error) {
+	var out []Attestation
 	names := map[string]bool{}
-	for i := range w.Attestations {
-		att, err := p.attestation(&w.Attestations[i])
+	for i := range ws {
+		a, err := p.attestation(&ws[i])
 		if err != nil {
-			return a, err
+			return nil, err
 		}
-		if names[att.Name] {
-			return a, w.Attestations[i].Pos.Errorf("a second attestation %q", att.Name)
+		if names[a.Name] {
+			return nil, ws[i].Pos.Errorf("a second attestation %q", a.Name)
 		}
-		names[att.Name] = true
-		a.Attestations = append(a.Attestations, att)
+		names[a.Name] = true
+		out = append(out, a)
 	}
-	return a, nil
+	return out, nil
 }
 
 func (w *wireAuthority) static() (*Static, error) {
