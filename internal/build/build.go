@@ -227,7 +227,7 @@ func (r Request) labels() map[string]string {
 func (r Request) frontendAttrs() map[string]string {
 	o := r.Options
 	attrs := map[string]string{
-		"attest:provenance": "mode=max,version=v1,builder-id=" + r.builderID(),
+		"attest:provenance": "mode=max,version=v1,builder-id=" + r.BuilderID(),
 		// The image is dated as the commit, not as the build (reproducible-builds.org, SOURCE_DATE_EPOCH).
 		"build-arg:SOURCE_DATE_EPOCH": strconv.FormatInt(r.Context.When.Unix(), 10),
 	}
@@ -266,7 +266,8 @@ func (r Request) gitContext() string {
 	return r.Context.GitURL + "?" + q.Encode()
 }
 
-func (r Request) builderID() string {
+// BuilderID is the builder.id that the provenance names.
+func (r Request) BuilderID() string {
 	if r.Options.BuilderID != "" {
 		return r.Options.BuilderID
 	}

@@ -123,8 +123,8 @@ func (r Request) checkStatement(raw []byte, about string) error {
 	if !slices.ContainsFunc(s.Subject, func(x evidence.StatementSubject) bool { return x.Digest["sha256"] == hexa }) {
 		return fmt.Errorf("it is not about %s", about)
 	}
-	if got := p.RunDetails.Builder.ID; got != r.builderID() {
-		return fmt.Errorf("it names builder %q, not %q", got, r.builderID())
+	if got := p.RunDetails.Builder.ID; got != r.BuilderID() {
+		return fmt.Errorf("it names builder %q, not %q", got, r.BuilderID())
 	}
 	if got := p.RunDetails.Metadata.BuildKit.VCS["revision"]; got != r.Context.Commit {
 		return fmt.Errorf("it names commit %q, not %q", got, r.Context.Commit)

@@ -103,18 +103,21 @@ type gitError struct {
 	stderr string
 }
 
-func (e *gitError) Error() string {
-	said := "no message"
+func (e *gitError) Error() string { return e.step + ": " + e.cause() }
+
+// cause is the one line of what git said that matters.
+func (e *gitError) cause() string {
+	said := "it failed without a message"
 	for line := range strings.SplitSeq(e.stderr, "\n") {
 		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "fatal: ") || strings.HasPrefix(line, "error: ") || said == "no message" && line != "" {
+		if strings.HasPrefix(line, "fatal: ") || strings.HasPrefix(line, "error: ") || said == "it failed without a message" && line != "" {
 			said = line
 		}
 		if strings.HasPrefix(line, "fatal: ") {
 			break
 		}
 	}
-	return e.step + ": git: " + said[:min(len(said), 300)]
+	return "git: " + said[:min(len(said), 300)]
 }
 
 // run runs git and returns what it wrote, at most 1 MiB.
@@ -157,7 +160,7 @@ func (r *runner) explain(e *gitError) error {
 		return fault.Hint(fmt.Errorf("%s: no git repository at %s", e.step, r.location), "check the path or URL")
 	case has("Could not resolve host", "Failed to connect", "Connection refused", "Connection timed out", "unable to access",
 		"Could not read from remote repository", "Connection reset", "hung up"):
-		return fault.Unreachablef("%s: %s: %w", e.step, host, e)
+		return fault.Unreachablef("%s: %s: %s", e.step, host, e.cause())
 	}
 	return e
 }

@@ -15,10 +15,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -230,15 +232,14 @@ func (d *Daemon) end() error {
 			return fmt.Errorf("buildkitd (process %d) does not end; its files are in %s", pid, d.dir)
 		}
 	}
-	removeCgroups(d.cgroup)
 	var err error
-	for range 50 { // the kernel unmounts a moment after the last process
-		if err = os.RemoveAll(d.dir); err == nil {
+	for range 50 { // the kernel lets go a moment after the last process
+		if err = errors.Join(removeCgroups(d.cgroup), os.RemoveAll(d.dir)); err == nil {
 			return nil
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	return fmt.Errorf("removing BuildKit's folder: %w", err)
+	return fmt.Errorf("cleaning up after BuildKit: %w", err)
 }
 
 // firstChild is the process that unshare started: buildkitd.
@@ -257,17 +258,28 @@ func firstChild(pid int) int {
 }
 
 // removeCgroups removes the now empty control groups of our build steps, in
-// the one hierarchy of cgroup v2 or in each of v1's.
-func removeCgroups(name string) {
+// the one hierarchy of cgroup v2 or in each of v1's. Inner groups go first; a
+// group that is not empty is not removed.
+func removeCgroups(name string) error {
+	var failed error
 	for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
 		groups, _ := filepath.Glob(pattern + name)
 		for _, g := range groups {
-			inner, _ := filepath.Glob(g + "/*/")
-			for _, i := range append(inner, g) {
-				_ = syscall.Rmdir(i) // a group that is not ours alone is not empty
+			var all []string
+			_ = filepath.WalkDir(g, func(path string, d fs.DirEntry, err error) error {
+				if err == nil && d.IsDir() {
+					all = append(all, path)
+				}
+				return nil
+			})
+			for _, path := range slices.Backward(all) {
+				if err := syscall.Rmdir(path); err != nil && path == g {
+					failed = fmt.Errorf("control group %s: %w", g, err)
+				}
 			}
 		}
 	}
+	return failed
 }
 
 // tail keeps the end of a log.

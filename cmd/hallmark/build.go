@@ -1,0 +1,291 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hallmark-dev/hallmark/internal/build"
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/git"
+	"github.com/hallmark-dev/hallmark/internal/loopback"
+	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/registry"
+)
+
+type buildOptions struct {
+	source  string
+	ref     string
+	policy  string
+	image   string
+	args    []string
+	labels  []string
+	options build.Options
+
+	check    bool
+	export   bool
+	noSign   bool
+	progress bool
+	json     bool
+	signer   signerOptions
+}
+
+func newBuildCommand(a *app) *cobra.Command {
+	var o buildOptions
+	c := &cobra.Command{
+		Use:   "build SOURCE --ref TAG --policy DIR -t IMAGE",
+		Short: "Build and sign an image from a signed tag, if the policy allows it",
+		Long: `Build checks a tag of a git repository (a path or URL) against a policy, builds
+exactly the commit that it names with BuildKit, pushes the image by digest with
+SLSA provenance, signs the index, every image and every attestation in it, and
+only then lets the image's tag point to it.
+
+The policy directory lies outside the repository and has *.rego files with
+package hallmark.signing, and whose signatures count: allowed_signers (SSH, the
+format of ssh-keygen) or keyring.asc (OpenPGP), or both.
+
+BuildKit is the one that BUILDKIT_HOST names. Without it one is started for this
+build and ended with it, which needs root, buildkitd (make tools) and runc.`,
+		Example: `  hallmark build . --ref v1.2.3 --policy ../release-policy -t ghcr.io/org/app:1.2.3
+  hallmark build https://github.com/org/app --ref v1.2.3 --policy ./policy -t ghcr.io/org/app:1.2.3 --platform linux/amd64,linux/arm64
+  hallmark build . --ref v1.2.3 --policy ../release-policy --check`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, argv []string) error {
+			o.source = argv[0]
+			return a.runBuild(c.Context(), &o)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.ref, "ref", "", "`TAG` to build, short or as refs/tags/TAG")
+	f.StringVar(&o.policy, "policy", "", "`DIR` with the policy and the keys that may sign tags")
+	f.StringVarP(&o.image, "tag", "t", "", "`IMAGE` to push, host/repository:tag")
+	f.StringVarP(&o.options.File, "file", "f", "", "`PATH` of the Dockerfile inside the repository (default Dockerfile)")
+	f.StringSliceVar(&o.options.Platforms, "platform", nil, "`OS/ARCH` to build for, several separated by commas")
+	f.StringVar(&o.options.Target, "target", "", "build `STAGE` to stop at")
+	f.StringArrayVar(&o.args, "build-arg", nil, "build argument `NAME=VALUE`; may repeat")
+	f.StringArrayVar(&o.labels, "label", nil, "image label `NAME=VALUE`; may repeat")
+	f.BoolVar(&o.options.NoCache, "no-cache", false, "run every step again")
+	f.StringVar(&o.options.BuilderID, "builder-id", "", "`URI` that provenance names as its builder")
+	f.BoolVar(&o.check, "check", false, "only check the tag against the policy")
+	f.BoolVar(&o.export, "export", false, "hand BuildKit the exported commit even when SOURCE is a URL (for repositories that need a login)")
+	f.BoolVar(&o.noSign, "no-sign", false, "push and tag the image without signing it")
+	f.BoolVar(&o.progress, "progress", false, "show the build's steps as plain lines also when stderr is no terminal")
+	f.BoolVar(&o.json, "json", false, "print one JSON object")
+	f.StringVar(&o.signer.key, "key", "", "sign with the private key in `FILE` instead of an identity")
+	f.BoolVar(&o.signer.passwordStdin, "password-stdin", false, "read the key's password from the first line of stdin")
+	f.StringVar(&o.signer.identityToken, "identity-token", "", "identity `TOKEN` to sign with, or a file that holds one")
+	f.BoolVarP(&o.signer.yes, "yes", "y", false, "agree to what becomes public without being asked")
+	o.signer.addSigning(c)
+	return c
+}
+
+// buildAnswer is what build prints with --json; docs/formats.md has the table.
+type buildAnswer struct {
+	Allowed  bool            `json:"allowed"`
+	Source   *policy.Git     `json:"source"`
+	Reasons  []policy.Reason `json:"reasons,omitempty"`
+	Warnings []policy.Reason `json:"warnings,omitempty"`
+
+	Image        string           `json:"image,omitempty"` // host/repository:tag
+	Digest       string           `json:"digest,omitempty"`
+	Manifests    []builtManifest  `json:"manifests,omitempty"`
+	Signed       bool             `json:"signed"`
+	Signatures   []string         `json:"signatures,omitempty"` // references of the signatures' manifests
+	Signer       *evidence.Signer `json:"signer,omitempty"`
+	BuilderID    string           `json:"builderID,omitempty"`
+	ElapsedMilli int64            `json:"elapsedMilliseconds,omitempty"`
+}
+
+type builtManifest struct {
+	Kind     string `json:"kind"` // "image" or "attestation"
+	Platform string `json:"platform,omitempty"`
+	Digest   string `json:"digest"`
+}
+
+func (a *app) runBuild(ctx context.Context, o *buildOptions) error {
+	started := time.Now()
+	job, err := a.prepareBuild(o)
+	if err != nil {
+		return err
+	}
+	answer := &buildAnswer{}
+	src, d, err := job.gate(ctx, answer)
+	if err != nil {
+		return err
+	}
+	if src != nil {
+		defer src.Close()
+	}
+	for _, w := range d.Warnings {
+		a.warn("[%s] %s", w.Code, oneLine(w.Message))
+	}
+	if !d.Allowed {
+		return a.buildDenied(o, answer, d)
+	}
+	answer.Allowed = true
+	if o.check {
+		return a.printBuild(o, answer)
+	}
+	d, err = job.build(ctx, src, answer)
+	if err != nil {
+		return a.buildFailed(err)
+	}
+	if !d.Allowed {
+		return a.buildDenied(o, answer, d)
+	}
+	answer.ElapsedMilli = time.Since(started).Milliseconds()
+	return a.printBuild(o, answer)
+}
+
+func (a *app) buildDenied(o *buildOptions, answer *buildAnswer, d policy.Decision) error {
+	answer.Allowed, answer.Reasons, answer.Warnings = false, d.Reasons, d.Warnings
+	if o.json {
+		if err := a.printJSON(answer); err != nil {
+			return err
+		}
+	}
+	return a.deny(d)
+}
+
+// buildFailed shows what helps to understand a failed step, then the error.
+func (a *app) buildFailed(err error) error {
+	var be *build.Error
+	if errors.As(err, &be) {
+		for _, part := range []string{be.Log, be.Excerpt} {
+			if part != "" {
+				a.say("%s\n", part)
+			}
+		}
+	}
+	return err
+}
+
+func (a *app) printBuild(o *buildOptions, b *buildAnswer) error {
+	if o.json {
+		return a.printJSON(b)
+	}
+	if o.check {
+		a.print("allowed: %s at commit %s", b.Source.Ref, b.Source.CommitChecksum)
+	} else {
+		a.print("%s@%s", b.Image, b.Digest)
+		a.print("  source     %s at commit %s", b.Source.Ref, b.Source.CommitChecksum)
+	}
+	signer := b.Source.Tag.Signer
+	names := strings.Join(signer.Principals, ", ")
+	if names == "" {
+		names = "a key without a name"
+	}
+	a.print("  tag        signed by %s (%s %s)", names, signer.Kind, signer.Fingerprint)
+	if o.check {
+		return nil
+	}
+	for _, m := range b.Manifests {
+		if m.Kind == "image" {
+			a.print("  image      %s %s", m.Digest, m.Platform)
+		} else {
+			a.print("  provenance %s SLSA v1, builder %s", m.Digest, b.BuilderID)
+		}
+	}
+	if b.Signed {
+		a.print("  signed     by %s: the index and all %d manifests in it", b.Signer, len(b.Manifests))
+	} else {
+		a.print("  signed     no (--no-sign)")
+	}
+	return nil
+}
+
+// buildJob is a build whose flags were read and whose policy is compiled.
+type buildJob struct {
+	app      *app
+	o        *buildOptions
+	location git.Location
+	trust    git.Trust
+	policy   build.Policy
+	denied   []policy.Reason // the policy itself is not acceptable
+	image    registry.Ref
+}
+
+// prepareBuild reads everything that can be wrong before anything is fetched.
+func (a *app) prepareBuild(o *buildOptions) (*buildJob, error) {
+	j := &buildJob{app: a, o: o}
+	switch {
+	case o.ref == "":
+		return nil, fault.Usagef("which tag? give --ref")
+	case o.policy == "":
+		return nil, fault.Hint(fault.Usagef("which policy? give --policy"), "the policy says who may release; it lies outside the repository")
+	case o.image == "" && !o.check:
+		return nil, fault.Usagef("which image? give -t HOST/REPOSITORY:TAG")
+	}
+	err := o.signer.check()
+	if o.noSign && (o.signer.key != "" || o.signer.identityToken != "") {
+		err = fault.Usagef("--no-sign: and yet a key or an identity is given to sign with")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if o.options.Args, err = pairs("--build-arg", o.args); err != nil {
+		return nil, err
+	}
+	if o.options.Labels, err = pairs("--label", o.labels); err != nil {
+		return nil, err
+	}
+	if err := o.options.Check(); err != nil {
+		return nil, err
+	}
+	if o.image != "" {
+		if j.image, err = registry.ParseRef(o.image); err != nil {
+			return nil, err
+		}
+		if j.image.Scheme != registry.SchemeRegistry || j.image.Digest != "" {
+			return nil, fault.Usagef("-t %s: want HOST/REPOSITORY:TAG in a registry", o.image)
+		}
+	}
+	if j.location, err = git.ParseLocation(o.source, a.plainHTTP); err != nil {
+		return nil, err
+	}
+	return j, j.loadPolicy()
+}
+
+// pairs reads NAME=VALUE flags.
+func pairs(flag string, values []string) (map[string]string, error) {
+	m := map[string]string{}
+	for _, v := range values {
+		name, value, ok := strings.Cut(v, "=")
+		if !ok || name == "" {
+			return nil, fault.Usagef("%s %q: want NAME=VALUE", flag, v)
+		}
+		if _, twice := m[name]; twice {
+			return nil, fault.Usagef("%s %s is given twice", flag, name)
+		}
+		m[name] = value
+	}
+	return m, nil
+}
+
+// insecure reports whether the image's registry is spoken to in plain HTTP.
+func (j *buildJob) insecure() bool { return j.app.plainHTTP || loopback.Host(j.image.Host) }
+
+// toolsFolder is where make tools puts what building needs.
+func (a *app) toolsFolder() string {
+	if dir := a.env("HALLMARK_TOOLS"); dir != "" {
+		return dir
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, ".cache", "hallmark", "tools", "bin")
+}
+
+// inside reports whether path is dir or lies in it; both are absolute and
+// without symbolic links.
+func inside(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}

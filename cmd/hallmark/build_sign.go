@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/registry"
+	"github.com/hallmark-dev/hallmark/internal/sign"
+)
+
+// tokenFreshness is how long a build may take before a token that a CI system
+// gave at its start is asked for anew: they live for some five minutes.
+const tokenFreshness = time.Minute
+
+// buildSigning signs what a build made.
+type buildSigning struct {
+	app    *app
+	o      *signerOptions
+	signer *sign.Signer
+	since  time.Time
+}
+
+// newSigning settles who signs; nil with --no-sign.
+func (j *buildJob) newSigning(ctx context.Context) (*buildSigning, error) {
+	if j.o.noSign {
+		return nil, nil
+	}
+	signer, err := j.app.newSigner(ctx, &j.o.signer)
+	if err != nil {
+		return nil, fmt.Errorf("who signs the image: %w", err)
+	}
+	if _, asks := signer.NeedsConsent(); asks && !j.o.signer.yes && !j.app.interactive() {
+		return nil, fault.Hint(fault.Usagef("a personal identity would go to a public log, and there is nobody to ask"),
+			"if that is what you want, say --yes")
+	}
+	return &buildSigning{app: j.app, o: &j.o.signer, signer: signer, since: time.Now()}, nil
+}
+
+// sign signs the manifests, all or an error: an image that is signed in part
+// gets no tag.
+func (s *buildSigning) sign(ctx context.Context, repo *registry.Repository, all []ocispec.Descriptor, answer *buildAnswer) error {
+	if s.signer.Keyless() && s.o.identityToken == "" && !s.app.interactive() && time.Since(s.since) > tokenFreshness {
+		fresh, err := s.app.newSigner(ctx, s.o)
+		if err != nil {
+			return fmt.Errorf("who signs the image, asked again after the build: %w", err)
+		}
+		s.signer = fresh
+	}
+	statements := make([]*sign.Statement, len(all))
+	for i, d := range all {
+		st, err := sign.ImageStatement(evidence.Digest(d.Digest), nil)
+		if err != nil {
+			return err
+		}
+		statements[i] = st
+	}
+	if err := s.app.consent(s.signer, s.o, statements); err != nil {
+		return err
+	}
+	answer.Signatures = make([]string, len(all))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(signers)
+	for i, d := range all {
+		g.Go(func() error {
+			done, err := s.signer.Attach(ctx, sign.Target{Repo: repo, Desc: d}, statements[i])
+			if err != nil {
+				return fmt.Errorf("signing %s: %w", d.Digest, err)
+			}
+			answer.Signatures[i] = done.Ref
+			if i == 0 {
+				answer.Signer = &done.Signer
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	answer.Signed = true
+	return nil
+}
