@@ -6,3 +6,6 @@ var (
 	ValidTag      = validTag
 	ParseManifest = parseManifest
 )
+
+// MaxUploads is how many uploads are remembered at once.
+const MaxUploads = maxUploads

@@ -20,6 +20,9 @@ import (
 const (
 	maxPage        = 1000    // names per page of tags and catalog
 	maxReferrerDoc = 4 << 20 // bytes of one page of referrers, as for any manifest
+	// maxReferrerRead is after how many bytes of manifests a page ends, even an
+	// empty one: one request must not read everything that others have pushed.
+	maxReferrerRead = 16 << 20
 )
 
 // page cuts a sorted list by the query's n and last (spec.md, "Listing Tags")
@@ -187,8 +190,11 @@ func (s *Server) referrers(w http.ResponseWriter, r *http.Request, repo, ref str
 // next names the entry after which the next page begins.
 func (s *Server) readReferrers(repo string, subject evidence.Digest, entries []string, filter string) (list []json.RawMessage, next string, err error) {
 	list = []json.RawMessage{}
-	size := 256
+	size, read := 256, 0
 	for i, entry := range entries {
+		if read > maxReferrerRead {
+			return list, entries[i-1], nil
+		}
 		d, err := parseDigest(strings.Replace(entry, "-", ":", 1))
 		if err != nil {
 			return nil, "", &damagedError{filepath.Join(s.referrersDir(repo, subject), entry), "its name is not a digest"}
@@ -200,6 +206,7 @@ func (s *Server) readReferrers(repo string, subject evidence.Digest, entries []s
 		if err != nil {
 			return nil, "", err
 		}
+		read += len(data)
 		m, err := parseManifest(data, "")
 		if err != nil {
 			return nil, "", fmt.Errorf("stored manifest %s: %w", d, err)

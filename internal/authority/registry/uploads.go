@@ -24,6 +24,7 @@ import (
 type session struct {
 	mu   sync.Mutex
 	done bool // finished or cancelled
+	left bool // out of the table to make room: find it again
 	path string
 	size int64
 	hash hash.Hash // SHA-256 of the file so far; nil when that has to be read again
@@ -96,8 +97,13 @@ func (u *session) open() error {
 	if err != nil {
 		return err
 	}
-	if _, err := f.Seek(u.size, io.SeekStart); err != nil {
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
 		return errors.Join(err, f.Close())
+	}
+	if end != u.size { // the hash is of other bytes; whoever asks again goes on from what is there
+		_ = f.Close()
+		return errUploadUnknown
 	}
 	u.file = f
 	return nil
@@ -128,14 +134,15 @@ func (s *Server) begin(repo string) (string, *session, error) {
 }
 
 // add puts u into the table, unless another request was quicker: then that one's
-// session is the upload.
+// session is the upload. When the table is full an idle upload leaves it; nothing
+// is lost, because the next request for it finds its file.
 func (t *uploadTable) add(id string, u *session) (*session, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if other := t.byID[id]; other != nil {
 		return other, nil
 	}
-	if len(t.byID) >= maxUploads {
+	if len(t.byID) >= maxUploads && !t.makeRoom() {
 		return nil, &apiError{http.StatusTooManyRequests, "TOOMANYREQUESTS", "too many uploads are under way"}
 	}
 	if t.byID == nil {
@@ -143,6 +150,36 @@ func (t *uploadTable) add(id string, u *session) (*session, error) {
 	}
 	t.byID[id] = u
 	return u, nil
+}
+
+// makeRoom takes one upload out of the table that no request works on; the
+// caller holds the table's lock. The order of locks is session, then table, so
+// here a session is never waited for.
+func (t *uploadTable) makeRoom() bool {
+	for id, u := range t.byID {
+		if u.mu.TryLock() {
+			u.left = true
+			u.mu.Unlock()
+			delete(t.byID, id)
+			return true
+		}
+	}
+	return false
+}
+
+// acquire is find with the session's lock held.
+func (s *Server) acquire(repo, id string) (*session, error) {
+	for {
+		u, err := s.find(repo, id)
+		if err != nil {
+			return nil, err
+		}
+		u.mu.Lock()
+		if !u.left {
+			return u, nil
+		}
+		u.mu.Unlock()
+	}
 }
 
 // find is a known upload of repo, also one from before a restart.
@@ -191,17 +228,20 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request, repo, id string)
 	if err := allow(w, r, http.MethodGet, http.MethodPatch, http.MethodPut, http.MethodDelete); err != nil {
 		return err
 	}
-	u, err := s.find(repo, id)
+	u, err := s.acquire(repo, id)
 	if err != nil {
 		return err
 	}
-	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.done {
 		return errUploadUnknown
 	}
 	if err := u.open(); err != nil {
-		s.forget(id) // swept, or a restart lets find it again
+		// Only one that is over: two sessions of one file would mix their bytes.
+		if errors.Is(err, errUploadUnknown) {
+			u.done = true
+			s.forget(id)
+		}
 		return err
 	}
 	defer u.close()
@@ -217,13 +257,24 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request, repo, id string)
 		if err := s.receive(w, r, repo, id, u); err != nil {
 			return err
 		}
-		if err := u.file.Sync(); err != nil {
+		if err := s.sync(id, u); err != nil {
 			return err
 		}
 		uploadStatus(w, repo, id, u, http.StatusAccepted)
 		return nil
 	}
 	return s.finishUpload(w, r, repo, id, u)
+}
+
+// sync makes what was received durable. After an error the upload is over: the
+// kernel may have dropped bytes that the hash has seen, and the next sync would
+// not say so.
+func (s *Server) sync(id string, u *session) error {
+	err := u.file.Sync()
+	if err != nil {
+		s.cancel(id, u)
+	}
+	return err
 }
 
 func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, repo string) error {
@@ -254,11 +305,11 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, repo string
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if q.Has("digest") {
-		if err := u.open(); err != nil {
-			return err
+		err := u.open()
+		if err == nil {
+			defer u.close()
+			err = s.finishUpload(w, r, repo, id, u)
 		}
-		defer u.close()
-		err := s.finishUpload(w, r, repo, id, u)
 		if err != nil {
 			s.cancel(id, u) // the client never learned the id
 		}
@@ -324,8 +375,8 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, repo, id string
 	case r.ContentLength >= 0 && n != r.ContentLength:
 		err = errSize
 	}
-	if err != nil {
-		u.rewind(before)
+	if err != nil && !u.rewind(before) {
+		s.cancel(id, u) // the file is in no known state
 	}
 	return err
 }
@@ -351,23 +402,21 @@ func (u *session) append(body io.Reader, limit int64) (int64, error) {
 	return n, nil
 }
 
-// rewind forgets what came after size.
-func (u *session) rewind(size int64) {
+// rewind forgets what came after size; false when that failed.
+func (u *session) rewind(size int64) bool {
 	if u.size == size {
-		return
+		return true
 	}
 	u.hash = nil
 	if size == 0 {
 		u.hash = sha256.New()
 	}
-	if err := u.file.Truncate(size); err == nil {
-		_, err = u.file.Seek(size, io.SeekStart)
-		if err == nil {
-			u.size = size
-			return
-		}
+	if u.file.Truncate(size) != nil {
+		return false
 	}
-	u.done = true // the file is in no known state: the upload is over
+	u.size = size
+	_, err := u.file.Seek(size, io.SeekStart)
+	return err == nil
 }
 
 // clientReader remembers that reading failed, to tell it from failing to write.
@@ -402,7 +451,7 @@ func (s *Server) finishUpload(w http.ResponseWriter, r *http.Request, repo, id s
 		s.cancel(id, u)
 		return errDigest
 	}
-	if err := u.file.Sync(); err != nil {
+	if err := s.sync(id, u); err != nil {
 		return err
 	}
 	l := s.lock(repo)
