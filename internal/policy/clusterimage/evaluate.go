@@ -276,7 +276,8 @@ func signers(facts []policy.Fact) string {
 	return strings.Join(names, ", ")
 }
 
-// rejected says why claims did not verify, under their own codes.
+// rejected says why claims did not verify, under their own codes. Their hints are
+// about flags of a command, which a cluster does not have.
 func rejected(what string, reasons []policy.Reason) policy.Decision {
 	var d policy.Decision
 	seen := map[string]bool{}
@@ -286,7 +287,7 @@ func rejected(what string, reasons []policy.Reason) policy.Decision {
 			continue
 		}
 		seen[r.Code+text] = true
-		d.Reasons = append(d.Reasons, policy.Reason{Code: r.Code, Message: text, Hint: r.Hint})
+		d.Reasons = append(d.Reasons, policy.Reason{Code: r.Code, Message: text})
 	}
 	return d
 }

@@ -256,5 +256,5 @@ func (b *bundle) prepare(compiler *ast.Compiler, query string, o Options) (evalu
 	if timeout <= 0 {
 		timeout = DefaultTimeout
 	}
-	return evaluator{query: prepared, timeout: timeout, print: o.Print}, nil
+	return evaluator{query: prepared, timeout: timeout, growth: maxHeapGrowth, print: o.Print}, nil
 }

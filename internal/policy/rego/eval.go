@@ -22,6 +22,7 @@ func prepareContext() context.Context { return context.Background() }
 type evaluator struct {
 	query   rego.PreparedEvalQuery
 	timeout time.Duration
+	growth  uint64 // bytes that the heap may grow
 	print   func(string)
 }
 
@@ -34,7 +35,7 @@ func (e evaluator) run(ctx context.Context, input ast.Value, now time.Time) (any
 	defer cancel()
 	bounded, tooMuch := context.WithCancelCause(bounded)
 	defer tooMuch(nil)
-	defer watchHeap(tooMuch)()
+	defer watchHeap(e.growth, tooMuch)()
 
 	options := []rego.EvalOption{rego.EvalParsedInput(input), rego.EvalTime(now)}
 	if e.print != nil {
@@ -45,7 +46,7 @@ func (e evaluator) run(ctx context.Context, input ast.Value, now time.Time) (any
 	case ctx.Err() != nil:
 		return nil, nil, ctx.Err()
 	case errors.Is(context.Cause(bounded), errMemory):
-		r := reason(CodeEval, "the policy was stopped: %v (more than %d MiB)", errMemory, maxHeapGrowth>>20)
+		r := reason(CodeEval, "the policy was stopped: %v (more than %d MiB)", errMemory, e.growth>>20)
 		return nil, &r, nil
 	case bounded.Err() != nil:
 		r := reason(CodeEval, "the policy was stopped: evaluation took longer than %v", e.timeout)
@@ -81,7 +82,7 @@ func (h printHook) Print(_ print.Context, line string) error {
 // watchHeap calls stop when the heap grows beyond the bound; the function that
 // it returns ends the watch. Short evaluations, which are nearly all, are over
 // before the first look.
-func watchHeap(stop context.CancelCauseFunc) func() {
+func watchHeap(growth uint64, stop context.CancelCauseFunc) func() {
 	const interval = 20 * time.Millisecond
 	done := make(chan struct{})
 	start := heap()
@@ -92,7 +93,7 @@ func watchHeap(stop context.CancelCauseFunc) func() {
 			return
 		default:
 		}
-		if heap() > start+maxHeapGrowth {
+		if heap() > start+growth {
 			stop(errMemory)
 			return
 		}
