@@ -44,11 +44,11 @@ func (b *remoteBackend) attach(ctx context.Context, subject, desc ocispec.Descri
 func (b *remoteBackend) awaitListed(ctx context.Context, subject, desc ocispec.Descriptor) error {
 	for wait := 50 * time.Millisecond; ; wait *= 2 {
 		list, err := b.referrersByAPI(ctx, subject)
-		if err != nil {
-			return err
-		}
 		if slices.ContainsFunc(list, func(r Referrer) bool { return r.Digest == desc.Digest }) {
 			return nil
+		}
+		if err != nil {
+			return err
 		}
 		if wait > time.Second {
 			return fmt.Errorf("the registry took the manifest %s but its referrers API does not list it", desc.Digest)

@@ -10,6 +10,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -191,14 +192,15 @@ func (r *Repository) DeleteManifest(ctx context.Context, desc ocispec.Descriptor
 }
 
 // Referrers lists what is attached to subject, never filtered on the artifact
-// type (registries get it wrong). With more than [MaxReferrers] it returns the
-// first ones together with a *[TooManyReferrersError].
+// type (registries get it wrong). With more than [MaxReferrers], or more pages
+// than are read, it returns the first ones together with a *[TooManyReferrersError].
 func (r *Repository) Referrers(ctx context.Context, subject ocispec.Descriptor) ([]Referrer, error) {
 	if err := checkDigest(subject); err != nil {
 		return nil, err
 	}
 	list, err := r.b.referrers(ctx, subject)
-	if err != nil {
+	var many *TooManyReferrersError
+	if err != nil && !errors.As(err, &many) {
 		return nil, r.b.fail("list referrers of "+r.RefOf(subject.Digest), err)
 	}
 	seen := make(map[digest.Digest]bool, len(list))
@@ -212,6 +214,9 @@ func (r *Repository) Referrers(ctx context.Context, subject ocispec.Descriptor) 
 			return out, &TooManyReferrersError{Listed: len(out)}
 		}
 		out = append(out, d)
+	}
+	if many != nil {
+		return out, many
 	}
 	return out, nil
 }

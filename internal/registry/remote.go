@@ -122,7 +122,7 @@ func (b *remoteBackend) referrers(ctx context.Context, subject ocispec.Descripto
 	if !b.client.lacksAPI(b.name) {
 		list, err := b.referrersByAPI(ctx, subject)
 		if err != nil && !errors.Is(err, errNoAPI) {
-			return nil, err
+			return list, err
 		}
 		if len(list) > 0 {
 			return list, nil
@@ -135,7 +135,9 @@ func (b *remoteBackend) referrers(ctx context.Context, subject ocispec.Descripto
 	return index.referrers(), nil
 }
 
-// referrersByAPI returns errNoAPI when the registry does not have it.
+// referrersByAPI returns errNoAPI when the registry does not have it, and what
+// was listed with a *TooManyReferrersError when the pages do not end: large
+// annotations make small pages, and must not hide the rest.
 func (b *remoteBackend) referrersByAPI(ctx context.Context, subject ocispec.Descriptor) ([]Referrer, error) {
 	var list []Referrer
 	err := b.repo.Referrers(ctx, subject, "", func(page []ocispec.Descriptor) error {
@@ -154,6 +156,8 @@ func (b *remoteBackend) referrersByAPI(ctx context.Context, subject ocispec.Desc
 	switch {
 	case errors.Is(err, errEnough):
 		return list, nil
+	case errors.Is(err, errdef.ErrTooManyPages):
+		return list, &TooManyReferrersError{Listed: len(list)}
 	case errors.Is(err, errdef.ErrUnsupported):
 		b.client.setLacksAPI(b.name)
 		return nil, errNoAPI

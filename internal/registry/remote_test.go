@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -385,6 +386,37 @@ func TestTooManyReferrers(t *testing.T) {
 	list, err := repo.Referrers(t.Context(), subject)
 	var many *registry.TooManyReferrersError
 	if len(list) != registry.MaxReferrers || !errors.As(err, &many) {
+		t.Errorf("%d listed, %v", len(list), err)
+	}
+}
+
+// onePerPage answers the referrers API with one entry on each page, as large
+// annotations make a registry do.
+func onePerPage(n int) func(http.Handler) http.Handler {
+	return func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !strings.Contains(r.URL.Path, "/referrers/") {
+				h.ServeHTTP(w, r)
+				return
+			}
+			page, _ := strconv.Atoi(r.URL.Query().Get("page"))
+			if page+1 < n {
+				w.Header().Set("Link", fmt.Sprintf(`<%s?page=%d>; rel="next"`, r.URL.Path, page+1))
+			}
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+			fmt.Fprintf(w, `{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"size":2,"digest":%q}]}`,
+				ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, evidence.SHA256([]byte(strconv.Itoa(page))))
+		})
+	}
+}
+
+// Pages that do not end hide nothing of what the first ones listed.
+func TestTooManyPagesOfReferrers(t *testing.T) {
+	t.Parallel()
+	repo, _ := open(t, start(t, server.Config{}, onePerPage(1<<30))+"/app:v1", registry.Options{})
+	list, err := repo.Referrers(t.Context(), registry.Describe(ocispec.MediaTypeImageManifest, []byte("{}")))
+	var many *registry.TooManyReferrersError
+	if !errors.As(err, &many) || len(list) != 100 || many.Listed != 100 {
 		t.Errorf("%d listed, %v", len(list), err)
 	}
 }

@@ -37,7 +37,7 @@ type uploadTable struct {
 	lastSweep time.Time
 }
 
-const maxUploads = 10_000
+const maxUploads = 1000
 
 // newUploadID is unguessable and says which repository it belongs to, so that
 // an upload outlives a restart without a file that says so.
