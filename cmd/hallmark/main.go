@@ -58,9 +58,9 @@ whole private Sigstore that this needs on one machine.`,
 		id       string
 		commands []*cobra.Command
 	}{
-		{groupRelease, []*cobra.Command{newSignCommand(a), newAttestCommand(a)}},
-		{groupCheck, []*cobra.Command{newVerifyCommand(a), newVerifyAttestationCommand(a), newShowCommand(a)}},
-		{groupSetup, []*cobra.Command{newUpCommand(a), newKeyCommand(a), newTokenCommand(a), newVersionCommand(a)}},
+		{groupRelease, []*cobra.Command{newBuildCommand(a), newSignCommand(a), newAttestCommand(a)}},
+		{groupCheck, []*cobra.Command{newVerifyCommand(a), newVerifyAttestationCommand(a), newShowCommand(a), newAdmitCommand(a)}},
+		{groupSetup, []*cobra.Command{newUpCommand(a), newKeyCommand(a), newTokenCommand(a), newEnvCommand(a), newVersionCommand(a)}},
 	} {
 		for _, c := range group.commands {
 			c.GroupID = group.id
