@@ -41,6 +41,9 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"image":     scriptImage,     // a small image
 	"tool":      scriptTool,      // the path of a peer
 	"index":     scriptIndex,     // an index of two platforms
+	"source":    scriptSource,    // a repository with tags, keys and allowed_signers
+	"buildkit":  scriptBuildkit,  // buildkitd and a base image
+	"tagmover":  scriptTagMover,  // a URL that moves a tag
 	"registry":  registryCommand,
 	"showcase":  showcaseCommand,
 	"waitup":    scriptWaitUp, // until an authority answers; sets URL, REGISTRY, HALLMARK_…
