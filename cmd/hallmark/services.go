@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -118,6 +119,9 @@ func sourceName(source string) string {
 func (a *app) trustFile(ctx context.Context, source, target string) ([]byte, error) {
 	if source == "" || source == publicInstance {
 		t := trust.PublicGood()
+		if dir, err := os.UserCacheDir(); err == nil { // without a home every run starts from the built-in root
+			t.CacheDir = filepath.Join(dir, "hallmark", "tuf")
+		}
 		got, err := t.Targets(ctx, target)
 		if err != nil {
 			return nil, fault.Hint(err, "to use a Sigstore of your own, name its files: --signing-config, --trusted-root, or eval \"$(hallmark up env)\"")

@@ -48,7 +48,7 @@ func (o *signerOptions) addFlags(c *cobra.Command) {
 	f.StringVar(&o.key, "key", "", "sign with the private key in `FILE` instead of an identity")
 	f.BoolVar(&o.passwordStdin, "password-stdin", false, "read the key's password from the first line of stdin")
 	f.StringVar(&o.identityToken, "identity-token", "", "identity `TOKEN`, or a file that holds one")
-	f.StringVarP(&o.recursive, "recursive", "r", "", "of an index also each platform's image; --recursive=all: BuildKit's attestation manifests, too")
+	f.StringVarP(&o.recursive, "recursive", "r", "", "of an index sign each platform's image, too; with =`all` also BuildKit's attestation manifests")
 	f.Lookup("recursive").NoOptDefVal = recursivePlatforms
 	f.BoolVar(&o.again, "again", false, "add another one although the same signer already said the same")
 	f.BoolVarP(&o.yes, "yes", "y", false, "agree to what becomes public without being asked")
@@ -92,6 +92,9 @@ func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, er
 		return nil, err
 	}
 	cfg.Services = sign.ServicesFrom(config, now(), cfg.Key == nil)
+	if config != nil && cfg.Key != nil && cfg.Services.Log == "" {
+		a.say("the signing config names no transparency log with the Rekor v2 API: the signature will not be logged")
+	}
 	cfg.Services.PlainHTTP, cfg.Services.UserAgent = a.plainHTTP, a.userAgent()
 	if cfg.Key == nil {
 		issuer, _ := config.OIDC(now())
@@ -172,8 +175,11 @@ func (a *app) resolve(ctx context.Context, o *signerOptions, argv []string) ([]s
 	}
 	_ = g.Wait() // errors stay with their subject
 	for _, s := range subjects {
-		if s.err == nil && s.ref.Digest == "" {
-			a.say("%s is %s", s.arg, s.targets[0].Desc.Digest)
+		if s.err != nil || s.ref.Digest != "" {
+			continue
+		}
+		a.say("%s is %s", s.arg, s.targets[0].Desc.Digest)
+		if s.ref.Dir == "" {
 			a.warn("%s is a tag: if it moves before you sign, you sign something else; name the digest", s.arg)
 		}
 	}

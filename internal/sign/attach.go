@@ -64,11 +64,7 @@ func (s *Signer) Attach(ctx context.Context, at Target, st *Statement) (*Attache
 			return &Attached{Ref: ref, Existed: true, Signer: who}, nil
 		}
 	}
-	signed, err := s.Sign(ctx, st)
-	if err != nil {
-		return nil, err
-	}
-	manifest, err := s.Push(ctx, at, signed)
+	signed, manifest, err := s.signAndPush(ctx, at, st)
 	if err != nil {
 		return nil, err
 	}
@@ -79,26 +75,34 @@ func (s *Signer) Attach(ctx context.Context, at Target, st *Statement) (*Attache
 	return a, nil
 }
 
-// Push uploads a bundle and attaches it to its subject.
-func (s *Signer) Push(ctx context.Context, at Target, signed *Signed) (ocispec.Descriptor, error) {
-	layer, err := signed.describe()
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	manifest, _, err := ociartifact.BundleManifest(at.Desc, layer, signed.Statement.PredicateType, s.cfg.Now())
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
+// signAndPush signs a statement and attaches the bundle. The empty config blob
+// that every bundle's manifest names is uploaded while the services are asked.
+func (s *Signer) signAndPush(ctx context.Context, at Target, st *Statement) (*Signed, ocispec.Descriptor, error) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		_, err := at.Repo.PushBlob(gctx, ocispec.MediaTypeEmptyJSON, []byte(ociartifact.EmptyConfig))
 		return err
 	})
-	g.Go(func() error { return at.Repo.PushBlobFrom(gctx, layer, signed.Reader()) })
+	var signed *Signed
+	var layer ocispec.Descriptor
+	g.Go(func() (err error) {
+		if signed, err = s.Sign(gctx, st); err != nil {
+			return err
+		}
+		if layer, err = signed.describe(); err != nil {
+			return err
+		}
+		return at.Repo.PushBlobFrom(gctx, layer, signed.Reader())
+	})
 	if err := g.Wait(); err != nil {
-		return ocispec.Descriptor{}, err
+		return nil, ocispec.Descriptor{}, err
 	}
-	return at.Repo.Attach(ctx, at.Desc, manifest)
+	manifest, _, err := ociartifact.BundleManifest(at.Desc, layer, st.PredicateType, s.cfg.Now())
+	if err != nil {
+		return nil, ocispec.Descriptor{}, err
+	}
+	desc, err := at.Repo.Attach(ctx, at.Desc, manifest)
+	return signed, desc, err
 }
 
 // describe is the descriptor of the bundle as a layer: one pass over it.

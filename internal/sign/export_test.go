@@ -6,3 +6,9 @@ var (
 	ReadLogEntry      = readLogEntry
 	ParseCertificates = parseCertificates
 )
+
+// Discard reads the bundle to its end.
+func (s *Signed) Discard() error {
+	_, err := s.describe()
+	return err
+}

@@ -263,6 +263,7 @@ func TestKeylessNeeds(t *testing.T) {
 	for name, cfg := range map[string]sign.Config{
 		"no token": {Services: l.services()},
 		"no CA":    {Services: l.lab.services(), Token: token},
+		"no log":   {Services: sign.Services{CA: l.url, TSA: l.url}, Token: token},
 		"no TSA":   {Services: sign.Services{CA: l.url, Log: l.url}, Token: token},
 	} {
 		if _, err := sign.New(cfg); err == nil {

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -64,9 +65,9 @@ type Signer struct {
 	cert *certified
 }
 
-// New checks a configuration and makes a Signer. A keyless signer needs a CA, and
-// a TSA with it: log entries of Rekor v2 carry no time, and without one nobody
-// could tell whether the short-lived certificate was valid when it was used.
+// New checks a configuration and makes a Signer. A keyless signer needs a CA, a
+// log, and a TSA with it: log entries of Rekor v2 carry no time, and without one
+// nobody could tell whether the short-lived certificate was valid when it was used.
 func New(cfg Config) (*Signer, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -88,6 +89,9 @@ func New(cfg Config) (*Signer, error) {
 		case cfg.Services.CA == "":
 			return nil, fault.Hint(fault.Usagef("keyless signing: the signing config names no certificate authority that is valid now"),
 				"name another signing config with --signing-config, or sign with --key")
+		case cfg.Services.Log == "":
+			return nil, fault.Hint(fault.Usagef("keyless signing: the signing config names no transparency log with the Rekor v2 API that is valid now"),
+				"without a log entry nobody would accept the signature; name another signing config with --signing-config, or sign with --key")
 		case cfg.Services.TSA == "":
 			return nil, fault.Hint(fault.Usagef("keyless signing: the signing config names no timestamp authority"),
 				"the certificate is valid for minutes; only a timestamp proves later that it was used in time")
@@ -118,7 +122,7 @@ func (s *Signer) NeedsConsent() (d Disclosure, ok bool) {
 		return Disclosure{}, false
 	}
 	for _, raw := range []string{s.cfg.Services.CA, s.cfg.Services.Log} {
-		if u, err := url.Parse(raw); err == nil && u.Host != "" && !loopback.Host(u.Host) {
+		if u, err := url.Parse(raw); err == nil && u.Host != "" && !loopback.Host(u.Host) && !slices.Contains(d.Hosts, u.Host) {
 			d.Hosts = append(d.Hosts, u.Host)
 		}
 	}
