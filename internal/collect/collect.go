@@ -3,8 +3,9 @@
 //
 // Nothing is believed here: an [Item] says where something was found and what it
 // looks like, its claim is parsed and unverified. Whoever can push to the
-// repository can add items and break their own, but cannot hide somebody
-// else's: each item fails alone.
+// repository can add items and break their own; each item fails alone, so that
+// it takes as many as the limits of [Options] to hide somebody else's, and then
+// an item says that something was not read.
 package collect
 
 import (
@@ -15,6 +16,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -85,7 +87,26 @@ type Options struct {
 	Concurrency  int   // default 8
 	LegacyTags   bool  // look for cosign's tags too, also when bundles were found
 
-	noLegacyTags bool // not even when nothing was found: the subject is no image
+	noLegacyTags bool          // not even when nothing was found: the subject is no image
+	maxNodes     int           // of a tree; default 5,000
+	shared       *atomic.Int64 // bytes that all collections of a tree may still read; nil: no such limit
+}
+
+// maxManifests is how many bytes all referrers' manifests of one subject may
+// have; a signature's has about one thousand.
+const maxManifests = 64 << 20
+
+// take asks for room to read size bytes, of *room and of what is shared.
+func (o Options) take(size int64, room *int64) bool {
+	if size > *room {
+		return false
+	}
+	if o.shared != nil && o.shared.Add(-size) < 0 {
+		o.shared.Add(size)
+		return false
+	}
+	*room -= size
+	return true
 }
 
 func (o Options) withDefaults() Options {
@@ -101,6 +122,9 @@ func (o Options) withDefaults() Options {
 	if o.Concurrency <= 0 {
 		o.Concurrency = 8
 	}
+	if o.maxNodes <= 0 {
+		o.maxNodes = 5000
+	}
 	return o
 }
 
@@ -115,7 +139,7 @@ func Image(ctx context.Context, repo *registry.Repository, subject ocispec.Descr
 	if err := c.list(ctx); err != nil {
 		return nil, err
 	}
-	c.eachConcurrently(ctx, c.all(), c.readManifest)
+	c.eachConcurrently(ctx, c.affordableManifests(), c.readManifest)
 	c.eachConcurrently(ctx, c.affordable(), c.readBundle)
 	if !opts.noLegacyTags && (opts.LegacyTags || !slices.ContainsFunc(c.items, func(i Item) bool { return i.Claim != nil })) {
 		c.readLegacyTags(ctx)
@@ -161,12 +185,22 @@ func (c *collector) item(how string, d ocispec.Descriptor) Item {
 	}
 }
 
-func (c *collector) all() []int {
-	all := make([]int, len(c.bundles))
-	for i := range all {
-		all[i] = i
+// affordableManifests are the items whose manifest may be read, smallest first:
+// what is fetched has the size that was listed, or is refused.
+func (c *collector) affordableManifests() []int {
+	which := make([]int, len(c.bundles))
+	for i := range which {
+		which[i] = i
 	}
-	return all
+	slices.SortStableFunc(which, func(a, b int) int { return cmp.Compare(c.items[a].Manifest.Size, c.items[b].Manifest.Size) })
+	room := int64(maxManifests)
+	return slices.DeleteFunc(which, func(i int) bool {
+		if size := c.items[i].Manifest.Size; !c.opts.take(size, &room) {
+			c.items[i].Err = malformed("a manifest of %d bytes, more than is read of what is attached", size)
+			return true
+		}
+		return false
+	})
 }
 
 func (c *collector) eachConcurrently(ctx context.Context, which []int, fn func(context.Context, int)) {
@@ -214,10 +248,9 @@ func (c *collector) affordable() []int {
 		switch {
 		case size > c.opts.MaxBundle:
 			c.items[i].Err = malformed("a bundle of %d bytes; at most %d are read", size, c.opts.MaxBundle)
-		case size > room:
+		case !c.opts.take(size, &room):
 			c.items[i].Err = malformed("a bundle of %d bytes, and all bundles of one image together may have %d", size, c.opts.MaxTotal)
 		default:
-			room -= size
 			return false
 		}
 		return true

@@ -287,6 +287,40 @@ func TestImageReadsSmallBundlesFirst(t *testing.T) {
 	}
 }
 
+// A listing of large manifests is not fetched as a whole, and small ones first.
+func TestImageReadsSmallManifestsFirst(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	subject := p.image("v1")
+	good := p.bundle(subject, cosignBundle)
+	p.fault = func(h http.Handler, w http.ResponseWriter, r *http.Request) {
+		if !strings.Contains(r.URL.Path, "/referrers/") {
+			h.ServeHTTP(w, r)
+			return
+		}
+		var index ocispec.Index
+		index.SchemaVersion, index.MediaType = 2, ocispec.MediaTypeImageIndex
+		for i := range 20 {
+			large := registry.Describe(ocispec.MediaTypeImageManifest, fmt.Append(nil, i))
+			large.Size = 4 << 20
+			index.Manifests = append(index.Manifests, large)
+		}
+		index.Manifests = append(index.Manifests, good)
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+		_ = json.NewEncoder(w).Encode(index)
+	}
+	items := p.collect(subject, collect.Options{})
+	over := 0
+	for _, it := range items {
+		if it.Err != nil && strings.Contains(it.Err.Error(), "more than is read") {
+			over++
+		}
+	}
+	if items[good.Digest.String()].Claim == nil || over != 5 {
+		t.Errorf("the good signature %+v, %d left out", items[good.Digest.String()], over)
+	}
+}
+
 func TestImageReportsTooManyReferrers(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

@@ -18,8 +18,8 @@ import (
 
 // Limits of a tree: what an attacker with push rights could otherwise let grow.
 const (
-	maxNodes = 5000
 	maxDepth = 8
+	maxBytes = 512 << 20 // of all manifests of referrers and all bundles
 )
 
 // Node is one manifest of a [Tree] with everything below it. The root and the
@@ -38,6 +38,8 @@ type Node struct {
 func Tree(ctx context.Context, repo *registry.Repository, subject ocispec.Descriptor, platform string, opts Options) (*Node, error) {
 	opts = opts.withDefaults()
 	opts.LegacyTags = true
+	opts.shared = new(atomic.Int64)
+	opts.shared.Store(maxBytes)
 	t := &tree{repo: repo, opts: opts}
 	root := &Node{Item: t.item(subject)}
 	if err := t.image(ctx, root, platform, 0); err != nil {
@@ -63,10 +65,10 @@ func (t *tree) item(d ocispec.Descriptor) Item {
 
 // full notes in an item that nothing more is looked at below it.
 func (t *tree) full(n *Node, depth int) bool {
-	if depth < maxDepth && t.nodes.Add(1) <= maxNodes {
+	if depth < maxDepth && t.nodes.Add(1) <= int64(t.opts.maxNodes) {
 		return false
 	}
-	n.Err = fmt.Errorf("not looked further: a tree of more than %d things or %d levels", maxNodes, maxDepth)
+	n.Err = fmt.Errorf("not looked further: a tree of more than %d things or %d levels", t.opts.maxNodes, maxDepth)
 	return true
 }
 
@@ -173,18 +175,24 @@ func platformOf(d ocispec.Descriptor) string {
 func (t *tree) attached(ctx context.Context, n *Node, depth int) error {
 	opts := t.opts
 	opts.noLegacyTags = n.Format != FormatImage && n.Format != FormatIndex
+	// What is listed here counts, so that a registry that makes up referrers for
+	// every referrer comes to an end.
+	opts.MaxReferrers = min(opts.MaxReferrers, max(1, t.opts.maxNodes-int(t.nodes.Load())))
 	items, err := Image(ctx, t.repo, n.Manifest, opts)
 	if err != nil {
 		return err
 	}
-	var g errgroup.Group
-	g.SetLimit(t.opts.Concurrency)
-	for _, it := range items {
+	var below []*Node
+	for _, it := range items { // all are counted before the first is looked at
 		child := &Node{Item: it}
 		n.Attached = append(n.Attached, child)
-		if it.Manifest.Digest == "" || t.full(child, depth+1) {
-			continue
+		if it.Manifest.Digest != "" && !t.full(child, depth+1) {
+			below = append(below, child)
 		}
+	}
+	var g errgroup.Group
+	g.SetLimit(t.opts.Concurrency)
+	for _, child := range below {
 		g.Go(func() error {
 			if err := t.attached(ctx, child, depth+1); err != nil && child.Err == nil {
 				child.Err = err

@@ -7,18 +7,26 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/json"
 	"math/big"
+	"net/http"
 	"net/url"
+	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/ociartifact"
+	"github.com/hallmark-dev/hallmark/internal/registry"
 )
 
 // index pushes what BuildKit pushes: an index of two images and an attestation
@@ -106,6 +114,58 @@ func TestTreeIsBounded(t *testing.T) {
 	}
 	if depth != 8 || last.Err == nil || !strings.Contains(last.Err.Error(), "not looked further") {
 		t.Errorf("depth %d, %v", depth, last.Err)
+	}
+}
+
+// A registry that makes up referrers for everything that it is asked about.
+func TestTreeOfMadeUpReferrersEnds(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	root := p.image("v1")
+	var mu sync.Mutex
+	made := map[string][]byte{}
+	p.fault = func(h http.Handler, w http.ResponseWriter, r *http.Request) {
+		name := path.Base(r.URL.Path)
+		mu.Lock()
+		defer mu.Unlock()
+		if data, ok := made[name]; ok && !strings.Contains(r.URL.Path, "/referrers/") {
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+			w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+			_, _ = w.Write(data)
+			return
+		}
+		if !strings.Contains(r.URL.Path, "/referrers/") {
+			h.ServeHTTP(w, r)
+			return
+		}
+		var index ocispec.Index
+		index.SchemaVersion, index.MediaType = 2, ocispec.MediaTypeImageIndex
+		for i := range 50 {
+			config := ociartifact.EmptyConfigDescriptor()
+			m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: []ocispec.Descriptor{},
+				Subject:     &ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.Digest(name), Size: 2},
+				Annotations: map[string]string{"i": strconv.Itoa(i)}}
+			m.SchemaVersion = 2
+			data, err := json.Marshal(m)
+			if err != nil {
+				t.Error(err)
+			}
+			d := registry.Describe(m.MediaType, data)
+			made[d.Digest.String()] = data
+			index.Manifests = append(index.Manifests, d)
+		}
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+		_ = json.NewEncoder(w).Encode(index)
+	}
+	if _, err := collect.Tree(t.Context(), p.repo, root, "", collect.WithMaxNodes(collect.Options{}, 100)); err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, n := range p.requests {
+		total += n
+	}
+	if total > 1500 { // 100 lists of 50 would be 5,000
+		t.Errorf("%d requests for a tree of 100 nodes", total)
 	}
 }
 

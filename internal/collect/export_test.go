@@ -1,0 +1,4 @@
+package collect
+
+// WithMaxNodes is o for trees of at most n nodes.
+func WithMaxNodes(o Options, n int) Options { o.maxNodes = n; return o }
