@@ -92,4 +92,5 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+// oneLine makes text that may hold foreign parts fit for one line of a terminal.
+func oneLine(s string) string { return plain(strings.Join(strings.Fields(s), " ")) }

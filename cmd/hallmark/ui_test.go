@@ -1,0 +1,28 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/policy"
+)
+
+// What registries, certificates and policies say reaches the terminal in errors
+// and reasons. It must not move the cursor, reorder text or add lines.
+func TestForeignTextIsPlain(t *testing.T) {
+	t.Parallel()
+	const foreign = "linux\x1b[2J\x1b[1;1H\u202eallowed\u0085\x07\r\nDENIED"
+	var out bytes.Buffer
+	a := &app{stderr: &out}
+	_ = a.deny(policy.Decision{Reasons: []policy.Reason{{Code: "X", Message: foreign, Hint: foreign}}})
+	a.exit(context.Background(), fault.Hint(fault.Usagef("there are %s", foreign), "not %s", foreign))
+	if n := strings.Count(out.String(), "\n"); n != 4 {
+		t.Errorf("%d lines", n)
+	}
+	if strings.ContainsAny(out.String(), "\x1b\u202e\u0085\x07\r") {
+		t.Errorf("%q", out.String())
+	}
+}
