@@ -48,7 +48,7 @@ func (o *signerOptions) addFlags(c *cobra.Command) {
 	f.StringVar(&o.key, "key", "", "sign with the private key in `FILE` instead of an identity")
 	f.BoolVar(&o.passwordStdin, "password-stdin", false, "read the key's password from the first line of stdin")
 	f.StringVar(&o.identityToken, "identity-token", "", "identity `TOKEN`, or a file that holds one")
-	f.StringVarP(&o.recursive, "recursive", "r", "", "of an index sign each platform's image, too; with =`all` also BuildKit's attestation manifests")
+	f.StringVarP(&o.recursive, "recursive", "r", "", "also sign each platform's image in an index; `WHAT` may be all: BuildKit's attestation manifests, too")
 	f.Lookup("recursive").NoOptDefVal = recursivePlatforms
 	f.BoolVar(&o.again, "again", false, "add another one although the same signer already said the same")
 	f.BoolVarP(&o.yes, "yes", "y", false, "agree to what becomes public without being asked")

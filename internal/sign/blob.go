@@ -42,18 +42,12 @@ func (s *Signer) Blob(ctx context.Context, r io.Reader) (*evidence.Claim, []byte
 func signReader(k key.Signer, r io.Reader) (*evidence.MessageSignature, error) {
 	hash, pure := k.Hash(), k.Hash() == 0
 	var whole bytes.Buffer
-	dst := io.Writer(&whole)
 	if pure {
 		hash = crypto.SHA256
-		r = io.LimitReader(r, maxPure+1)
+		r = io.TeeReader(io.LimitReader(r, maxPure+1), &whole)
 	}
 	sum := hash.New()
-	if pure {
-		dst = io.MultiWriter(sum, &whole)
-	} else {
-		dst = sum
-	}
-	n, err := io.Copy(dst, r)
+	n, err := io.Copy(sum, r)
 	if err != nil {
 		return nil, err
 	}

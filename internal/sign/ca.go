@@ -29,14 +29,15 @@ type certified struct {
 	who  evidence.Signer
 }
 
-// requestCertificate asks a Fulcio v2 API (fulcio.proto, CreateSigningCertificate)
-// for a certificate of the token's identity over the ephemeral key.
-func (s *Signer) requestCertificate(ctx context.Context, ephemeral key.Signer) (*certified, error) {
+// certificateRequest is the body of a Fulcio v2 request (fulcio.proto,
+// CreateSigningCertificateRequest): the public key, and with a signature over the
+// token's subject the proof that its private half is ours.
+func certificateRequest(ephemeral key.Signer, subject string) ([]byte, error) {
 	publicPEM, err := key.PublicPEM(ephemeral.Public())
 	if err != nil {
 		return nil, err
 	}
-	proof, err := ephemeral.Sign([]byte(s.cfg.Token.ProofSubject()))
+	proof, err := ephemeral.Sign([]byte(subject))
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +53,13 @@ func (s *Signer) requestCertificate(ctx context.Context, ephemeral key.Signer) (
 	}
 	body.Request.PublicKey = publicKey{Algorithm: "ECDSA", Content: string(publicPEM)}
 	body.Request.Proof = proof
-	sent, err := json.Marshal(body)
+	return json.Marshal(body)
+}
+
+// requestCertificate asks a Fulcio v2 API for a certificate of the token's
+// identity over the ephemeral key.
+func (s *Signer) requestCertificate(ctx context.Context, ephemeral key.Signer) (*certified, error) {
+	sent, err := certificateRequest(ephemeral, s.cfg.Token.ProofSubject())
 	if err != nil {
 		return nil, err
 	}
