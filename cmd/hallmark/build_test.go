@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"net/http/cgi"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -89,4 +90,20 @@ func scriptTagMover(ts *testscript.TestScript, neg bool, args []string) {
 	}))
 	ts.Defer(srv.Close)
 	ts.Setenv("MOVER", srv.URL+"/file")
+}
+
+// scriptGitServer is the verb "gitserver DIR": it serves the repository in the
+// folder over HTTP and sets GITURL.
+func scriptGitServer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: gitserver DIR")
+	}
+	out, err := exec.Command("git", "--exec-path").Output()
+	ts.Check(err)
+	srv := httptest.NewServer(&cgi.Handler{
+		Path: filepath.Join(strings.TrimSpace(string(out)), "git-http-backend"),
+		Env:  append(gitrepo.Env(), "GIT_PROJECT_ROOT="+ts.MkAbs(args[0]), "GIT_HTTP_EXPORT_ALL=1"),
+	})
+	ts.Defer(srv.Close)
+	ts.Setenv("GITURL", srv.URL+"/.git")
 }

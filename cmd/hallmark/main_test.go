@@ -43,6 +43,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"index":     scriptIndex,     // an index of two platforms
 	"source":    scriptSource,    // a repository with tags, keys and allowed_signers
 	"buildkit":  scriptBuildkit,  // buildkitd and a base image
+	"gitserver": scriptGitServer, // a repository over HTTP
 	"tagmover":  scriptTagMover,  // a URL that moves a tag
 	"registry":  registryCommand,
 	"showcase":  showcaseCommand,

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -85,7 +86,7 @@ func newWorld() (*world, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if started {
+	if started.Load() {
 		w, _ := shared()
 		for _, f := range slices.Backward(w.stop) {
 			f()
@@ -94,11 +95,11 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-var started bool
+var started atomic.Bool // the world is there to be taken down
 
 func theWorld(t *testing.T) *world {
 	t.Helper()
-	started = true
+	started.Store(true)
 	w, err := shared()
 	if err != nil {
 		t.Fatalf("run make tools: %v", err)
