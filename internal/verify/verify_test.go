@@ -590,7 +590,8 @@ func FuzzCheckpoint(f *testing.F) {
 	signature, _, _ := strings.Cut(lines, "\n")
 	f.Fuzz(func(t *testing.T, note string) {
 		c, e, p := *c, c.LogEntries[0], *c.LogEntries[0].Proof
-		p.Checkpoint, e.Proof, c.LogEntries = note, &p, []evidence.LogEntry{e}
+		p.Checkpoint, e.Proof = note, &p
+		c.LogEntries = []evidence.LogEntry{e}
 		if ok, _ := v.Claim(&c, artifact); ok != nil && (!strings.HasPrefix(note, text+"\n\n") || !strings.Contains(note, "\n"+signature+"\n")) {
 			t.Fatalf("believed %q", note)
 		}
