@@ -85,7 +85,7 @@ build and ended with it, which needs root, buildkitd (make tools) and runc.`,
 	return c
 }
 
-// buildAnswer is what build prints with --json; docs/formats.md has the table.
+// buildAnswer is what build prints with --json; docs/json.md has the table.
 type buildAnswer struct {
 	Allowed  bool            `json:"allowed"`
 	Source   *policy.Git     `json:"source"`
