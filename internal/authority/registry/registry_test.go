@@ -442,7 +442,9 @@ func TestMount(t *testing.T) {
 	missing := string(evidence.SHA256([]byte("missing")))
 	c.want(post("mount="+missing+"&from=a"), 202, "")
 	c.want(post("mount="+missing), 202, "")
-	c.want(post("mount="+d+"&from=../a"), 202, "")
+	for _, from := range []string{"../repos/b", "b/../b", "./b", "/b", "b/"} { // all lead to a folder that has it
+		c.want(post("mount="+d+"&from="+from), 202, "")
+	}
 	c.want(post("mount=xyz&from=a"), 400, "DIGEST_INVALID")
 }
 

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sys/unix"
 
 	"github.com/hallmark-dev/hallmark/internal/durable"
 )
@@ -280,6 +281,29 @@ func TestKillKeepsWhatWasAcknowledged(t *testing.T) {
 	if len(promises) == 0 {
 		t.Error("nothing was acknowledged; the test tests nothing")
 	}
+}
+
+// A process that is being started has copies of our files until it runs.
+func TestCloseUnlocksBesideAChild(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cfg := Config{Origin: "127.0.0.1", Key: crashKey()}
+	l, err := Open(dir, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.FcntlInt(l.store.entries.Fd(), unix.F_DUPFD_CLOEXEC, 0) // as in a child
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = Open(dir, cfg); err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
 }
 
 // failingFsync reports an error once, as a kernel that has dropped dirty pages does.

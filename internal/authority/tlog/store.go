@@ -77,7 +77,11 @@ func openStore(dir string) (*store, error) {
 	return &store{dir: dir, entries: f}, nil
 }
 
-func (s *store) close() error { return s.entries.Close() }
+// close unlocks the folder first: a child process that is being started holds a
+// copy of the file, and with it the lock, for a moment longer.
+func (s *store) close() error {
+	return errors.Join(unix.Flock(int(s.entries.Fd()), unix.LOCK_UN), s.entries.Close())
+}
 
 func (s *store) path(name string) string { return filepath.Join(s.dir, name) }
 

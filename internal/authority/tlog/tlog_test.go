@@ -189,6 +189,18 @@ func TestEveryAlgorithm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	longKey, err := rsa.GenerateKey(rand.Reader, 2056)
+	if err != nil {
+		t.Fatal(err)
+	}
+	longSig, err := longKey.Sign(rand.Reader, d256[:], crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := signed{d256[:], longSig, "publicKey", spki(t, longKey.Public()), "PKIX_RSA_PKCS1V15_2048_SHA256"}
+	if status, out := post(t, srv.URL, long.json()); status != http.StatusBadRequest || !strings.Contains(string(out), "2056 bits") {
+		t.Errorf("an RSA key that is longer than its keyDetails say: %d %s", status, out)
+	}
 	p384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	p521, _ := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	cases := []struct {
@@ -522,6 +534,7 @@ func TestReadableAsTiles(t *testing.T) {
 		"0/002": 404, "0/002.p/88": 200, "0/002.p/7": 200, "0/002.p/89": 404, "0/000.p/256": 400, "0/000.p/0": 400,
 		"1/000.p/2": 200, "1/000": 404, "2/000": 404, "63/000": 404, "64/000": 400, "0/0": 400, "0/x000/000": 400, "-1/000": 400,
 		"0/000/": 400, "data/000": 400, "entries/000": 200, "entries/002": 404, "entries/002.p/88": 200, "entries/1": 400, "0/x999/x999/x999/x999/x999/x999/x999/999": 400, "0/x999/999": 404,
+		"0/x072/x057/x594/x037/x927/936": 404, // 2^56: its first entry's index is 2^64
 	} {
 		resp, err := http.Get(srv.URL + "/api/v2/tile/" + path)
 		if err != nil {
