@@ -66,6 +66,8 @@ func TestEmptyConfig(t *testing.T) {
 	}
 }
 
+const emptyDescriptor = `{"mediaType":"application/vnd.oci.empty.v1+json","size":2,"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}`
+
 // Each differs from cosign's manifest in one thing.
 func TestParseNearMisses(t *testing.T) {
 	t.Parallel()
@@ -91,6 +93,13 @@ func TestParseNearMisses(t *testing.T) {
 		}
 		if m, err := ociartifact.Parse([]byte(data)); err == nil {
 			t.Errorf("%s: accepted as %+v", name, m)
+		}
+	}
+	for _, data := range []string{ // without a media type the members alone tell
+		`{"schemaVersion":2,"manifests":[],"layers":[]}`, `{"schemaVersion":2,"manifests":[],"config":` + emptyDescriptor + `}`, "null", "2",
+	} {
+		if m, err := ociartifact.Parse([]byte(data)); err == nil {
+			t.Errorf("%s: accepted as %+v", data, m)
 		}
 	}
 	if _, err := ociartifact.Parse([]byte(strings.Repeat(" ", ociartifact.MaxManifest) + "{}")); err == nil {

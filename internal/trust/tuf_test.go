@@ -104,6 +104,35 @@ func TestTUFFollowsUpdatesAndRootRotation(t *testing.T) {
 	mustGet(t, c, "fourth")
 }
 
+// Cached roots are followed like the mirror's: only what the trusted root signs.
+func TestTUFIgnoresForeignRootsInTheCache(t *testing.T) {
+	t.Parallel()
+	other := newMirror(t, time.Now()) // another repository: same names, other keys
+	if err := other.repo.RotateKeys(); err != nil {
+		t.Fatal(err)
+	}
+	m := newMirror(t, time.Now())
+	c := m.client(t)
+	mustGet(t, c, "first")
+	dirs, err := filepath.Glob(filepath.Join(c.CacheDir, "*", "roots"))
+	if err != nil || len(dirs) != 1 {
+		t.Fatalf("%v, %v", dirs, err)
+	}
+	for name, root := range map[string][]byte{"another repository's": other.repo.RootJSON(), "version 1 again": m.repo.RootJSON(), "no root": []byte("{}")} {
+		if err := os.WriteFile(filepath.Join(dirs[0], "2.root.json"), root, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		for _, offline := range []bool{false, true} {
+			c.Offline = offline
+			if got, err := c.Targets(ctx, "trusted_root.json"); err != nil || string(got["trusted_root.json"]) != "first" {
+				t.Errorf("%s, offline %v: %q, %v", name, offline, got, err)
+			}
+		}
+	}
+}
+
 func TestTUFConcurrentClientsShareACache(t *testing.T) {
 	t.Parallel()
 	m := newMirror(t, time.Now())

@@ -368,19 +368,25 @@ func TestNewRefusesWhatVerifiersWould(t *testing.T) {
 	noUsage, noUsageChain := self(elliptic.P256(), func(c *x509.Certificate) { c.ExtraExtensions = nil })
 	p521, p521Chain := self(elliptic.P521(), func(*x509.Certificate) {})
 	isCA, isCAChain := self(elliptic.P256(), func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true })
-	for name, cfg := range map[string]tsa.Config{
-		"nothing":          {},
-		"no chain":         {Key: key},
-		"another key":      {Key: otherKey, Chain: chain},
-		"root first":       {Key: key, Chain: []*x509.Certificate{chain[1], chain[0]}},
-		"another root":     {Key: key, Chain: []*x509.Certificate{chain[0], otherChain[1]}},
-		"EKU not critical": {Key: notCritical, Chain: notCriticalChain},
-		"no EKU":           {Key: noUsage, Chain: noUsageChain},
-		"P-521":            {Key: p521, Chain: p521Chain},
-		"a CA":             {Key: isCA, Chain: isCAChain},
-	} {
-		if _, err := tsa.New(cfg); err == nil {
-			t.Errorf("%s: accepted", name)
+	noSignature, noSignatureChain := self(elliptic.P256(), func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageContentCommitment })
+	type cases map[string]struct {
+		cfg  tsa.Config
+		want string // a chain can be wrong in two ways; each case is about one
+	}
+	for name, c := range (cases{
+		"nothing":          {tsa.Config{}, "are needed"},
+		"no chain":         {tsa.Config{Key: key}, "are needed"},
+		"another key":      {tsa.Config{Key: otherKey, Chain: chain}, "for another key"},
+		"root first":       {tsa.Config{Key: key, Chain: []*x509.Certificate{chain[1], chain[0]}}, "for another key"},
+		"another root":     {tsa.Config{Key: key, Chain: []*x509.Certificate{chain[0], otherChain[1]}}, "certificate 0 of the chain"},
+		"EKU not critical": {tsa.Config{Key: notCritical, Chain: notCriticalChain}, "not critical"},
+		"no EKU":           {tsa.Config{Key: noUsage, Chain: noUsageChain}, "not for time stamping alone"},
+		"no signing":       {tsa.Config{Key: noSignature, Chain: noSignatureChain}, "not for digital signatures"},
+		"P-521":            {tsa.Config{Key: p521, Chain: p521Chain}, "neither P-256 nor P-384"},
+		"a CA":             {tsa.Config{Key: isCA, Chain: isCAChain}, "not for time stamping alone"},
+	}) {
+		if _, err := tsa.New(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
 }
