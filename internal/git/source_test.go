@@ -264,8 +264,11 @@ func TestExport(t *testing.T) {
 	}
 	var got []string
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		info, err := d.Info()
 		if err != nil || path == dir {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
 			return err
 		}
 		rel, _ := filepath.Rel(dir, path)

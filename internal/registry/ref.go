@@ -114,7 +114,7 @@ func parseLayoutRef(s string) (Ref, error) {
 		}
 	}
 	if dir == "" {
-		return Ref{}, fmt.Errorf("no folder after oci:")
+		return Ref{}, fmt.Errorf("there is no folder after %q", "oci:")
 	}
 	ref.Dir = dir
 	return ref, nil

@@ -3,12 +3,13 @@ package strictjson
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 )
 
-// options are what a json tag says besides the name.
+// options are what the tags "json" and "strict" say besides the name.
 type options struct {
 	str, enum bool
 	max       int
@@ -47,17 +48,13 @@ func schemaOf(t reflect.Type) (*schema, error) {
 		}
 		n := len(s.fields)
 		f := field{name: parts[0], index: i}
-		for _, o := range parts[1:] {
-			switch v, isMax := strings.CutPrefix(o, "max="); {
-			case isMax:
-				f.max, _ = strconv.Atoi(v)
-			case o == "string":
-				f.str = true
-			case o == "enum":
-				f.enum = true
-			case o == "required":
-				s.required |= 1 << n
-			}
+		f.str = slices.Contains(parts[1:], "string")
+		required, err := f.strict(sf.Tag.Get("strict"))
+		if err != nil {
+			return nil, fmt.Errorf("strictjson: %s.%s: %w", t, sf.Name, err)
+		}
+		if required {
+			s.required |= 1 << n
 		}
 		s.fields = append(s.fields, f)
 		s.byName[f.name] = n
@@ -65,6 +62,29 @@ func schemaOf(t reflect.Type) (*schema, error) {
 	}
 	schemas.Store(t, s)
 	return s, nil
+}
+
+// strict reads the tag "strict". A word that it does not know is an error: a
+// misspelt "required" must not become a field that may be missing.
+func (o *options) strict(tag string) (required bool, err error) {
+	if tag == "" {
+		return false, nil
+	}
+	for _, word := range strings.Split(tag, ",") {
+		switch v, isMax := strings.CutPrefix(word, "max="); {
+		case isMax:
+			if o.max, err = strconv.Atoi(v); err != nil || o.max < 1 {
+				return false, fmt.Errorf("tag strict: max=%q is not a positive number", v)
+			}
+		case word == "enum":
+			o.enum = true
+		case word == "required":
+			required = true
+		default:
+			return false, fmt.Errorf("tag strict: unknown word %q", word)
+		}
+	}
+	return required, nil
 }
 
 // snake turns lowerCamelCase into snake_case as protocol buffers do.

@@ -25,7 +25,7 @@ const (
 
 	// maxNames bounds the members of all objects that are open at one place.
 	maxNames = 200_000
-	// maxElements bounds an array whose field sets no "max=N" of its own.
+	// maxElements bounds an array whose field sets no max=N of its own.
 	maxElements = 1 << 16
 )
 
@@ -45,8 +45,9 @@ func (e *Error) Error() string {
 // Unmarshal reads data, one JSON value, into *v.
 //
 // Structs name every member that may occur with a json tag; others are refused.
-// A tag may add ",string" (an integer that may also be written as a string),
-// ",required", ",max=N" (elements of a slice) and ",enum" (see [UnmarshalProto]).
+// It may add ",string": an integer that may also be written as a string. A tag
+// strict:"…" may say required, max=N (elements of a slice) and enum (see
+// [UnmarshalProto]), separated by commas.
 // Supported are string, bool, the integers, float64, []byte (padded standard
 // base64 without line breaks), time.Time (RFC 3339), slices, maps with string
 // keys, pointers, structs and json.RawMessage, which then shares data's memory.
@@ -57,7 +58,7 @@ func Unmarshal(data []byte, v any) error { return unmarshal(data, v, false) }
 // protocol buffers gives a writer, and no more: names may be written in
 // snake_case, null stands for an absent member, base64 may use the URL
 // alphabet, break lines and leave out padding (but not carry stray bits),
-// integers may be strings, and a field tagged ",enum" may hold a number, which
+// integers may be strings, and a field tagged strict:"enum" may hold a number, which
 // is read as its decimal text.
 func UnmarshalProto(data []byte, v any) error { return unmarshal(data, v, true) }
 

@@ -13,14 +13,14 @@ import (
 
 type inner struct {
 	LogIndex int64  `json:"logIndex,string"`
-	Kind     string `json:"kind,enum"`
+	Kind     string `json:"kind" strict:"enum"`
 }
 
 type outer struct {
-	Name     string            `json:"name,required"`
+	Name     string            `json:"name" strict:"required"`
 	Raw      json.RawMessage   `json:"raw"`
 	RawBytes []byte            `json:"rawBytes"`
-	List     []inner           `json:"list,max=2"`
+	List     []inner           `json:"list" strict:"max=2"`
 	Map      map[string]string `json:"map"`
 	Ptr      *inner            `json:"ptr"`
 	Plain    int64             `json:"plain"`
@@ -205,4 +205,24 @@ func FuzzValid(f *testing.F) {
 			t.Fatal(diff)
 		}
 	})
+}
+
+// A misspelt word in a tag must not become a field that may be missing.
+func TestTagsAreStrictToo(t *testing.T) {
+	t.Parallel()
+	for name, v := range map[string]any{
+		"misspelt": &struct {
+			A string `json:"a" strict:"requird"`
+		}{},
+		"max of words": &struct {
+			A []string `json:"a" strict:"max=many"`
+		}{},
+		"max of none": &struct {
+			A []string `json:"a" strict:"max=0"`
+		}{},
+	} {
+		if err := strictjson.Unmarshal([]byte(`{}`), v); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
 }

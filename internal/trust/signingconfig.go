@@ -34,11 +34,11 @@ type selection struct {
 type (
 	wireSigningConfig struct {
 		MediaType string         `json:"mediaType"`
-		CAURLs    []wireService  `json:"caUrls,max=64"`
-		OIDCURLs  []wireService  `json:"oidcUrls,max=64"`
-		LogURLs   []wireService  `json:"rekorTlogUrls,max=64"`
+		CAURLs    []wireService  `json:"caUrls" strict:"max=64"`
+		OIDCURLs  []wireService  `json:"oidcUrls" strict:"max=64"`
+		LogURLs   []wireService  `json:"rekorTlogUrls" strict:"max=64"`
 		LogConfig *wireSelection `json:"rekorTlogConfig"`
-		TSAURLs   []wireService  `json:"tsaUrls,max=64"`
+		TSAURLs   []wireService  `json:"tsaUrls" strict:"max=64"`
 		TSAConfig *wireSelection `json:"tsaConfig"`
 	}
 	wireService struct {
@@ -48,7 +48,7 @@ type (
 		Operator        string      `json:"operator"`
 	}
 	wireSelection struct {
-		Selector string `json:"selector,enum"`
+		Selector string `json:"selector" strict:"enum"`
 		Count    uint32 `json:"count"`
 	}
 )

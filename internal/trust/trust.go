@@ -101,14 +101,14 @@ type LogKey struct {
 type (
 	wireRoot struct {
 		MediaType string          `json:"mediaType"`
-		TLogs     []wireLog       `json:"tlogs,max=256"`
-		CAs       []wireAuthority `json:"certificateAuthorities,max=256"`
-		CTLogs    []wireLog       `json:"ctlogs,max=256"`
-		TSAs      []wireAuthority `json:"timestampAuthorities,max=256"`
+		TLogs     []wireLog       `json:"tlogs" strict:"max=256"`
+		CAs       []wireAuthority `json:"certificateAuthorities" strict:"max=256"`
+		CTLogs    []wireLog       `json:"ctlogs" strict:"max=256"`
+		TSAs      []wireAuthority `json:"timestampAuthorities" strict:"max=256"`
 	}
 	wireLog struct {
 		BaseURL         string     `json:"baseUrl"`
-		HashAlgorithm   string     `json:"hashAlgorithm,enum"`
+		HashAlgorithm   string     `json:"hashAlgorithm" strict:"enum"`
 		PublicKey       *wireKey   `json:"publicKey"`
 		LogID           *wireKeyID `json:"logId"`
 		CheckpointKeyID *wireKeyID `json:"checkpointKeyId"`
@@ -116,7 +116,7 @@ type (
 	}
 	wireKey struct {
 		RawBytes   []byte      `json:"rawBytes"`
-		KeyDetails string      `json:"keyDetails,enum"`
+		KeyDetails string      `json:"keyDetails" strict:"enum"`
 		ValidFor   *wireWindow `json:"validFor"`
 	}
 	wireKeyID struct {
@@ -135,7 +135,7 @@ type (
 		CertChain *struct {
 			Certificates []struct {
 				RawBytes []byte `json:"rawBytes"`
-			} `json:"certificates,max=16"`
+			} `json:"certificates" strict:"max=16"`
 		} `json:"certChain"`
 		ValidFor *wireWindow `json:"validFor"`
 		Operator string      `json:"operator"`

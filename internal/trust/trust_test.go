@@ -2,7 +2,6 @@ package trust_test
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -175,7 +174,7 @@ func TestRootSpecReadsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := trust.NoteKeyID("127.0.0.1", edPub)
-	if log := r.TLogs[0]; log.Origin != "127.0.0.1" || !bytes.Equal(log.ID, id[:]) || !edPub.Equal(log.Key.(crypto.PublicKey)) || !log.ValidFor.Start.Equal(start) {
+	if log := r.TLogs[0]; log.Origin != "127.0.0.1" || !bytes.Equal(log.ID, id[:]) || !edPub.Equal(log.Key) || !log.ValidFor.Start.Equal(start) {
 		t.Errorf("log: %+v", log)
 	}
 	if a := r.CAs[0]; !a.Anchor.Equal(ca) || !a.ValidFor.End.Equal(start.AddDate(1, 0, 0)) || a.Organization != "o" {

@@ -98,32 +98,32 @@ func proofV1(e *evidence.LogEntry, log *trust.LogKey) *refusal {
 // The bodies of Rekor v1 entries; spec's grammar depends on kind.
 type (
 	bodyWire struct {
-		APIVersion string          `json:"apiVersion,required"`
-		Kind       string          `json:"kind,required"`
-		Spec       json.RawMessage `json:"spec,required"`
+		APIVersion string          `json:"apiVersion" strict:"required"`
+		Kind       string          `json:"kind" strict:"required"`
+		Spec       json.RawMessage `json:"spec" strict:"required"`
 	}
 	hashWire struct {
-		Algorithm string `json:"algorithm,required"`
-		Value     string `json:"value,required"`
+		Algorithm string `json:"algorithm" strict:"required"`
+		Value     string `json:"value" strict:"required"`
 	}
 	hashedrekordWire struct {
 		Data struct {
-			Hash hashWire `json:"hash,required"`
-		} `json:"data,required"`
+			Hash hashWire `json:"hash" strict:"required"`
+		} `json:"data" strict:"required"`
 		Signature struct {
-			Content   []byte `json:"content,required"`
+			Content   []byte `json:"content" strict:"required"`
 			PublicKey struct {
-				Content []byte `json:"content,required"`
-			} `json:"publicKey,required"`
-		} `json:"signature,required"`
+				Content []byte `json:"content" strict:"required"`
+			} `json:"publicKey" strict:"required"`
+		} `json:"signature" strict:"required"`
 	}
 	dsseWire struct {
 		EnvelopeHash hashWire `json:"envelopeHash"`
-		PayloadHash  hashWire `json:"payloadHash,required"`
+		PayloadHash  hashWire `json:"payloadHash" strict:"required"`
 		Signatures   []struct {
-			Signature []byte `json:"signature,required"`
-			Verifier  []byte `json:"verifier,required"`
-		} `json:"signatures,required,max=32"`
+			Signature []byte `json:"signature" strict:"required"`
+			Verifier  []byte `json:"verifier" strict:"required"`
+		} `json:"signatures" strict:"required,max=32"`
 	}
 	intotoWire struct {
 		Content struct {
@@ -132,13 +132,13 @@ type (
 				PayloadType string          `json:"payloadType"`
 				Signatures  []struct {
 					KeyID     string `json:"keyid"`
-					PublicKey []byte `json:"publicKey,required"`
-					Sig       []byte `json:"sig,required"` // base64 of the signature, again
-				} `json:"signatures,required,max=32"`
-			} `json:"envelope,required"`
+					PublicKey []byte `json:"publicKey" strict:"required"`
+					Sig       []byte `json:"sig" strict:"required"` // base64 of the signature, again
+				} `json:"signatures" strict:"required,max=32"`
+			} `json:"envelope" strict:"required"`
 			Hash        hashWire `json:"hash"`
-			PayloadHash hashWire `json:"payloadHash,required"`
-		} `json:"content,required"`
+			PayloadHash hashWire `json:"payloadHash" strict:"required"`
+		} `json:"content" strict:"required"`
 	}
 )
 

@@ -35,8 +35,8 @@ type certRequest struct {
 	} `json:"credentials"`
 	PublicKeyRequest *struct {
 		PublicKey *struct {
-			Algorithm string `json:"algorithm,enum"` // informative: the key itself says what it is
-			Content   string `json:"content"`        // PEM, PKIX
+			Algorithm string `json:"algorithm" strict:"enum"` // informative: the key itself says what it is
+			Content   string `json:"content"`                 // PEM, PKIX
 		} `json:"publicKey"`
 		Proof []byte `json:"proofOfPossession"`
 	} `json:"publicKeyRequest"`

@@ -35,14 +35,14 @@ const (
 
 // userList is the content of users.json.
 type userList struct {
-	Version int    `json:"version,required"` // 1
-	Users   []user `json:"users,required"`
+	Version int    `json:"version" strict:"required"` // 1
+	Users   []user `json:"users" strict:"required"`
 }
 
 type user struct {
-	Email string `json:"email,required"`
-	Salt  []byte `json:"salt,required"`
-	Hash  []byte `json:"hash,required"` // scrypt N=32768 r=8 p=1, 32 bytes
+	Email string `json:"email" strict:"required"`
+	Salt  []byte `json:"salt" strict:"required"`
+	Hash  []byte `json:"hash" strict:"required"` // scrypt N=32768 r=8 p=1, 32 bytes
 }
 
 // AddUser makes a login secret for email in dir and returns it: the only time

@@ -36,18 +36,18 @@ type (
 		PublicKey   *publicKeyHint `json:"publicKey"`
 		Chain       *wireChain     `json:"x509CertificateChain"`
 		Certificate *wireDER       `json:"certificate"`
-		TlogEntries []wireEntry    `json:"tlogEntries,max=32"`
+		TlogEntries []wireEntry    `json:"tlogEntries" strict:"max=32"`
 		Timestamps  *struct {
 			RFC3161 []struct {
 				SignedTimestamp []byte `json:"signedTimestamp"`
-			} `json:"rfc3161Timestamps,max=32"`
+			} `json:"rfc3161Timestamps" strict:"max=32"`
 		} `json:"timestampVerificationData"`
 	}
 	publicKeyHint struct {
 		Hint string `json:"hint"`
 	}
 	wireChain struct {
-		Certificates []wireDER `json:"certificates,max=16"`
+		Certificates []wireDER `json:"certificates" strict:"max=16"`
 	}
 	wireDER struct {
 		RawBytes []byte `json:"rawBytes"`
@@ -72,14 +72,14 @@ type (
 		LogIndex   int64    `json:"logIndex"`
 		RootHash   []byte   `json:"rootHash"`
 		TreeSize   int64    `json:"treeSize"`
-		Hashes     [][]byte `json:"hashes,max=64"`
+		Hashes     [][]byte `json:"hashes" strict:"max=64"`
 		Checkpoint *struct {
 			Envelope string `json:"envelope"`
 		} `json:"checkpoint"`
 	}
 	messageSignature struct {
 		MessageDigest *struct {
-			Algorithm string `json:"algorithm,enum"`
+			Algorithm string `json:"algorithm" strict:"enum"`
 			Digest    []byte `json:"digest"`
 		} `json:"messageDigest"`
 		Signature []byte `json:"signature"`
@@ -90,7 +90,7 @@ type (
 		Signatures  []struct {
 			Sig   []byte `json:"sig"`
 			KeyID string `json:"keyid"`
-		} `json:"signatures,max=32"`
+		} `json:"signatures" strict:"max=32"`
 	}
 )
 

@@ -13,9 +13,9 @@ import (
 // ResourceDescriptor (in-toto/attestation, spec/v1).
 type (
 	wireStatement struct {
-		Type          string           `json:"_type,required"`
-		Subject       []wireDescriptor `json:"subject,required"`
-		PredicateType string           `json:"predicateType,required"`
+		Type          string           `json:"_type" strict:"required"`
+		Subject       []wireDescriptor `json:"subject" strict:"required"`
+		PredicateType string           `json:"predicateType" strict:"required"`
 		Predicate     json.RawMessage  `json:"predicate"`
 	}
 	wireDescriptor struct {
