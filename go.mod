@@ -2,37 +2,68 @@ module github.com/hallmark-dev/hallmark
 
 go 1.26.8
 
+// The command line and the shared basics.
 require (
-	cuelang.org/go v0.16.1
-	github.com/ProtonMail/go-crypto v1.4.1
-	github.com/coreos/go-oidc/v3 v3.21.0
-	github.com/cyberphone/json-canonicalization v0.0.0-20241213102144-19d51d7fe467
-	github.com/digitorus/timestamp v0.0.0-20231217203849-220c5c2851b7
-	github.com/go-jose/go-jose/v4 v4.1.8
-	github.com/google/go-cmp v0.7.0
-	github.com/hiddeco/sshsig v0.2.0
-	github.com/moby/buildkit v0.33.1
-	github.com/open-policy-agent/opa v1.22.0
-	github.com/opencontainers/go-digest v1.0.0
-	github.com/opencontainers/image-spec v1.1.1
-	github.com/rogpeppe/go-internal v1.16.0
-	github.com/secure-systems-lab/go-securesystemslib v0.11.1
-	github.com/sigstore/fulcio v1.8.8
-	github.com/sigstore/protobuf-specs v0.5.2
 	github.com/spf13/cobra v1.10.2
-	github.com/spiffe/go-spiffe/v2 v2.9.0
-	github.com/theupdateframework/go-tuf/v2 v2.4.2
-	github.com/transparency-dev/formats v0.1.1
-	github.com/transparency-dev/merkle v0.0.2
 	go.yaml.in/yaml/v3 v3.0.6
-	golang.org/x/crypto v0.58.0
-	golang.org/x/mod v0.42.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
 	golang.org/x/term v0.47.0
-	google.golang.org/grpc v1.84.0
+)
+
+// Sigstore's formats and logs: messages for writing, Fulcio's extensions, Merkle proofs and
+// signed notes, TUF, cosign's key files.
+require (
+	github.com/secure-systems-lab/go-securesystemslib v0.11.1
+	github.com/sigstore/fulcio v1.8.8
+	github.com/sigstore/protobuf-specs v0.5.2
+	github.com/theupdateframework/go-tuf/v2 v2.4.2
+	github.com/transparency-dev/merkle v0.0.2
+	golang.org/x/crypto v0.58.0
+	golang.org/x/mod v0.42.0
 	google.golang.org/protobuf v1.36.12
+)
+
+// Registries and images.
+require (
+	github.com/opencontainers/go-digest v1.0.0
+	github.com/opencontainers/image-spec v1.1.1
 	oras.land/oras-go/v2 v2.6.4
+)
+
+// Policies: Rego and CUE.
+require (
+	cuelang.org/go v0.16.1
+	github.com/open-policy-agent/opa v1.22.0
+)
+
+// Signatures of git tags: SSHSIG and OpenPGP (1.4: later ones bring 600 kB of post-quantum
+// algorithms that no tag is accepted with).
+require (
+	github.com/ProtonMail/go-crypto v1.4.1
+	github.com/hiddeco/sshsig v0.2.0
+)
+
+// The builder: BuildKit's client, the file system that it sends and the logins that it asks for.
+require (
+	github.com/docker/cli v29.7.2+incompatible
+	github.com/moby/buildkit v0.33.1
+	github.com/tonistiigi/fsutil v0.0.0-20260819142231-83cac42c1c52
+)
+
+// Identity tokens of SPIFFE: the workload API's messages.
+require (
+	github.com/spiffe/go-spiffe/v2 v2.9.0
+	google.golang.org/grpc v1.84.0
+)
+
+// Tests alone: scripts, comparison, and others' readers of what we write.
+require (
+	github.com/cyberphone/json-canonicalization v0.0.0-20241213102144-19d51d7fe467
+	github.com/digitorus/timestamp v0.0.0-20231217203849-220c5c2851b7
+	github.com/google/go-cmp v0.7.0
+	github.com/rogpeppe/go-internal v1.16.0
+	github.com/transparency-dev/formats v0.1.1
 )
 
 require (
@@ -55,7 +86,6 @@ require (
 	github.com/decred/dcrd/dcrec/secp256k1/v4 v4.4.1 // indirect
 	github.com/digitorus/pkcs7 v0.0.0-20230818184609-3a137a874352 // indirect
 	github.com/distribution/reference v0.6.0 // indirect
-	github.com/docker/cli v29.7.2+incompatible // indirect
 	github.com/docker/docker-credential-helpers v0.9.8 // indirect
 	github.com/emicklei/proto v1.14.3 // indirect
 	github.com/felixge/httpsnoop v1.1.0 // indirect
@@ -96,7 +126,6 @@ require (
 	github.com/sigstore/sigstore v1.10.8 // indirect
 	github.com/sirupsen/logrus v1.10.2 // indirect
 	github.com/spf13/pflag v1.0.10 // indirect
-	github.com/tonistiigi/fsutil v0.0.0-20260819142231-83cac42c1c52 // indirect
 	github.com/tonistiigi/go-csvvalue v0.0.0-20240814133006-030d3b2625d0 // indirect
 	github.com/tonistiigi/units v0.0.0-20180711220420-6950e57a87ea // indirect
 	github.com/tonistiigi/vt100 v0.0.0-20240514184818-90bafcd6abab // indirect
@@ -117,7 +146,6 @@ require (
 	go.opentelemetry.io/otel/trace v1.46.0 // indirect
 	go.opentelemetry.io/proto/otlp v1.11.0 // indirect
 	golang.org/x/net v0.60.0 // indirect
-	golang.org/x/oauth2 v0.36.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
 	golang.org/x/tools v0.51.0 // indirect

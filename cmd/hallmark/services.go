@@ -81,6 +81,9 @@ func (a *app) signingConfig(ctx context.Context, f *serviceFlags, withKey bool) 
 	if err != nil {
 		return nil, fmt.Errorf("signing config %s: %w", sourceName(source), err)
 	}
+	if err := c.Unmet(time.Now()); err != nil {
+		return nil, fmt.Errorf("signing config %s: %w", sourceName(source), err)
+	}
 	return c, nil
 }
 

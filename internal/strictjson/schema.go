@@ -48,6 +48,11 @@ func schemaOf(t reflect.Type) (*schema, error) {
 		}
 		n := len(s.fields)
 		f := field{name: parts[0], index: i}
+		for _, option := range parts[1:] {
+			if !slices.Contains([]string{"string", "omitempty", "omitzero"}, option) {
+				return nil, fmt.Errorf("strictjson: %s.%s: tag json: unknown option %q", t, sf.Name, option)
+			}
+		}
 		f.str = slices.Contains(parts[1:], "string")
 		required, err := f.strict(sf.Tag.Get("strict"))
 		if err != nil {

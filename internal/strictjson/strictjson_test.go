@@ -214,6 +214,9 @@ func TestTagsAreStrictToo(t *testing.T) {
 		"misspelt": &struct {
 			A string `json:"a" strict:"requird"`
 		}{},
+		"in the wrong tag": &struct {
+			A string `json:"a,required"`
+		}{},
 		"max of words": &struct {
 			A []string `json:"a" strict:"max=many"`
 		}{},

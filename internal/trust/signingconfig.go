@@ -137,6 +137,27 @@ func (c *SigningConfig) Log(now time.Time) (string, bool) { return newest(c.log,
 // path. There is none when the config demands more than one timestamp.
 func (c *SigningConfig) TSA(now time.Time) (string, bool) { return newest(c.tsa, 1, now, c.tsas) }
 
+// Unmet says which demand of the config cannot be met at a time: entries in
+// several logs, or timestamps of several authorities. A signer that went on with
+// fewer would make what the config's owner calls too little. It is nil when
+// [SigningConfig.Log] and [SigningConfig.TSA] answer all that is demanded.
+func (c *SigningConfig) Unmet(now time.Time) error {
+	for _, s := range []struct {
+		what     string
+		services []service
+		version  uint32
+		selection
+	}{{"logs", c.log, 2, c.logs}, {"timestamp authorities", c.tsa, 1, c.tsas}} {
+		if _, any := newest(s.services, s.version, now, selection{}); !any {
+			continue
+		}
+		if _, ok := newest(s.services, s.version, now, s.selection); !ok {
+			return fmt.Errorf("it demands %s of several %s, and one is used", s.selector, s.what)
+		}
+	}
+	return nil
+}
+
 // newest is the service of an API version that is valid now and became so last.
 func newest(services []service, version uint32, now time.Time, sel selection) (string, bool) {
 	var best *service

@@ -244,6 +244,12 @@ func TestSigningConfig(t *testing.T) {
 		if url, ok := c.Log(at("2025-03-01")); ok {
 			t.Errorf("%s: %s was picked although one log is not enough", name, url)
 		}
+		if err := c.Unmet(at("2025-03-01")); err == nil || !strings.Contains(err.Error(), "several logs") {
+			t.Errorf("%s: Unmet = %v", name, err)
+		}
+	}
+	if err := c.Unmet(at("2025-03-01")); err != nil {
+		t.Errorf("one of any: Unmet = %v", err)
 	}
 }
 
