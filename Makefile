@@ -17,8 +17,8 @@ BUILDFLAGS := -trimpath -tags grpcnotrace -ldflags "$(LDFLAGS)" \
 	-gcflags=github.com/lestrrat-go/...=-l -gcflags=github.com/vektah/gqlparser/...=-l
 BIN ?= bin
 
-# Tests in these packages run tools that tools/install.sh builds; all others start at once.
-TOOL_PKGS := ./cmd/hallmark ./demo ./internal/build/... ./internal/git/... ./internal/hmtest/... ./internal/authority ./internal/sign/...
+# Packages whose tests run programs wait for the tools; all others start at once.
+TOOL_PKGS := $(shell grep -rlE 'hmtest\.Tool|HALLMARK_TOOLS|exec\.Command|gitrepo\.|Busybox' --include='*_test.go' cmd demo internal | xargs -n1 dirname | sort -u | sed 's|^|./|')
 TESTFLAGS ?=
 
 .PHONY: build demo test bench tools lint race fuzz clean
