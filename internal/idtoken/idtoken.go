@@ -2,7 +2,9 @@ package idtoken
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"slices"
@@ -151,29 +153,46 @@ func (c *client) provider(ctx context.Context) (string, error) {
 }
 
 // fromFlag takes what has a token's shape as a token and everything else as a
-// file name. A bad token is never repeated as "no such file".
+// file name. A mistyped token can look like any file name, so no error repeats
+// the value, nor what the system says about it but for the cause.
 func fromFlag(value string) (string, error) {
+	value = strings.TrimSpace(value)
 	if strings.Count(value, ".") == 2 && strings.HasPrefix(value, "ey") { // base64url of {"
 		return value, nil
 	}
-	if len(value) > 1024 || strings.HasPrefix(value, "eyJ") {
-		return "", fault.Usagef("--identity-token is neither a token (three parts with dots between them) nor a file name")
+	if len(value) > 1024 {
+		return "", errNeither()
 	}
 	f, err := os.Open(value)
-	if err != nil && strings.Count(value, ".") == 2 && !strings.ContainsAny(value, "/ ") {
-		return "", fault.Usagef("--identity-token is no identity token, and no file has that name") // could be most of a token
+	if err != nil && (strings.Contains(value, "eyJ") || strings.Count(value, ".") == 2 && !strings.ContainsAny(value, "/ ")) {
+		return "", errNeither() // a token with something around it, or most of one
 	}
 	if err != nil {
-		return "", fmt.Errorf("--identity-token: %w", err)
+		return "", fault.Hint(fmt.Errorf("--identity-token: the file cannot be opened: %w", cause(err)), "%s", neitherHint)
 	}
 	defer func() { _ = f.Close() }()
 	data := make([]byte, MaxSize+2)
 	n, err := readFull(f, data)
 	if err != nil {
-		return "", fmt.Errorf("--identity-token: %w", err)
+		return "", fmt.Errorf("--identity-token: the file cannot be read: %w", cause(err))
 	}
 	if n > MaxSize+1 {
-		return "", fmt.Errorf("--identity-token: %s is larger than a token can be", value)
+		return "", errors.New("--identity-token: the file is larger than a token can be")
 	}
 	return string(data[:n]), nil
+}
+
+const neitherHint = "give the token alone, without a word like Bearer before it, or the name of a file that holds it"
+
+func errNeither() error {
+	return fault.Hint(fault.Usagef("--identity-token is neither a token (three parts with dots between them) nor a file name"), "%s", neitherHint)
+}
+
+// cause is an error of the file system without the name of the file.
+func cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return errors.New("it cannot be used") // never the text of an error that may name it
 }

@@ -139,6 +139,60 @@ func TestGivenTokens(t *testing.T) {
 	}
 }
 
+// TestMistypedTokensAreNotShown: what people paste into --identity-token around a
+// token, and what they leave out, never reaches a message as "no such file".
+func TestMistypedTokensAreNotShown(t *testing.T) {
+	t.Parallel()
+	raw := mint(t, start(t))
+	parts := strings.Split(raw, ".")
+	for name, tc := range map[string]struct {
+		value string
+		good  bool
+	}{
+		"spaces around":       {"  " + raw + " ", true},
+		"line break after":    {raw + "\r\n", true},
+		"with its scheme":     {"Bearer " + raw, false},
+		"quoted":              {`"` + raw + `"`, false},
+		"a variable's name":   {"TOKEN=" + raw, false},
+		"without the start":   {raw[3:], false},
+		"short, quoted":       {`"eyJhbGciOiJub25lIn0.e30.c2VjcmV0"`, false},
+		"two of three parts":  {" " + parts[0] + "." + parts[1], false},
+		"the claims only":     {parts[1][:200], false},
+		"the signature only":  {parts[2], false},
+		"like a path":         {"./" + raw[:60] + "/" + raw[60:120], false},
+		"a directory of that": {"/" + parts[2][:40], false},
+	} {
+		for from, cfg := range map[string]idtoken.Config{
+			"--identity-token": {Flag: tc.value}, "SIGSTORE_ID_TOKEN": {Env: env("SIGSTORE_ID_TOKEN", tc.value)},
+		} {
+			got, err := idtoken.Get(t.Context(), cfg)
+			if tc.good && (err != nil || got.Raw != raw) {
+				t.Errorf("%s in %s: %v", name, from, err)
+			}
+			if !tc.good && (err == nil || !strings.Contains(err.Error(), from)) {
+				t.Errorf("%s in %s: %v", name, from, err)
+			}
+			if err != nil {
+				noLeak(t, err, tc.value)
+				if text := err.Error() + fault.HintOf(err); strings.Contains(text, strings.Trim(tc.value, " /.\"")[:20]) {
+					t.Errorf("%s in %s is shown: %s", name, from, text)
+				}
+			}
+		}
+	}
+	// Neither is the name of a file, which may be a token as well.
+	dir := t.TempDir()
+	large := filepath.Join(dir, "large")
+	if err := os.WriteFile(large, make([]byte, 64<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{large, dir, filepath.Join(dir, "none"), filepath.Join(large, "below"), "  "} {
+		if _, err := idtoken.Get(t.Context(), idtoken.Config{Flag: path}); err == nil || strings.Contains(err.Error(), dir) {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+}
+
 // assemble makes a token without a real signature.
 func assemble(t *testing.T, header string, claims map[string]any) string {
 	t.Helper()
