@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -158,7 +159,7 @@ func (d *demo) startAuthority(ctx context.Context) error {
 }
 
 // close ends what the demo started, or says how to look at it when it is kept.
-func (d *demo) close(keep bool) {
+func (d *demo) close(page io.Writer, keep bool) {
 	if d.web != nil {
 		d.web.close()
 	}
@@ -167,7 +168,7 @@ func (d *demo) close(keep bool) {
 		return
 	}
 	if keep {
-		fmt.Printf("\nEverything is still there:\n  eval \"$(%s up env --data %s)\"\n  %s show %s\n  curl %s/api/v2/checkpoint\nTo end it:\n  kill %d; rm -rf %s\n",
+		fmt.Fprintf(page, "\nEverything is still there:\n  eval \"$(%s up env --data %s)\"\n  %s show %s\n  curl %s/api/v2/checkpoint\nTo end it:\n  kill %d; rm -rf %s\n",
 			d.bin, d.path("authority"), d.bin, d.image, d.authority.URL, d.up.Process.Pid, d.dir)
 		return
 	}

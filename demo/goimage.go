@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"runtime"
@@ -37,6 +38,11 @@ func (d *demo) makeGoImage(ctx context.Context) error {
 	modcache, err := d.goenv(ctx, "GOMODCACHE")
 	if err != nil {
 		return err
+	}
+	download := exec.CommandContext(ctx, "go", "mod", "download")
+	download.Dir = d.source
+	if out, err := download.CombinedOutput(); err != nil {
+		return fmt.Errorf("go mod download: %w\n%s", err, out)
 	}
 	modules, err := d.moduleFiles(modcache)
 	if err != nil {
@@ -98,8 +104,14 @@ func (d *demo) makeGoImage(ctx context.Context) error {
 	return nil
 }
 
+// goenv asks Go with the caller's own environment: the demo's has another home,
+// and the module cache is in the caller's.
 func (d *demo) goenv(ctx context.Context, name string) (string, error) {
-	return d.tool(ctx, "", "go", "env", name)
+	out, err := exec.CommandContext(ctx, "go", "env", name).Output()
+	if err != nil {
+		return "", fmt.Errorf("go env %s: %w", name, err)
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // moduleFiles lists what "go mod download" wants of the modules in go.sum that

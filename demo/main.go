@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -37,21 +38,21 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, o))
+	os.Exit(run(ctx, o, os.Stdout))
 }
 
-func run(ctx context.Context, o options) int {
+func run(ctx context.Context, o options, page io.Writer) int {
 	start := time.Now()
-	d, err := newDemo(ctx, o)
+	d, err := newDemo(o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo: error:", err)
 		return 2
 	}
 	err = d.play(ctx)
 	if err == nil {
-		d.page.print(os.Stdout, time.Since(start))
+		d.page.print(page, time.Since(start))
 	}
-	d.close(err == nil && o.keep)
+	d.close(page, err == nil && o.keep)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo: error:", err)
 		return 1
@@ -86,7 +87,7 @@ func (d *demo) play(ctx context.Context) error {
 }
 
 // newDemo checks the options and makes the demo's folder.
-func newDemo(ctx context.Context, o options) (*demo, error) {
+func newDemo(o options) (*demo, error) {
 	if (o.ref != "" || o.policy != "") && o.repo == "" {
 		return nil, errors.New("REF and POLICY belong to REPO: make demo REPO=path-or-url REF=tag")
 	}

@@ -46,7 +46,7 @@ func (d *demo) makeSource(ctx context.Context) error {
 	case d.repo != "" && d.policy != "":
 		return d.useTheirs()
 	case d.repo != "":
-		name = strings.TrimSuffix(filepath.Base(d.repo), ".git")
+		name = imageName(d.repo)
 		if err := d.clone(ctx, d.repo, d.ref); err != nil {
 			return err
 		}
@@ -64,7 +64,7 @@ func (d *demo) makeSource(ctx context.Context) error {
 			return err
 		}
 	}
-	d.image = d.authority.Registry + "/demo/" + strings.ToLower(name) + ":" + d.tag
+	d.image = d.authority.Registry + "/demo/" + name + ":" + d.tag
 	return d.tagReleases(ctx)
 }
 
@@ -75,13 +75,32 @@ func (d *demo) useTheirs() error {
 		return err
 	}
 	d.rules, d.source, d.tag, d.args = rules, absolute(d.repo), strings.TrimPrefix(d.ref, "refs/tags/"), nil
-	d.image = d.authority.Registry + "/demo/" + strings.ToLower(strings.TrimSuffix(filepath.Base(d.repo), ".git")) + ":demo"
+	d.image = d.authority.Registry + "/demo/" + imageName(d.repo) + ":demo"
 	d.page.add(chapter{
 		title: "Your repository, your tag, your policy",
 		text:  "The tag is built only if your policy allows it.",
 		seen:  []string{d.repo + " at " + d.ref, "policy: " + d.policy},
 	})
 	return nil
+}
+
+// imageName makes a repository name out of a path or an URL: lower case, and a
+// dash for whatever an image's name may not have.
+func imageName(repo string) string {
+	name := strings.ToLower(strings.TrimSuffix(filepath.Base(absolute(repo)), ".git"))
+	name = strings.Trim(strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, name), "-")
+	for strings.Contains(name, "---") {
+		name = strings.ReplaceAll(name, "---", "--")
+	}
+	if name == "" {
+		return "app"
+	}
+	return name
 }
 
 // absolute makes a local path absolute and leaves an URL alone.
