@@ -79,7 +79,7 @@ build and ended with it, which needs root, buildkitd (make tools) and runc.`,
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	f.StringVar(&o.signer.key, "key", "", "sign with the private key in `FILE` instead of an identity")
 	f.BoolVar(&o.signer.passwordStdin, "password-stdin", false, "read the key's password from the first line of stdin")
-	f.StringVar(&o.signer.identityToken, "identity-token", "", "identity `TOKEN` to sign with, or a file that holds one")
+	o.signer.addIdentity(c)
 	f.BoolVarP(&o.signer.yes, "yes", "y", false, "agree to what becomes public without being asked")
 	o.signer.addSigning(c)
 	return c
@@ -223,7 +223,7 @@ func (a *app) prepareBuild(o *buildOptions) (*buildJob, error) {
 		return nil, fault.Usagef("which image? give -t HOST/REPOSITORY:TAG")
 	}
 	err := o.signer.check()
-	if o.noSign && (o.signer.key != "" || o.signer.identityToken != "") {
+	if o.noSign && (o.signer.key != "" || o.signer.identityToken != "" || o.signer.identityProvider != "") {
 		err = fault.Usagef("--no-sign: and yet a key or an identity is given to sign with")
 	}
 	if err != nil {

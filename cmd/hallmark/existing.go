@@ -107,17 +107,28 @@ func compactJSON(data []byte) []byte {
 	return b.Bytes()
 }
 
-// openBrowser shows a page to the person and does not wait: some openers stay
-// until the browser ends.
-func openBrowser(url string) error {
+// browser opens pages for a person at this machine; nil without a browser here, as
+// in an SSH session or a container, where the device login is the one that works.
+func (a *app) browser() func(url string) error {
 	opener := "xdg-open"
-	if runtime.GOOS == "darwin" {
+	switch {
+	case a.env("SSH_CONNECTION") != "":
+		return nil
+	case runtime.GOOS == "darwin":
 		opener = "open"
+	case a.env("DISPLAY") == "" && a.env("WAYLAND_DISPLAY") == "":
+		return nil
 	}
-	cmd := exec.Command(opener, url)
-	if err := cmd.Start(); err != nil {
-		return err
+	path, err := exec.LookPath(opener)
+	if err != nil {
+		return nil
 	}
-	go func() { _ = cmd.Wait() }()
-	return nil
+	return func(url string) error {
+		cmd := exec.Command(path, url)
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		go func() { _ = cmd.Wait() }() // some openers stay until the browser ends
+		return nil
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -28,6 +29,7 @@ type signerOptions struct {
 	serviceFlags
 	key               string
 	identityToken     string
+	identityProvider  string
 	passwordStdin     bool
 	again             bool
 	yes               bool
@@ -47,7 +49,7 @@ func (o *signerOptions) addFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.key, "key", "", "sign with the private key in `FILE` instead of an identity")
 	f.BoolVar(&o.passwordStdin, "password-stdin", false, "read the key's password from the first line of stdin")
-	f.StringVar(&o.identityToken, "identity-token", "", "identity `TOKEN`, or a file that holds one")
+	o.addIdentity(c)
 	f.StringVarP(&o.recursive, "recursive", "r", "", "also sign each platform's image in an index; `WHAT` may be all: BuildKit's attestation manifests, too")
 	f.Lookup("recursive").NoOptDefVal = recursivePlatforms
 	f.BoolVar(&o.again, "again", false, "add another one although the same signer already said the same")
@@ -58,10 +60,25 @@ func (o *signerOptions) addFlags(c *cobra.Command) {
 	o.addSigning(c)
 }
 
+// addIdentity adds the flags that say where an identity comes from.
+func (o *signerOptions) addIdentity(c *cobra.Command) {
+	c.Flags().StringVar(&o.identityToken, "identity-token", "", "identity `TOKEN`, or a file that holds one")
+	c.Flags().StringVar(&o.identityProvider, "identity-provider", "", "get the identity from `NAME`: "+strings.Join(idtoken.Providers(), ", "))
+}
+
+// login reports whether the flags ask for a login, which needs a person each time.
+func (o *signerOptions) login() bool {
+	return o.identityProvider == "browser" || o.identityProvider == "device"
+}
+
 func (o *signerOptions) check() error {
 	switch {
 	case o.key != "" && o.identityToken != "":
 		return fault.Usagef("--key and --identity-token: either a key signs or an identity")
+	case o.identityProvider != "" && (o.key != "" || o.identityToken != ""):
+		return fault.Usagef("--identity-provider: and yet a key or a token is given to sign with")
+	case o.identityProvider != "" && !slices.Contains(idtoken.Providers(), o.identityProvider):
+		return fault.Usagef("--identity-provider %s: there are %s", o.identityProvider, strings.Join(idtoken.Providers(), ", "))
 	case o.key == "" && o.passwordStdin:
 		return fault.Usagef("--password-stdin is about the key of --key")
 	case o.key != "" && o.outputCertificate != "":
@@ -100,7 +117,7 @@ func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, er
 		issuer, _ := config.OIDC(now())
 		if cfg.Token, err = idtoken.Get(ctx, idtoken.Config{
 			Flag: o.identityToken, Env: a.env, Issuer: issuer, PlainHTTP: a.plainHTTP,
-			Interactive: a.interactive(), OpenBrowser: openBrowser, Say: a.say,
+			Interactive: a.interactive(), OpenBrowser: a.browser(), Say: a.say, Provider: o.identityProvider,
 		}); err != nil {
 			return nil, err
 		}
@@ -258,7 +275,7 @@ func (a *app) attachAll(ctx context.Context, o *signerOptions, subjects []subjec
 		return jobs[i].run(ctx, signer)
 	}, func(r signedImage) {
 		answer.Images = append(answer.Images, r)
-		if !o.json {
+		if !o.json && (r.err == nil || len(jobs) > 1) { // the only one's error is that of the command
 			a.reportSigned(r)
 		}
 	})
@@ -348,7 +365,7 @@ func (a *app) finish(o *signerOptions, answer *signedAnswer) error {
 	if failed == 0 {
 		return nil
 	}
-	if errors.Is(first, context.Canceled) {
+	if errors.Is(first, context.Canceled) || len(answer.Images) == 1 {
 		return first
 	}
 	return &fault.Error{Kind: fault.KindOf(first), Hint: fault.HintOf(first), Err: fmt.Errorf("%d of %d failed: %w", failed, len(answer.Images), first)}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,8 +45,12 @@ hallmark up, and is valid for ten minutes.`,
 			if asJSON {
 				return a.printJSON(tokenAnswer{t.Raw, t.Issuer, t.Expires})
 			}
-			a.print("%s", t.Raw)
-			return nil
+			end := "" // cosign takes a file's last newline for a part of the token
+			if isTerminal(a.stdout) {
+				end = "\n"
+			}
+			_, err = fmt.Fprint(a.stdout, t.Raw+end)
+			return err
 		},
 	}
 	addDataFlag(a, c, &dir)

@@ -25,7 +25,7 @@ type Config struct {
 
 	Issuer      string                               // URL of the OIDC issuer to log in at; "" cannot log in
 	ClientID    string                               // OAuth client and audience; "" is "sigstore"
-	Interactive bool                                 // a person at a terminal: the browser flow may be used
+	Interactive bool                                 // a person at a terminal: without it, only Provider starts a login
 	OpenBrowser func(url string) error               // nil: device flow only
 	Say         func(format string, args ...any)     // talks to the person; nil: silent
 	HTTPClient  *http.Client                         // nil: a plain one
@@ -63,8 +63,10 @@ func Providers() []string {
 // Get finds a token: the flag, SIGSTORE_ID_TOKEN (where GitLab puts one too), a
 // CI system or platform, and last a login with browser or device code. The first
 // source that is there is used; if it fails, no other one is tried, because the
-// user would sign under an identity that they did not expect. The token's times
-// and audience are right for the CA when Get returns it.
+// user would sign under an identity that they did not expect. A login waits for a
+// person: it starts when there is one (Interactive) or Provider asks for it, and a
+// job with nobody at it fails at once. The token's times and audience are right for
+// the CA when Get returns it.
 func Get(ctx context.Context, cfg Config) (Token, error) {
 	c := newClient(cfg)
 	from, raw, err := c.find(ctx)
@@ -129,7 +131,11 @@ func (c *client) find(ctx context.Context) (from, raw string, err error) {
 		return "", "", fault.Hint(fault.Usagef("no identity token, and no issuer to log in at"),
 			"give --identity-token or SIGSTORE_ID_TOKEN, or a signing configuration that names an OIDC issuer")
 	}
-	if c.Interactive && c.OpenBrowser != nil {
+	if !c.Interactive {
+		return "", "", fault.Hint(fault.Usagef("no identity token, and nobody at a terminal to log in as"),
+			"give --identity-token or SIGSTORE_ID_TOKEN, or sign with --key; --identity-provider device shows an address and waits for a login there")
+	}
+	if c.OpenBrowser != nil {
 		raw, err = c.browser(ctx)
 		return "browser login", raw, err
 	}

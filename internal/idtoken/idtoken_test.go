@@ -518,7 +518,7 @@ func TestDeviceLogin(t *testing.T) {
 	}
 	deny := url.Values{"deny": {"yes"}}
 	for _, extra := range []url.Values{{}, deny} {
-		cfg := idtoken.Config{Issuer: p.Issuer(), Say: func(format string, args ...any) {
+		cfg := idtoken.Config{Issuer: p.Issuer(), Interactive: true, Say: func(format string, args ...any) {
 			code, page := args[0].(string), args[1].(string)
 			form := url.Values{"user_code": {code}, "secret": {secret}, "deny": extra["deny"]}
 			if len(extra) == 0 {
@@ -539,6 +539,31 @@ func TestDeviceLogin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestNobodyToLogIn: a job without a person fails at once instead of waiting for a
+// login that nobody sees, unless a login was asked for by name.
+func TestNobodyToLogIn(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	silent := func(format string, args ...any) { t.Errorf("a login was offered: "+format, args...) }
+	_, err := idtoken.Get(t.Context(), idtoken.Config{Issuer: p.Issuer(), Say: silent, OpenBrowser: func(string) error {
+		t.Error("a browser was opened")
+		return nil
+	}})
+	if fault.KindOf(err) != fault.Usage || !strings.Contains(fault.HintOf(err), "--identity-token") {
+		t.Errorf("%v, hint %q", err, fault.HintOf(err))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	asked := false
+	_, err = idtoken.Get(ctx, idtoken.Config{Issuer: p.Issuer(), Provider: "device", Say: func(string, ...any) {
+		asked = true
+		cancel()
+	}})
+	if !asked || !errors.Is(err, context.Canceled) {
+		t.Errorf("a login by name: asked %v, %v", asked, err)
 	}
 }
 
@@ -567,16 +592,16 @@ func TestIssuersThatCannotBeTrusted(t *testing.T) {
 				_ = json.NewEncoder(w).Encode(d)
 			}))
 			t.Cleanup(s.Close)
-			if _, err := idtoken.Get(t.Context(), idtoken.Config{Issuer: s.URL}); err == nil || !strings.Contains(err.Error(), tc.want) {
+			if _, err := idtoken.Get(t.Context(), idtoken.Config{Issuer: s.URL, Interactive: true}); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%v", err)
 			}
 		})
 	}
-	_, err := idtoken.Get(t.Context(), idtoken.Config{Issuer: "http://127.0.0.1:1"})
+	_, err := idtoken.Get(t.Context(), idtoken.Config{Issuer: "http://127.0.0.1:1", Interactive: true})
 	if fault.KindOf(err) != fault.Unreachable || !strings.Contains(err.Error(), "OIDC discovery: 127.0.0.1:1") {
 		t.Errorf("nobody there: %v", err)
 	}
-	_, err = idtoken.Get(t.Context(), idtoken.Config{Issuer: "http://issuer.example"})
+	_, err = idtoken.Get(t.Context(), idtoken.Config{Issuer: "http://issuer.example", Interactive: true})
 	if fault.KindOf(err) != fault.Usage {
 		t.Errorf("plain HTTP: %v", err)
 	}
