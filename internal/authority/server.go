@@ -8,9 +8,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/hallmark-dev/hallmark/internal/authority/oidc"
 )
 
 // Limits of the one HTTP server.
@@ -40,11 +41,9 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 // stopped by the browser's Sec-Fetch-Site and Origin headers.
 func ownHost(base *url.URL, next http.Handler) http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
-	host := base.Host
-	port := map[string]string{"http": ":80", "https": ":443"}[base.Scheme] // may be said or not
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.EqualFold(strings.TrimSuffix(r.Host, port), strings.TrimSuffix(host, port)) {
-			http.Error(w, "this is "+host+"; the request is for another host", http.StatusMisdirectedRequest)
+		if !oidc.OwnHost(base, r.Host) {
+			http.Error(w, "this is "+base.Host+"; the request is for another host", http.StatusMisdirectedRequest)
 			return
 		}
 		if err := crossOrigin.Check(r); err != nil {

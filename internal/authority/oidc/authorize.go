@@ -70,12 +70,7 @@ func (p *Provider) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	l := &login{redirect: redirect, state: q.Get("state"), nonce: q.Get("nonce"), challenge: q.Get("code_challenge")}
-	id, ok := p.newLogin(w, l)
-	if !ok {
-		p.errorPage(w, http.StatusServiceUnavailable, "Too many logins are open. Try again in some minutes.")
-		return
-	}
-	p.page(w, http.StatusOK, pageData{Request: id, Action: "/oauth2/auth", Client: redirect.Host}, redirect)
+	p.page(w, http.StatusOK, pageData{Request: p.newLogin(w, l), Action: "/oauth2/auth", Client: redirect.Host}, redirect)
 }
 
 // checkAuthorize says which parameter is wrong, with its OAuth error code.
@@ -147,20 +142,32 @@ func sendBack(w http.ResponseWriter, r *http.Request, to *url.URL, add url.Value
 	http.Redirect(w, r, u.String(), http.StatusFound)
 }
 
-// newLogin registers a page and gives the browser its cookie.
-func (p *Provider) newLogin(w http.ResponseWriter, l *login) (id string, ok bool) {
+// newLogin registers a page and gives the browser its cookie. The oldest page
+// makes room for it: whoever opens pages without end locks nobody out.
+func (p *Provider) newLogin(w http.ResponseWriter, l *login) (id string) {
 	id, cookie := random(16), random(32)
 	l.cookie, l.expires = sha256.Sum256([]byte(cookie)), p.cfg.Now().Add(loginLifetime)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sweep()
-	if len(p.logins) >= maxPending {
-		return "", false
-	}
+	makeRoom(p.logins, func(l *login) time.Time { return l.expires })
 	p.logins[id] = l
 	http.SetCookie(w, &http.Cookie{Name: cookieName + id, Value: cookie, Path: "/oauth2/", MaxAge: int(loginLifetime.Seconds()),
 		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: strings.HasPrefix(p.cfg.Issuer, "https:")})
-	return id, true
+	return id
+}
+
+// makeRoom takes the oldest out of pending until one more fits.
+func makeRoom[T any](pending map[string]T, expires func(T) time.Time) {
+	for len(pending) >= maxPending {
+		oldest, first := "", time.Time{}
+		for key, v := range pending {
+			if at := expires(v); oldest == "" || at.Before(first) {
+				oldest, first = key, at
+			}
+		}
+		delete(pending, oldest)
+	}
 }
 
 // sweep forgets what has expired. The caller holds mu.
@@ -217,62 +224,108 @@ func (p *Provider) serveLogin(w http.ResponseWriter, r *http.Request) {
 		p.errorPage(w, http.StatusForbidden, lostPage)
 		return
 	}
-	email, ok := p.logIn(w, r, id, l, values, pageData{Request: id, Action: "/oauth2/auth", Client: l.redirect.Host})
-	if !ok {
-		return
-	}
 	code := random(32)
-	p.mu.Lock()
-	full := len(p.codes) >= maxPending
-	if !full {
-		p.codes[hashKey(code)] = &grant{email: email, nonce: l.nonce, redirect: l.redirect.String(),
-			challenge: l.challenge, expires: p.cfg.Now().Add(codeLifetime)}
-	}
-	p.mu.Unlock()
-	if full {
-		sendBack(w, r, l.redirect, url.Values{"error": {"temporarily_unavailable"}, "state": {l.state}})
+	email, ok := p.logIn(w, r, attempt{id: id, page: l, values: values,
+		again: pageData{Request: id, Action: "/oauth2/auth", Client: l.redirect.Host},
+		grant: func(email string) error {
+			p.sweep()
+			if len(p.codes) >= maxPending {
+				return errFull
+			}
+			p.codes[hashKey(code)] = &grant{email: email, nonce: l.nonce, redirect: l.redirect.String(),
+				challenge: l.challenge, expires: p.cfg.Now().Add(codeLifetime)}
+			return nil
+		}})
+	if !ok {
 		return
 	}
 	p.cfg.Log.InfoContext(r.Context(), "login", "email", email, "flow", "code")
 	sendBack(w, r, l.redirect, url.Values{"code": {code}, "state": {l.state}})
 }
 
-// logIn checks what was typed into page; ok is false when it has answered. A page
-// serves one login: it is gone when logIn returns true.
-func (p *Provider) logIn(w http.ResponseWriter, r *http.Request, id string, l *login, values url.Values, page pageData) (string, bool) {
-	typed := strings.TrimSpace(values.Get("email"))
-	email, err := p.authenticate(typed, strings.TrimSpace(values.Get("secret")))
-	p.mu.Lock()
-	used := p.logins[id] != l
-	if err != nil {
-		l.wrong++
-	} else {
-		delete(p.logins, id)
-	}
-	p.mu.Unlock()
+// attempt is a login form that came back.
+type attempt struct {
+	id     string
+	page   *login
+	values url.Values
+	again  pageData                 // what to show after a failure
+	grant  func(email string) error // what the login is for; called with mu held
+}
+
+// logIn checks what was typed into a page; ok is false when it has answered. A
+// page serves one login: it is gone when logIn returns true.
+func (p *Provider) logIn(w http.ResponseWriter, r *http.Request, a attempt) (email string, ok bool) {
+	page := a.again
+	page.Email = strings.TrimSpace(a.values.Get("email"))
+	who, err := p.authenticate(page.Email, strings.TrimSpace(a.values.Get("secret")))
+	err = p.settle(a, who, err)
+	status := statusOf(err)
 	switch {
-	case used:
-		p.errorPage(w, http.StatusForbidden, lostPage)
 	case err == nil:
-		http.SetCookie(w, &http.Cookie{Name: cookieName + id, Path: "/oauth2/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteStrictMode})
-		return email, true
-	case err == errTooMany:
+		http.SetCookie(w, &http.Cookie{Name: cookieName + a.id, Path: "/oauth2/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteStrictMode})
+		return who.email, true
+	case err == errLost:
+		p.errorPage(w, status, lostPage)
+		return "", false
+	case status == http.StatusInternalServerError:
+		p.cfg.Log.ErrorContext(r.Context(), "login", "error", err)
+		p.errorPage(w, status, "The list of users cannot be read; the log of the authority says why.")
+		return "", false
+	case err == errTooMany || err == errFull:
 		w.Header().Set("Retry-After", "60")
-		page.Email, page.Problem = typed, sentence(err)
-		p.page(w, http.StatusTooManyRequests, page, l.redirect)
-	case err == errWrong:
+	default:
 		p.cfg.Log.WarnContext(r.Context(), "wrong login")
 		select { // costs a guesser time, and only him
 		case <-time.After(failureDelay):
 		case <-r.Context().Done():
 		}
-		page.Email, page.Problem = typed, sentence(err)
-		p.page(w, http.StatusUnauthorized, page, l.redirect)
-	default:
-		p.cfg.Log.ErrorContext(r.Context(), "login", "error", err)
-		p.errorPage(w, http.StatusInternalServerError, "The list of users cannot be read; the log of the authority says why.")
 	}
+	page.Problem = sentence(err)
+	p.page(w, status, page, a.page.redirect)
 	return "", false
+}
+
+func statusOf(err error) int {
+	switch err {
+	case nil:
+		return http.StatusOK
+	case errLost:
+		return http.StatusForbidden
+	case errWrong:
+		return http.StatusUnauthorized
+	case errNoDevice:
+		return http.StatusBadRequest
+	case errTooMany:
+		return http.StatusTooManyRequests
+	case errFull:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// settle ends an attempt that authenticate has judged: the page and a one-time
+// code are spent together with what they bought, or not at all.
+func (p *Provider) settle(a attempt, who proof, err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.logins[a.id] != a.page {
+		return errLost // in another request, meanwhile
+	}
+	if err == nil && !p.holds(who) {
+		err = errWrong
+	}
+	if err == nil {
+		err = a.grant(who.email)
+	}
+	if err != nil {
+		if err != errFull {
+			a.page.wrong++
+		}
+		return err
+	}
+	delete(p.logins, a.id)
+	p.spend(who)
+	return nil
 }
 
 // hashKey keeps bearer codes out of memory maps, and lookups free of timing.

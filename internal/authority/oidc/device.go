@@ -15,13 +15,13 @@ const (
 	slowDown       = 5 * time.Second
 
 	// Consonants without look-alikes (RFC 8628, 6.1): 8 of 20 letters, 34 bits,
-	// and only a person who has logged in may try one.
+	// and only a person who has a secret may try one, ten in a row.
 	userCodeLetters = "BCDFGHJKLMNPQRSTVWXZ"
 )
 
 // device is a device code on its way.
 type device struct {
-	userCode  string
+	userCode  string // XXXX-XXXX
 	challenge string
 	expires   time.Time
 	interval  time.Duration
@@ -52,15 +52,12 @@ func (p *Provider) serveDeviceCode(w http.ResponseWriter, r *http.Request) {
 		expires: p.cfg.Now().Add(deviceLifetime), interval: deviceInterval}
 	p.mu.Lock()
 	p.sweep()
-	full := len(p.devices) >= maxPending || p.deviceOf(d.userCode) != nil
-	if !full {
-		p.devices[hashKey(code)] = d
+	makeRoom(p.devices, func(d *device) time.Time { return d.expires })
+	for p.deviceOf(d.userCode) != nil {
+		d.userCode = newUserCode()
 	}
+	p.devices[hashKey(code)] = d
 	p.mu.Unlock()
-	if full {
-		oauthError(w, http.StatusServiceUnavailable, "temporarily_unavailable", "too many logins are open")
-		return
-	}
 	page := p.cfg.Issuer + "/oauth2/device"
 	writeJSON(w, http.StatusOK, map[string]any{
 		"device_code": code, "user_code": d.userCode, "verification_uri": page,
@@ -84,8 +81,11 @@ func newUserCode() string {
 // deviceOf finds a device that waits for its person. The caller holds mu.
 func (p *Provider) deviceOf(userCode string) *device {
 	want := plain(userCode)
+	if len(want) != 8 {
+		return nil
+	}
 	for _, d := range p.devices {
-		if plain(d.userCode) == want && d.email == "" && !d.refused && p.cfg.Now().Before(d.expires) {
+		if d.userCode[:4] == want[:4] && d.userCode[5:] == want[4:] && d.email == "" && !d.refused && p.cfg.Now().Before(d.expires) {
 			return d
 		}
 	}
@@ -99,11 +99,7 @@ func (p *Provider) serveDevicePage(w http.ResponseWriter, r *http.Request) {
 		p.errorPage(w, http.StatusBadRequest, "The login address cannot be read.")
 		return
 	}
-	id, ok := p.newLogin(w, &login{})
-	if !ok {
-		p.errorPage(w, http.StatusServiceUnavailable, "Too many logins are open. Try again in some minutes.")
-		return
-	}
+	id := p.newLogin(w, &login{})
 	p.page(w, http.StatusOK, devicePage(id, q.Get("user_code")), nil)
 }
 
@@ -112,7 +108,8 @@ func devicePage(id, userCode string) pageData {
 }
 
 // serveDeviceLogin takes the form: who it is first, then which code, so that only
-// somebody with a secret can try codes.
+// somebody with a secret can try codes. A typing error in the code does not cost
+// a one-time code: logIn spends it only when the device was found.
 func (p *Provider) serveDeviceLogin(w http.ResponseWriter, r *http.Request) {
 	values, ok := form(w, r)
 	if !ok {
@@ -124,28 +121,12 @@ func (p *Provider) serveDeviceLogin(w http.ResponseWriter, r *http.Request) {
 		p.errorPage(w, http.StatusForbidden, lostPage)
 		return
 	}
-	// A one-time code must not be lost to a typing error in the other field.
-	p.mu.Lock()
-	known := p.deviceOf(userCode) != nil
-	p.mu.Unlock()
-	if !known && values.Get("deny") == "" {
-		p.unknownDevice(w, id, l, values)
-		return
-	}
-	email, ok := p.logIn(w, r, id, l, values, devicePage(id, userCode))
-	if !ok {
-		return
-	}
-	p.mu.Lock()
-	d := p.deviceOf(userCode)
-	if d != nil {
-		d.email, d.refused = email, values.Get("deny") != ""
-	}
-	p.mu.Unlock()
+	deny := values.Get("deny") != ""
+	email, ok := p.logIn(w, r, attempt{id: id, page: l, values: values, again: devicePage(id, userCode),
+		grant: func(email string) error { return p.answerDevice(userCode, email, deny) }})
 	switch {
-	case d == nil:
-		p.errorPage(w, http.StatusBadRequest, "This code is not known any more. Start the login again.")
-	case d.refused:
+	case !ok:
+	case deny:
 		p.donePage(w, "The login was refused", "Whoever showed you this code gets no token.")
 	default:
 		p.cfg.Log.InfoContext(r.Context(), "login", "email", email, "flow", "device")
@@ -153,21 +134,21 @@ func (p *Provider) serveDeviceLogin(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// unknownDevice answers a code that nobody waits for. It costs the page a try and
-// time, so that codes cannot be searched.
-func (p *Provider) unknownDevice(w http.ResponseWriter, id string, l *login, values url.Values) {
-	p.mu.Lock()
-	l.wrong++
-	p.mu.Unlock()
-	if !p.allow("user code") {
-		w.Header().Set("Retry-After", "60")
-		p.errorPage(w, http.StatusTooManyRequests, sentence(errTooMany))
-		return
+// answerDevice gives a waiting device its person, or that person's refusal. Wrong
+// codes are counted for each person, so that codes cannot be searched. The caller
+// holds mu.
+func (p *Provider) answerDevice(userCode, email string, deny bool) error {
+	tries := p.left("user codes of "+email, burst)
+	if tries == nil || tries.left < 1 {
+		return errTooMany
 	}
-	time.Sleep(failureDelay)
-	page := devicePage(id, values.Get("user_code"))
-	page.Email, page.Problem = values.Get("email"), "Nobody waits for this code. Look at the terminal again."
-	p.page(w, http.StatusBadRequest, page, nil)
+	d := p.deviceOf(userCode)
+	if d == nil {
+		tries.left--
+		return errNoDevice
+	}
+	d.email, d.refused = email, deny
+	return nil
 }
 
 // exchangeDevice answers a poll (RFC 8628, 3.4 and 3.5).

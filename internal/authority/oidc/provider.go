@@ -57,7 +57,7 @@ type Config struct {
 type Provider struct {
 	cfg   Config
 	dir   string
-	host  string // what the Host header of every request must be
+	base  *url.URL // of the issuer: what the Host header of every request must be
 	key   *rsa.PrivateKey
 	keyID string
 
@@ -95,7 +95,7 @@ func Open(dir string, cfg Config) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Provider{cfg: cfg, dir: dir, host: u.Host, key: key,
+	p := &Provider{cfg: cfg, dir: dir, base: u, key: key,
 		logins: map[string]*login{}, codes: map[string]*grant{}, devices: map[string]*device{},
 		oneTime: map[[32]byte]string{}, attempts: map[string]*allowance{},
 	}
@@ -183,11 +183,11 @@ func (p *Provider) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", p.serveDiscovery)
 	mux.HandleFunc("GET /oauth2/keys", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, json.RawMessage(p.JWKS())) })
-	mux.HandleFunc("GET /oauth2/auth", p.serveAuthorize)
+	mux.HandleFunc("GET /oauth2/auth", p.shown(p.serveAuthorize))
 	mux.HandleFunc("POST /oauth2/auth", p.serveLogin)
 	mux.HandleFunc("POST /oauth2/token", p.serveToken)
 	mux.HandleFunc("POST /oauth2/device/code", p.serveDeviceCode)
-	mux.HandleFunc("GET /oauth2/device", p.serveDevicePage)
+	mux.HandleFunc("GET /oauth2/device", p.shown(p.serveDevicePage))
 	mux.HandleFunc("POST /oauth2/device", p.serveDeviceLogin)
 	mux.HandleFunc("GET "+rehearsalPath, p.serveRehearsal)
 	return p.guard(mux)
@@ -198,15 +198,48 @@ func Paths() []string {
 	return []string{"/.well-known/openid-configuration", "/oauth2/", rehearsalPath}
 }
 
+// shown answers only a browser that is about to show the page to its user, and
+// programs that are no browser: a page of somebody else could open logins without
+// end as images of its own (Fetch Metadata, W3C).
+func (p *Provider) shown(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		dest, mode := r.Header.Get("Sec-Fetch-Dest"), r.Header.Get("Sec-Fetch-Mode")
+		if dest != "" && dest != "document" || mode != "" && mode != "navigate" {
+			p.errorPage(w, http.StatusForbidden, "A login page cannot be a part of another page. Open it by its address.")
+			return
+		}
+		next(w, r)
+	}
+}
+
+// OwnHost reports whether a request with this Host header was meant for the server
+// at base: the host and port of base, where the scheme's own port may be said or
+// not. It is the one rule of the issuer and of everything else at its address.
+func OwnHost(base *url.URL, host string) bool {
+	return strings.EqualFold(withoutDefaultPort(base.Scheme, host), withoutDefaultPort(base.Scheme, base.Host))
+}
+
+func withoutDefaultPort(scheme, host string) string {
+	port := map[string]string{"http": ":80", "https": ":443"}[scheme]
+	return strings.TrimSuffix(host, port)
+}
+
+// ownOrigin reports whether an Origin header is the issuer's own. Browsers leave
+// the scheme's own port out (RFC 6454, 6.1).
+func (p *Provider) ownOrigin(origin string) bool {
+	host, ok := strings.CutPrefix(origin, p.base.Scheme+"://")
+	return ok && OwnHost(p.base, host)
+}
+
 // guard refuses what a web page of somebody else could send: another Host (DNS
 // rebinding) or another Origin. There is no CORS header anywhere.
 func (p *Provider) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.EqualFold(r.Host, p.host) {
-			oauthError(w, http.StatusMisdirectedRequest, "invalid_request", "the Host header must be "+p.host+", the host of the issuer")
+		if !OwnHost(p.base, r.Host) {
+			oauthError(w, http.StatusMisdirectedRequest, "invalid_request", "the Host header must be "+p.base.Host+", the host of the issuer")
 			return
 		}
-		if o := r.Header.Values("Origin"); r.Method != http.MethodGet && len(o) > 0 && (len(o) != 1 || o[0] != p.cfg.Issuer) {
+		if o := r.Header.Values("Origin"); r.Method != http.MethodGet && len(o) > 0 && (len(o) != 1 || !p.ownOrigin(o[0])) {
 			oauthError(w, http.StatusForbidden, "invalid_request", "requests from web pages of other origins are refused")
 			return
 		}

@@ -155,8 +155,11 @@ func (p *Provider) NewOneTimeCode(email string) (string, error) {
 
 // Why a login failed; see sentence.
 var (
-	errWrong   = errors.New("the e-mail address or the secret is wrong")
-	errTooMany = errors.New("too many wrong logins; wait a minute and try again")
+	errWrong    = errors.New("the e-mail address or the secret is wrong")
+	errTooMany  = errors.New("too many wrong logins; wait a minute and try again")
+	errFull     = errors.New("too many logins are under way; wait a minute and try again; nothing was used up")
+	errNoDevice = errors.New("nobody waits for this code; look at the terminal again")
+	errLost     = errors.New("the page was used already")
 )
 
 // sentence is an error as a page shows it.
@@ -165,20 +168,28 @@ func sentence(err error) string {
 	return strings.ToUpper(s[:1]) + s[1:] + "."
 }
 
-// authenticate returns who a person proved to be. email may be "" with a one-time
-// code, which belongs to one address anyway. A right secret costs nothing from the
-// allowance, a wrong one does, whoever it is for.
-func (p *Provider) authenticate(email, secret string) (string, error) {
-	if !p.allow(email) {
-		return "", errTooMany
-	}
-	if who, ok := p.useOneTime(email, secret); ok {
-		p.forgive(email)
+// proof is who a person proved to be.
+type proof struct {
+	email   string
+	oneTime *[32]byte // the one-time code that proved it; nil when it was a secret
+}
+
+// authenticate returns who a person proved to be, and spends nothing: settle does.
+// email may be "" with a one-time code, which belongs to one address anyway.
+//
+// One-time codes have 80 random bits: they need no limit, and so nobody can shut
+// out the person who started this. A right login secret costs nothing from the
+// allowance in the end, a wrong one does, whoever it is for.
+func (p *Provider) authenticate(email, secret string) (proof, error) {
+	if who, ok := p.findOneTime(email, secret); ok {
 		return who, nil
+	}
+	if !p.allow(email) {
+		return proof{}, errTooMany
 	}
 	list, err := readUsers(p.dir)
 	if err != nil {
-		return "", err
+		return proof{}, err
 	}
 	// An unknown address takes as long as a known one.
 	found := user{Salt: make([]byte, 16), Hash: make([]byte, 32)}
@@ -192,81 +203,98 @@ func (p *Provider) authenticate(email, secret string) (string, error) {
 	hash, err := hashSecret(secret, found.Salt)
 	p.hashing.Unlock()
 	if err != nil {
-		return "", err
+		return proof{}, err
 	}
 	if subtle.ConstantTimeCompare(hash, found.Hash) != 1 || !known {
-		return "", errWrong
+		return proof{}, errWrong
 	}
-	p.forgive(email)
-	return email, nil
+	return proof{email: email}, nil
 }
 
-// useOneTime spends a code; it is gone before the login goes on.
-func (p *Provider) useOneTime(email, secret string) (string, bool) {
+func (p *Provider) findOneTime(email, secret string) (proof, bool) {
 	sum := sha256.Sum256([]byte(plain(secret)))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	who, ok := p.oneTime[sum]
 	if !ok || (email != "" && email != who) {
-		return "", false
+		return proof{}, false
 	}
-	delete(p.oneTime, sum)
-	return who, true
+	return proof{who, &sum}, true
 }
 
-// allowance is how many wrong logins one address has left.
+// holds reports whether a proof is still good: another request may have spent its
+// one-time code. The caller holds mu.
+func (p *Provider) holds(who proof) bool {
+	return who.oneTime == nil || p.oneTime[*who.oneTime] == who.email
+}
+
+// spend takes the one-time code of a login that succeeded, or gives back what its
+// secret took from the allowance. The caller holds mu.
+func (p *Provider) spend(who proof) {
+	if who.oneTime != nil {
+		delete(p.oneTime, *who.oneTime)
+		return
+	}
+	delete(p.attempts, "of "+who.email)
+	if a := p.attempts[everybody]; a != nil {
+		a.left++
+	}
+}
+
+// allowance is how many wrong attempts are left.
 type allowance struct {
 	left float64
 	at   time.Time
 }
 
 const (
-	burst       = 10              // wrong logins in a row
+	burst       = 10              // wrong attempts in a row
 	refill      = 6 * time.Second // for one more
-	maxAttempts = 1024            // addresses that are remembered
+	maxAttempts = 1024            // allowances that are remembered
 	everybody   = ""              // key of the allowance of all together
 	burstAll    = 100
 )
 
-// allow takes one attempt from the address and one from all together. Attempts
-// are taken before the secret is looked at, so that parallel ones count too.
+// allow takes one attempt from the address and one from all together, or nothing.
+// Attempts are taken before the secret is looked at, so that parallel ones count
+// too. The allowance of all together is looked at first: it bounds how many
+// addresses can be made up, and how many hashes anybody can make us compute.
 func (p *Provider) allow(email string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := p.cfg.Now()
-	if len(p.attempts) >= maxAttempts {
-		for key, a := range p.attempts {
-			if key != everybody && now.Sub(a.at) > burst*refill {
-				delete(p.attempts, key)
-			}
-		}
+	all := p.left(everybody, burstAll)
+	if all.left < 1 {
+		return false
 	}
-	take := func(key string, most float64) bool {
-		a := p.attempts[key]
-		if a == nil {
-			if len(p.attempts) >= maxAttempts && key != everybody {
-				return false
-			}
-			a = &allowance{left: most, at: now}
-			p.attempts[key] = a
-		}
-		a.left = min(most, a.left+float64(now.Sub(a.at))/float64(refill)*most/burst)
-		a.at = now
-		if a.left < 1 {
-			return false
-		}
-		a.left--
-		return true
+	one := p.left("of "+email, burst)
+	if one == nil || one.left < 1 {
+		return false
 	}
-	return take("of "+email, burst) && take(everybody, burstAll)
+	all.left--
+	one.left--
+	return true
 }
 
-// forgive gives back what a right login took.
-func (p *Provider) forgive(email string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.attempts, "of "+email)
-	if a := p.attempts[everybody]; a != nil {
-		a.left++
+// left is the allowance of key, up to date; nil when there is no room for it. The
+// caller holds mu.
+func (p *Provider) left(key string, most float64) *allowance {
+	now := p.cfg.Now()
+	a := p.attempts[key]
+	if a == nil {
+		if len(p.attempts) >= maxAttempts {
+			for key, a := range p.attempts {
+				if key != everybody && now.Sub(a.at) > burst*refill {
+					delete(p.attempts, key)
+				}
+			}
+		}
+		if len(p.attempts) >= maxAttempts && key != everybody {
+			return nil
+		}
+		a = &allowance{left: most, at: now}
+		p.attempts[key] = a
 	}
+	a.left = min(most, a.left+float64(now.Sub(a.at))/float64(refill)*most/burst)
+	a.at = now
+	return a
 }
