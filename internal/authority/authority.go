@@ -301,7 +301,9 @@ func (a *Authority) Close() error {
 		errs = append(errs, a.registry.Close())
 	}
 	if a.lock != nil {
-		errs = append(errs, a.lock.Close())
+		// A child process that is being started holds a copy of the file, and with
+		// it the lock, for a moment longer.
+		errs = append(errs, syscall.Flock(int(a.lock.Fd()), syscall.LOCK_UN), a.lock.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/hallmark-dev/hallmark/internal/authority"
 	"github.com/hallmark-dev/hallmark/internal/durable"
@@ -302,6 +303,29 @@ func TestOnePerFolderAndPort(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), a.Info().Registry+" is taken") || fault.HintOf(err) == "" {
 		t.Errorf("second on the port: %v", err)
 	}
+}
+
+// TestCloseUnlocksBesideAChild: a process that is being started has copies of our
+// files, and with them the lock, until it runs.
+func TestCloseUnlocksBesideAChild(t *testing.T) {
+	t.Parallel()
+	cfg := authority.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0"}
+	a, err := authority.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.FcntlInt(a.Lock().Fd(), unix.F_DUPFD_CLOEXEC, 0) // as in a child
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if a, err = authority.Open(cfg); err != nil {
+		t.Fatal(err)
+	}
+	_ = a.Close()
 }
 
 // TestSlowClient: a head that never ends does not hold a connection.
