@@ -70,6 +70,11 @@ func CompileAttestation(files map[string][]byte, o AttestationOptions) (*Attesta
 	if err != nil {
 		return nil, err
 	}
+	if entry == ourPackage { // what others' tools read with unused rules, we read too
+		if err := b.checkUsed(compiler, entry, []string{"allow", "deny_msg", "warn_msg"}); err != nil {
+			return nil, err
+		}
+	}
 	return a, nil
 }
 

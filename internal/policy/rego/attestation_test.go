@@ -75,6 +75,7 @@ func TestAttestationRefused(t *testing.T) {
 		"package":      "package other\nallow := true",
 		"both":         "package signature\nallow {",
 		"gate package": "package hallmark.signing\nallow := true",
+		"deny":         "package hallmark.attestation\nallow := true\ndeny contains \"no\"",
 		"http":         "package signature\nallow { http.send({\"url\": \"http://127.0.0.1\", \"method\": \"get\"}).status_code == 200 }",
 		"env":          "package sigstore\nisCompliant { opa.runtime().env.X }",
 		"data":         "package sigstore\nisCompliant { data.other.x }",
@@ -116,6 +117,21 @@ func TestReadFiles(t *testing.T) {
 	}
 	if _, err := rego.ReadFiles(filepath.Join(dir, "b.rego")); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
+	}
+	// Rules that would not be read are no policy that nobody enforces.
+	for _, name := range []string{"more/deny.rego", "deny.Rego"} {
+		dir := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(dir, "more"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []string{"a.rego", name} {
+			if err := os.WriteFile(filepath.Join(dir, n), []byte("package x"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := rego.ReadFiles(dir); err == nil || !strings.Contains(err.Error(), "overlooked") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	if _, err := rego.ReadFiles(t.TempDir()); err == nil {
 		t.Error("an empty folder is a policy")

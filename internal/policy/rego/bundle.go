@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -24,7 +25,7 @@ const libraryFile = "hallmark:lib.rego"
 
 // ReadFiles reads the files of a policy for Compile. A folder stands for its
 // *.rego files without *_test.rego and for its data.json; other files in it are
-// not part of the policy.
+// not part of the policy, but rule files in folders below it are an error.
 func ReadFiles(paths ...string) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for _, p := range paths {
@@ -63,6 +64,11 @@ func policyFiles(dir string) ([]string, error) {
 	rules := false
 	for _, e := range entries {
 		isRule := strings.HasSuffix(e.Name(), ".rego") && !strings.HasSuffix(e.Name(), "_test.rego")
+		if !strings.HasPrefix(e.Name(), ".") && !isRule {
+			if where := overlooked(filepath.Join(dir, e.Name())); where != "" {
+				return nil, compileErrorf(where, "this rule file would be overlooked: the *.rego files of a policy lie directly in its folder")
+			}
+		}
 		if isRule || e.Name() == "data.json" {
 			names = append(names, filepath.Join(dir, e.Name()))
 		}
@@ -72,6 +78,25 @@ func policyFiles(dir string) ([]string, error) {
 		return nil, compileErrorf(dir, "no *.rego file in this folder")
 	}
 	return names, nil
+}
+
+// overlooked is a rule file at or below path that would not be read, "" without
+// one. Hidden folders (.git, ..data of a mounted ConfigMap) are not policy.
+func overlooked(path string) string {
+	found := ""
+	_ = filepath.WalkDir(path, func(p string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir() && strings.HasPrefix(e.Name(), "."):
+			return filepath.SkipDir
+		case !e.IsDir() && strings.EqualFold(filepath.Ext(p), ".rego") && !strings.HasSuffix(p, "_test.rego"):
+			found = p
+			return filepath.SkipAll
+		}
+		return nil
+	})
+	return found
 }
 
 // bundle is a policy while it is compiled.

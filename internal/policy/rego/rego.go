@@ -108,11 +108,13 @@ type Set struct {
 	eval    evaluator
 	enforce map[string]bool
 	query   string
+	object  bool // the policy has a rule named decision, which alone decides
 }
 
 // Compile reads the files of one policy: *.rego, each with package
 // hallmark.signing or a package below it, and optionally data.json, whose
-// members are data.NAME. Keys are the names that errors show.
+// members are data.NAME. Keys are the names that errors show. A rule that neither
+// decides nor is used by another one is an error: it would silently never fire.
 func Compile(files map[string][]byte, o Options) (*Set, error) {
 	if o.Query == "" {
 		o.Query = SigningQuery
@@ -140,6 +142,13 @@ func Compile(files map[string][]byte, o Options) (*Set, error) {
 		WithSchemas(schemas).WithStrict(true).WithEnablePrintStatements(o.Print != nil)
 	s.eval, err = b.prepare(compiler, o.Query, o)
 	if err != nil {
+		return nil, err
+	}
+	decide := []string{"allow", "deny_msg", "warn_msg", "obligations"}
+	if s.object = b.defines(compiler, o.Query+".decision"); s.object {
+		decide = []string{"decision"}
+	}
+	if err := b.checkUsed(compiler, o.Query, decide); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -216,9 +225,13 @@ func (s *Set) decision(value any) (policy.Decision, []Obligation) {
 	if !ok {
 		return policy.Deny(reason(CodeEval, "%s is %s; it must be a package with rules", s.query, typeName(value))), nil
 	}
-	if d, ok := doc["decision"]; ok {
+	if s.object {
+		d, defined := doc["decision"]
 		doc, ok = d.(map[string]any)
-		if !ok {
+		switch {
+		case !defined:
+			return policy.Deny(reason(CodeDenied, "%s.decision is undefined: no rule allowed this", s.query)), nil
+		case !ok:
 			return policy.Deny(reason(CodeEval, "decision is %s; it must be an object", typeName(d))), nil
 		}
 		if bad := unknownKey(doc, "allow", "deny_msg", "warn_msg", "obligations"); bad != "" {

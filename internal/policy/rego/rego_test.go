@@ -114,7 +114,7 @@ func TestBadIdiomsDeny(t *testing.T) {
 		"object":             {p + `allow := {"x": 1}`, "POLICY_EVAL", "an object"},
 		"null":               {p + `allow := null`, "POLICY_EVAL", "null"},
 		"set":                {p + `allow contains "x"`, "POLICY_EVAL", "a set or an array"},
-		"undefined":          {p + `x := 1`, "POLICY_DENIED", "undefined"},
+		"undefined":          {p + `allow if input.kind == "x"`, "POLICY_DENIED", "undefined"},
 		"false":              {p + `allow := false`, "POLICY_DENIED", "false"},
 		"conflict":           {p + "allow := true if input.kind == \"build\"\nallow := false if input.git.isAnnotatedTag", "POLICY_EVAL", "eval_conflict_error"},
 		"constant false":     {p + "allow := false\nallow if input.git.isAnnotatedTag", "POLICY_EVAL", "eval_conflict_error"},
@@ -126,10 +126,11 @@ func TestBadIdiomsDeny(t *testing.T) {
 		"warn text":          {p + "allow := true\nwarn_msg := \"x\"", "POLICY_EVAL", "warn_msg"},
 		"decision text":      {p + `decision := "allow"`, "POLICY_EVAL", "must be an object"},
 		"decision string":    {p + `decision := {"allow": "true"}`, "POLICY_EVAL", "only the boolean true"},
-		"decision denies":    {p + "allow := true\ndecision := {\"allow\": true, \"deny_msg\": [\"no\"]}", "POLICY_DENIED", "no"},
-		"decision replaces":  {p + "allow := true\ndecision := {\"allow\": false}", "POLICY_DENIED", "false"},
+		"decision denies":    {p + "decision := {\"allow\": true, \"deny_msg\": [\"no\"]}", "POLICY_DENIED", "no"},
+		"decision replaces":  {p + "allow := true\ndecision := {\"allow\": false} if allow", "POLICY_DENIED", "false"},
+		"decision undefined": {p + "allow := true\ndecision := {\"allow\": allow} if input.kind == \"x\"", "POLICY_DENIED", "decision is undefined"},
 		"decision unknown":   {p + `decision := {"allow": true, "caps": ["x"]}`, "POLICY_EVAL", `"caps"`},
-		"builtin error":      {p + "allow := true\nx := to_number(\"a\")", "POLICY_EVAL", "to_number"},
+		"builtin error":      {p + "allow if to_number(\"a\") > 0", "POLICY_EVAL", "to_number"},
 		"obligation":         {p + "allow := true\nobligations contains {\"type\": \"no-push\"}", "POLICY_DENIED", "cannot enforce"},
 		"unknown obligation": {p + "allow := true\nobligations contains {\"type\": \"be-nice\"}", "POLICY_EVAL", "not known"},
 		"obligation text":    {p + "allow := true\nobligations contains \"no-push\"", "POLICY_EVAL", "without a type"},
@@ -245,6 +246,10 @@ func TestCompileErrors(t *testing.T) {
 		"other hallmark":     {p + "allow if data.hallmark.secrets.x", "neither"},
 		"unused import":      {p + "import data.hallmark.lib\nallow := true", "unused"},
 		"recursion":          {p + "allow if deny\ndeny if allow", "rego_recursion_error"},
+		"deny, misnamed":     {p + "allow := true\ndeny contains \"no\" if input.git", "p.rego:3: the rule deny decides nothing"},
+		"deny, misspelt":     {p + "allow := true\ndeny_message contains \"no\"", "the rule deny_message decides nothing"},
+		"uses itself":        {p + "allow := true\nx contains 1\nx contains 2 if count(deny_msg) == 0\ndeny_msg contains \"a\"", "the rule x decides nothing"},
+		"beside decision":    {p + "deny_msg contains \"no\"\ndecision := {\"allow\": true}", "the rule deny_msg decides nothing"},
 		"empty":              {"", "empty"},
 		"annotation schemas": {p + "# METADATA\n# schemas:\n# - input: {}\nallow if input.nothing", "undefined ref: input.nothing"},
 	} {
@@ -259,6 +264,26 @@ func TestCompileErrors(t *testing.T) {
 				t.Error(ce.Reasons[0].Code)
 			}
 		})
+	}
+}
+
+// A deny_msg below the package that decides does not decide: it must be used.
+func TestRulesBelow(t *testing.T) {
+	t.Parallel()
+	below := map[string][]byte{
+		"a.rego": []byte("package hallmark.signing\nallow := true"),
+		"b.rego": []byte("package hallmark.signing.extra\ndeny_msg contains \"no\""),
+	}
+	if _, err := rego.Compile(below, rego.Options{}); err == nil || !strings.Contains(err.Error(), "b.rego:2: the rule extra.deny_msg decides nothing") {
+		t.Error(err)
+	}
+	below["a.rego"] = []byte("package hallmark.signing\nallow := true\ndeny_msg contains m if some m in data.hallmark.signing.extra.deny_msg")
+	s, err := rego.Compile(below, rego.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := s.Evaluate(t.Context(), release()); err != nil || d.Allowed {
+		t.Error(d, err)
 	}
 }
 
