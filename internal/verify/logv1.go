@@ -37,8 +37,12 @@ func entryV1(e *evidence.LogEntry, log *trust.LogKey, s entrySubject) (logged, *
 			return l, r
 		}
 		l.promised = at
-	case e.IntegratedTime != 0:
-		l.unsigned = at
+	default:
+		// Only the promise signs the index over all trees and the time.
+		l.index = e.Proof.LogIndex
+		if e.IntegratedTime != 0 {
+			l.unsigned = at
+		}
 	}
 	if e.Proof != nil {
 		if r := proofV1(e, log); r != nil {

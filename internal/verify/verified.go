@@ -32,7 +32,9 @@ type Certificate struct {
 // LogEntry is what a log has proven about a verified claim.
 type LogEntry struct {
 	Origin string `json:"origin"`
-	Index  int64  `json:"index"`
+	// Index is the entry's; of a Rekor v1 entry without the log's promise, which
+	// signs the index over all trees of the log, it is the one within the tree.
+	Index int64 `json:"index"`
 	// Included: an inclusion proof under a checkpoint that the log signed was
 	// verified; else only the log's signed promise was.
 	Included bool `json:"included"`
