@@ -31,9 +31,10 @@ type admitOptions struct {
 
 func newAdmitCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "admit",
-		Short: "Decide whether Kubernetes objects may run, as the admission webhook does",
-		Args:  args(cobra.NoArgs),
+		Use:     "admit",
+		Short:   "Decide whether Kubernetes objects may run",
+		Example: `  hallmark admit check -f pod.yaml --policy cluster-policy`,
+		Args:    args(cobra.NoArgs),
 	}
 	c.AddCommand(newAdmitCheckCommand(a))
 	return c
@@ -50,9 +51,9 @@ digest once; an allowed object is answered with its images pinned to it.
 
 Exit code 0: all allowed; 3: denied, with the reasons; 5: a registry or another
 service did not answer, so nothing is allowed.`,
-		Example: `  hallmark admit check -f pod.yaml --policy policies/
-  hallmark admit check -f deploy.yaml --policy policies/ -o yaml | kubectl apply -f -
-  hallmark admit check -f - --policy policy.yaml --json < pod.yaml`,
+		Example: `  hallmark admit check -f pod.yaml --policy cluster-policy
+  hallmark admit check -f pod.yaml --policy cluster-policy -o yaml > pinned.yaml
+  hallmark admit check -f - --policy cluster-policy --json < pod.yaml`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return a.admitCheck(c.Context(), o) },
 	}

@@ -30,14 +30,14 @@ func newAttestCommand(a *app) *cobra.Command {
 	o := &attestOptions{}
 	c := &cobra.Command{
 		Use:   "attest IMAGE... --predicate FILE --type TYPE | FILE --predicate FILE --type TYPE --bundle FILE",
-		Short: "Sign a statement about images, or about a file: provenance, an SBOM, a scan",
+		Short: "Sign a statement about images or a file: an SBOM, a scan",
 		Long: `Sign a statement about images, or about a file.
 
 The predicate's JSON goes unchanged into an in-toto statement v1; of it, only a
 digest goes to the log. Who signs and with which services: see hallmark sign --help.`,
-		Example: `  hallmark attest --predicate sbom.spdx.json --type spdx 127.0.0.1:8420/app@sha256:DIGEST
-  hallmark attest --key cosign.key --predicate provenance.json --type slsaprovenance1 127.0.0.1:8420/app:v1
-  hallmark attest --key cosign.key --predicate scan.json --type https://example.com/scan/v1 app.tar --bundle app.sigstore.json`,
+		Example: `  hallmark attest --identity-token token --predicate sbom.spdx.json --type spdx 127.0.0.1:8420/app:1.0
+  hallmark attest --key release.key --predicate provenance.json --type slsaprovenance1 127.0.0.1:8420/app:1.0
+  hallmark attest --key release.key --predicate scan.json --type https://example.com/scan/v1 app.tar --bundle app.sigstore.json`,
 		Args: args(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, argv []string) error { return a.runAttest(c.Context(), o, argv) },
 	}

@@ -52,9 +52,10 @@ format of ssh-keygen) or keyring.asc (OpenPGP), or both.
 
 BuildKit is the one that BUILDKIT_HOST names. Without it one is started for this
 build and ended with it, which needs root, buildkitd (make tools) and runc.`,
-		Example: `  hallmark build . --ref v1.2.3 --policy ../release-policy -t ghcr.io/org/app:1.2.3
-  hallmark build https://github.com/org/app --ref v1.2.3 --policy ./policy -t ghcr.io/org/app:1.2.3 --platform linux/amd64,linux/arm64
-  hallmark build . --ref v1.2.3 --policy ../release-policy --check`,
+		Example: `  hallmark build . --ref v1.0.0 --policy ../release-policy --check
+  hallmark build . --ref v1.0.0 --policy ../release-policy -t 127.0.0.1:8420/app:1.0 --identity-token token
+  hallmark build . --ref v1.0.0 --policy ../release-policy -t 127.0.0.1:8420/app:1.0 --key release.key
+  hallmark build . --ref nightly --policy ../release-policy --check    # exit 3: nobody signed this tag`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, argv []string) error {
 			o.source = argv[0]

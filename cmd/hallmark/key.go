@@ -24,9 +24,8 @@ func newKeyCommand(a *app) *cobra.Command {
 
 Key files are cosign's: cosign reads ours and we read cosign's. The password comes
 from a prompt, from COSIGN_PASSWORD or from --password-stdin.`,
-		Example: `  hallmark key generate
-  hallmark key import old.pem --prefix release
-  hallmark key public cosign.key`,
+		Example: `  hallmark key generate --prefix release
+  hallmark key public release.key`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -66,7 +65,7 @@ func newKeyGenerateCommand(a *app) *cobra.Command {
 		Short: "Make a key pair: an encrypted private key and its public key",
 		Example: `  hallmark key generate
   hallmark key generate --algorithm ed25519 --prefix release
-  echo "$PASSWORD" | hallmark key generate --password-stdin --json`,
+  hallmark key generate --prefix ci --password-stdin --json < password`,
 		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			private, err := key.Generate(o.algorithm)
@@ -86,8 +85,8 @@ func newKeyImportCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Encrypt an existing private key: PKCS #8, SEC1 or PKCS #1 PEM (- reads stdin)",
-		Example: `  hallmark key import private.pem --prefix release
-  openssl pkcs8 -in encrypted.pem | hallmark key import -`,
+		Example: `  hallmark key import private.pem --prefix imported
+  hallmark key import - --prefix imported --yes < private.pem`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, argv []string) error {
 			var data []byte
@@ -118,13 +117,21 @@ func newKeyImportCommand(a *app) *cobra.Command {
 	return c
 }
 
+// publicKeyAnswer is what key public --json prints.
+type publicKeyAnswer struct {
+	Algorithm   string `json:"algorithm"`
+	Fingerprint string `json:"fingerprint"`
+	Encrypted   bool   `json:"encrypted"` // how the private key is kept
+	PEM         string `json:"pem"`
+}
+
 func newKeyPublicCommand(a *app) *cobra.Command {
 	var fromStdin, asJSON bool
 	c := &cobra.Command{
 		Use:   "public KEY",
 		Short: "Print the public half of a private key",
-		Example: `  hallmark key public cosign.key > cosign.pub
-  hallmark key public cosign.key --json`,
+		Example: `  hallmark key public release.key > release.pub
+  hallmark key public release.key --json`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, argv []string) error {
 			s, info, err := key.Load(argv[0], a.keyPassword(fromStdin, "Password of "+argv[0]+": "))
@@ -136,12 +143,7 @@ func newKeyPublicCommand(a *app) *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return a.printJSON(struct {
-					Algorithm   string `json:"algorithm"`
-					Fingerprint string `json:"fingerprint"`
-					Encrypted   bool   `json:"encrypted"` // how the private key is kept
-					PEM         string `json:"pem"`
-				}{info.Algorithm, key.Fingerprint(s.Public()), info.Encrypted, string(public)})
+				return a.printJSON(publicKeyAnswer{info.Algorithm, key.Fingerprint(s.Public()), info.Encrypted, string(public)})
 			}
 			a.print("%s", strings.TrimSuffix(string(public), "\n"))
 			return nil

@@ -52,15 +52,14 @@ whole private Sigstore that this needs on one machine.`,
 		&cobra.Group{ID: groupCheck, Title: "Verify and decide:"},
 		&cobra.Group{ID: groupSetup, Title: "Keys, identity and the private Sigstore:"},
 	)
-	root.SetHelpCommandGroupID(groupSetup)
-	root.SetCompletionCommandGroupID(groupSetup)
+	root.SetHelpFunc(helpFunc(root.HelpFunc()))
 	for _, group := range []struct {
 		id       string
 		commands []*cobra.Command
 	}{
 		{groupRelease, []*cobra.Command{newBuildCommand(a), newSignCommand(a), newAttestCommand(a)}},
 		{groupCheck, []*cobra.Command{newVerifyCommand(a), newVerifyAttestationCommand(a), newShowCommand(a), newAdmitCommand(a)}},
-		{groupSetup, []*cobra.Command{newUpCommand(a), newKeyCommand(a), newTokenCommand(a), newEnvCommand(a), newVersionCommand(a)}},
+		{groupSetup, []*cobra.Command{newUpCommand(a), newTokenCommand(a), newKeyCommand(a), newEnvCommand(a), newCompletionCommand(a), newVersionCommand(a)}},
 	} {
 		for _, c := range group.commands {
 			c.GroupID = group.id

@@ -65,9 +65,9 @@ attestations and what is attached to those, for an index also its images and
 BuildKit's attestation manifests, each with its own reference.
 
 Nothing is verified: signers and times are what each thing claims.`,
-		Example: `  hallmark show 127.0.0.1:8420/app:v1
-  hallmark show --platform linux/amd64 ghcr.io/org/app:v1
-  hallmark show oci:./layout --json`,
+		Example: `  hallmark show 127.0.0.1:8420/app:1.0
+  hallmark show 127.0.0.1:8420/app:1.0 --json
+  hallmark show oci:layout:1.0`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, argv []string) error { return a.show(c.Context(), argv[0], o) },
 	}

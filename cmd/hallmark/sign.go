@@ -39,10 +39,10 @@ The signature is attached to the image as an OCI referrer, as cosign v3 does it.
 Services are those of --signing-config, else of HALLMARK_SIGNING_CONFIG, else
 Sigstore's public instance. With --key and neither of the first two, the key signs
 alone. What the same signer already signed is not signed again.`,
-		Example: `  hallmark sign 127.0.0.1:8420/app@sha256:DIGEST
-  hallmark sign --key cosign.key -a env=prod 127.0.0.1:8420/app:v1 127.0.0.1:8420/tool:v1
-  hallmark sign --recursive --ci --identity-token token.jwt 127.0.0.1:8420/app:v1
-  hallmark sign --key cosign.key release.tar.gz --bundle release.sigstore.json`,
+		Example: `  hallmark sign --identity-token token 127.0.0.1:8420/app:1.0
+  hallmark sign --key release.key -a env=prod 127.0.0.1:8420/app:1.0 127.0.0.1:8420/tool:1.0
+  hallmark sign --key release.key --recursive 127.0.0.1:8420/app:1.0
+  hallmark sign --key release.key app.tar --bundle app.sigstore.json`,
 		Args: args(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, argv []string) error { return a.runSign(c.Context(), o, argv) },
 	}

@@ -22,13 +22,13 @@ func newTokenCommand(a *app) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "token --email EMAIL",
-		Short: "Print an identity token of the private Sigstore on this machine",
+		Short: "Print an identity token of the private Sigstore",
 		Long: `Print an identity token of the private Sigstore on this machine, made with the key
 in its data folder: who can read that file can be anybody to this authority, so its
 permissions are the guard. The token names the issuer of the folder's last
 hallmark up, and is valid for ten minutes.`,
-		Example: `  hallmark token --email alice@example.com
-  hallmark sign --identity-token "$(hallmark token --email alice@example.com)" 127.0.0.1:8420/app:v1`,
+		Example: `  hallmark token --email alice@example.com > token
+  SIGSTORE_ID_TOKEN="$(hallmark token --email alice@example.com)" hallmark sign 127.0.0.1:8420/app:1.0`,
 		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			if email == "" {

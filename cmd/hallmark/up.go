@@ -63,9 +63,9 @@ It runs until Ctrl-C. Everything that it has acknowledged is on disk by then, an
 also after a crash: the next start with the same folder goes on.`,
 		Example: `  hallmark up
   hallmark up --data ./sigstore --listen 127.0.0.1:0 --json
-  hallmark up --listen 10.0.0.5:443 --url https://sigstore.example.com \
-    --tls-cert cert.pem --tls-key key.pem --registry-user-file users.htpasswd
-  hallmark up --rehearse-github --claims claims.json`,
+  hallmark up --rehearse-github --claims claims.json
+  hallmark up --data ./shared --listen 0.0.0.0:8420 --url https://sigstore.example.com:8420 \
+    --tls-cert cert.pem --tls-key key.pem --registry-user-file users.htpasswd`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return a.runUp(c.Context(), o) },
 	}

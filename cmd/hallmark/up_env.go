@@ -22,7 +22,7 @@ func newUpEnvCommand(a *app) *cobra.Command {
 		Use:   "env",
 		Short: "Print the export lines that make hallmark and cosign use it",
 		Example: `  eval "$(hallmark up env)"
-  hallmark up env --data ./sigstore --json`,
+  hallmark up env --json`,
 		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			dir, err := a.dataDir(dir)

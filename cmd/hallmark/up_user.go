@@ -34,7 +34,7 @@ func newUpUserAddCommand(a *app) *cobra.Command {
 person who has one gets a new one, and the old one ends. A running hallmark up
 takes it at the next login.`,
 		Example: `  hallmark up user add alice@example.com
-  hallmark up user add --data ./sigstore alice@example.com`,
+  hallmark up user add alice@example.com > secret`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, emails []string) error {
 			dir, err := a.dataDir(dir)

@@ -36,7 +36,7 @@ func newVerifyCommand(a *app) *cobra.Command {
 	o := &verifyOptions{}
 	c := &cobra.Command{
 		Use:   "verify IMAGE | FILE --bundle FILE",
-		Short: "Check who signed an image or a file, and that it is the one you want",
+		Short: "Check that who you want signed an image or a file",
 		Long: `Check who signed an image or a file, and that it is the one you want.
 
 Say whom you want: --identity and --issuer, or --key. Without that nothing is ever
@@ -50,11 +50,10 @@ The trust root is that of --trusted-root, else of HALLMARK_TRUSTED_ROOT, else th
 of Sigstore's public instance; with --key and neither of the first two, the key is
 all that is checked. Nothing is fetched from logs: what a signature brings must
 prove itself. An image layout on disk is oci:DIR[:TAG].`,
-		Example: `  hallmark verify --identity alice@example.com --issuer http://127.0.0.1:8420 127.0.0.1:8420/app:v1
-  hallmark verify --key cosign.pub -a env=prod oci:./layout:v1
-  hallmark verify --identity-regexp '^https://github\.com/org/.*$' --issuer https://token.actions.githubusercontent.com ghcr.io/org/app:v1
-  hallmark verify --attestation slsaprovenance1 --policy provenance.cue --key cosign.pub 127.0.0.1:8420/app:v1
-  hallmark verify --key cosign.pub --bundle release.sigstore.json release.tar.gz`,
+		Example: `  hallmark verify 127.0.0.1:8420/app:1.0    # exit 3: lists who signed, and how to demand them
+  hallmark verify --identity alice@example.com --issuer http://127.0.0.1:8420 127.0.0.1:8420/app:1.0
+  hallmark verify --key release.pub --attestation slsaprovenance1 --policy provenance.cue 127.0.0.1:8420/app:1.0
+  hallmark verify --key release.pub --bundle app.sigstore.json app.tar`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, argv []string) error { return a.runVerify(c.Context(), o, argv[0]) },
 	}
@@ -70,8 +69,8 @@ func newVerifyAttestationCommand(a *app) *cobra.Command {
 		Use:   "verify-attestation IMAGE --type TYPE",
 		Short: "Check an attestation: verify --attestation TYPE",
 		Long:  "Check an attestation of an image or a file. This is hallmark verify --attestation TYPE, which see.",
-		Example: `  hallmark verify-attestation --type slsaprovenance1 --key cosign.pub 127.0.0.1:8420/app:v1
-  hallmark verify-attestation --type spdx --policy sbom.rego --key cosign.pub 127.0.0.1:8420/app:v1`,
+		Example: `  hallmark verify-attestation --type slsaprovenance1 --key release.pub 127.0.0.1:8420/app:1.0
+  hallmark verify-attestation --type spdx --policy sbom.rego --key release.pub 127.0.0.1:8420/app:1.0`,
 		Args:   args(cobra.ExactArgs(1)),
 		Hidden: true,
 		RunE: func(c *cobra.Command, argv []string) error {

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/hallmark-dev/hallmark/internal/hmtest"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/gitrepo"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/testimage"
+	"github.com/hallmark-dev/hallmark/internal/registry"
+)
+
+// exampleWorld is what the examples suppose (docs/manual.md, "What the examples
+// suppose"): an authority with images in its registry, and a template of the
+// folder they are run in, with the repository app and, beside it, release-policy.
+type exampleWorld struct {
+	address  string // of the authority, in place of exampleAddress
+	template string
+	tools    string
+	up       *hmtest.Running
+}
+
+// exampleFiles are files of the repository's folder; ADDRESS is the authority's.
+var exampleFiles = map[string]string{
+	"Dockerfile":      "FROM ADDRESS/base/busybox:1 AS make\nRUN echo hello > /hello\nFROM ADDRESS/base/busybox:1\nCOPY --from=make /hello /hello\n",
+	"sbom.spdx.json":  `{"spdxVersion": "SPDX-2.3", "name": "app", "packages": []}`,
+	"provenance.json": `{"buildDefinition": {"buildType": "https://example.com/build/v1", "externalParameters": {}}, "runDetails": {"builder": {"id": "https://example.com/builder"}}}`,
+	"provenance.cue":  "predicate: runDetails: builder: id: \"https://example.com/builder\"\n",
+	"sbom.rego":       "package hallmark.attestation\n\nallow if input.predicate.spdxVersion == \"SPDX-2.3\"\n",
+	"scan.json":       `{"findings": []}`,
+	"app.tar":         "what is released beside the image",
+	"password":        "a password\n",
+	"claims.json": `{"sub": "repo:acme/app:ref:refs/tags/v1.0.0", "job_workflow_ref": "acme/app/.github/workflows/release.yml@refs/tags/v1.0.0",
+  "job_workflow_sha": "0123456789012345678901234567890123456789", "sha": "0123456789012345678901234567890123456789",
+  "ref": "refs/tags/v1.0.0", "event_name": "push", "repository": "acme/app", "repository_id": "1", "repository_owner": "acme",
+  "repository_owner_id": "2", "repository_visibility": "public", "workflow": "release", "run_id": "3", "run_attempt": "1",
+  "workflow_ref": "acme/app/.github/workflows/release.yml@refs/tags/v1.0.0", "workflow_sha": "0123456789012345678901234567890123456789",
+  "runner_environment": "github-hosted"}`,
+	"pod.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: app}\nspec:\n  containers:\n  - name: app\n    image: ADDRESS/app:1.0\n",
+	"cluster-policy/app.yaml": `apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata: {name: app}
+spec:
+  images: [{glob: "ADDRESS/**"}]
+  authorities:
+  - keyless:
+      trustRootRef: hallmark
+      identities: [{issuer: "http://ADDRESS", subject: alice@example.com}]
+`,
+	"../release-policy/release.rego": "package hallmark.signing\n\nallow if \"release\" in input.git.tag.signer.principals\n",
+}
+
+func newExampleWorld(t *testing.T) *exampleWorld {
+	up := hmtest.Authority(t)
+	w := &exampleWorld{address: up.Registry, template: t.TempDir(), up: up, tools: filepath.Dir(hmtest.Tool(t, "buildkitd"))}
+	app := filepath.Join(w.template, "app")
+	for name, content := range exampleFiles {
+		writeExample(t, filepath.Join(app, name), strings.ReplaceAll(content, "ADDRESS", w.address))
+	}
+	for _, folder := range []string{".local/share/bash-completion/completions", ".zsh/completions", ".config/fish/completions"} {
+		if err := os.MkdirAll(filepath.Join(w.template, "home", folder), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trustRoot, err := os.ReadFile(up.Info.TrustRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeExample(t, filepath.Join(app, "cluster-policy/trust-root.yaml"), string(trustRoot))
+	writeTLS(t, app)
+	w.repository(t, app)
+	base, err := testimage.Busybox()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.push(t, w.address+"/base/busybox:1", base)
+	w.reset(t)
+	w.push(t, "oci:"+filepath.Join(app, "layout")+":1.0", testimage.Image{})
+	for _, line := range []string{
+		"hallmark token --email alice@example.com > token",
+		"hallmark key generate --prefix release",
+		"hallmark sign --identity-token token " + exampleAddress + "/app:1.0",
+		"hallmark attest --key release.key --predicate sbom.spdx.json --type spdx " + exampleAddress + "/app:1.0",
+		"hallmark attest --key release.key --predicate provenance.json --type slsaprovenance1 " + exampleAddress + "/app:1.0",
+		"hallmark sign --key release.key app.tar --bundle app.sigstore.json",
+	} {
+		if code, out := w.shell(w.template, strings.ReplaceAll(line, exampleAddress, w.address)); code != 0 {
+			t.Fatalf("%s: exit code %d\n%s", line, code, out)
+		}
+	}
+	return w
+}
+
+// reset lets the tags point to the images that the examples suppose.
+func (w *exampleWorld) reset(t *testing.T) {
+	for _, name := range []string{"app", "tool"} {
+		w.push(t, w.address+"/"+name+":1.0", testimage.Image{Layers: [][]testimage.File{{{Path: name, Data: []byte(name)}}}})
+	}
+}
+
+func (w *exampleWorld) push(t *testing.T, name string, img testimage.Image) {
+	t.Helper()
+	ref, err := registry.ParseRef(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := testimage.Push(context.Background(), registry.NewClient(registry.Options{}), ref, img); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// env is the environment of a person after eval "$(hallmark up env)".
+func (w *exampleWorld) env(dir string) []string {
+	home := filepath.Join(dir, "home")
+	env := []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "USER=alice", "DOCKER_CONFIG=" + filepath.Join(home, ".docker"),
+		"COSIGN_PASSWORD=a password", "HALLMARK_TOOLS=" + w.tools,
+		envTrustedRoot + "=" + w.up.TrustedRoot, envSigningConfig + "=" + w.up.SigningConfig, envData + "=" + w.up.Dir,
+	}
+	for _, name := range []string{"BUILDKIT_HOST", "GOCOVERDIR", "TMPDIR"} {
+		if v := os.Getenv(name); v != "" {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+// repository makes the folder a repository with the tag v1.0.0, signed by the
+// release key that release-policy lists, and nightly, signed by nobody.
+func (w *exampleWorld) repository(t *testing.T, app string) {
+	key := gitrepo.NewKey(t, "ed25519", 0)
+	writeExample(t, filepath.Join(app, "../release-policy/allowed_signers"), `release namespaces="git" `+key.Public+"\n")
+	for _, args := range [][]string{
+		{"init", "--quiet", "--initial-branch=main"},
+		{"add", "Dockerfile"},
+		{"commit", "--quiet", "-m", "app"},
+		{"-c", "gpg.format=ssh", "-c", "user.signingKey=" + key.Path, "tag", "-s", "-m", "v1.0.0", "v1.0.0"},
+		{"tag", "-a", "-m", "nightly", "nightly"},
+	} {
+		cmd := exec.Command("git", args...)
+		cmd.Dir, cmd.Env = app, gitrepo.Env()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// writeTLS writes what a TLS listener and a registry login need, and a key to import.
+func writeTLS(t *testing.T, app string) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"sigstore.example.com"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, cert, cert, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte("a password"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string]string{
+		"cert.pem":       string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		"key.pem":        string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
+		"private.pem":    string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
+		"users.htpasswd": "alice:" + string(hash) + "\n",
+	} {
+		writeExample(t, filepath.Join(app, name), data)
+	}
+}
+
+func writeExample(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
