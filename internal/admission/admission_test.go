@@ -252,6 +252,12 @@ func TestReview(t *testing.T) {
 	if v := c.review(rita, mixed); v[0].Allowed || !v[0].Images[0].Allowed || v[0].Images[1].Allowed || mixed.Images[0].Ref() != signed[0]+":latest" {
 		t.Errorf("%+v", v)
 	}
+	// Neither their order nor another object beside them changes that.
+	turned, alone := podOf(t, unsigned, signed[0]+":latest"), podOf(t, signed[0]+":latest")
+	v = c.review(rita, turned, alone)
+	if v[0].Allowed || turned.Images[1].Ref() != signed[0]+":latest" || !v[1].Allowed || alone.Images[0].Ref() != pinned {
+		t.Errorf("%+v", v)
+	}
 
 	// A registry that does not answer denies, and says that it is not known.
 	c.Stop()

@@ -160,6 +160,7 @@ func TestNearMisses(t *testing.T) {
 		"unknown hash":        {"SHA2_256", "SHA1", "algorithm"},
 		"empty signature":     {`"signature":"AA=="`, `"signature":""`, "signature: missing"},
 		"no content":          {`"messageSignature":{`, `"messageSignature":null,"dsseEnvelope":null}`, "exactly one must"},
+		"both contents":       {`"messageSignature":{`, `"dsseEnvelope":{"payload":"AA==","payloadType":"t","signatures":[{"sig":"AA=="}]},"messageSignature":{`, "exactly one must"},
 		"two signatures":      {`"messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":"AA=="},"signature":"AA=="}`, `"dsseEnvelope":{"payload":"AA==","payloadType":"t","signatures":[{"sig":"AA=="},{"sig":"AA=="}]}`, "exactly one"},
 		"no signatures":       {`"messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":"AA=="},"signature":"AA=="}`, `"dsseEnvelope":{"payload":"AA==","payloadType":"t","signatures":[]}`, "exactly one"},
 		"no payload type":     {`"messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":"AA=="},"signature":"AA=="}`, `"dsseEnvelope":{"payload":"AA==","signatures":[{"sig":"AA=="}]}`, "payloadType"},

@@ -131,6 +131,8 @@ func TestEvaluate(t *testing.T) {
 		"attested other":       {cip("p", "["+sbomPolicy("cue", "predicate: metadata: tools: [{name: \\\"trivy\\\"}]")+"]"), attestedBy("alice@example.org"), []string{`ATTESTATION_POLICY policy p, authority sbom: attestation must-have: predicate.metadata.tools.0.name: conflicting values "syft" and "trivy"`}},
 		"attested rego other":  {cip("p", "["+sbomPolicy("rego", "package sigstore\\nisCompliant[r] { r := {\\\"result\\\": false, \\\"error\\\": \\\"must be trivy\\\"} }")+"]"), attestedBy("alice@example.org"), []string{"ATTESTATION_POLICY policy p, authority sbom: attestation must-have: must be trivy"}},
 		"attested by stranger": {cip("p", "["+sbomPolicy("cue", "predicate: {}")+"]"), attestedBy("mallory@example.org"), []string{"WRONG_IDENTITY policy p, authority sbom: attestation must-have: https://cyclonedx.org/bom is attested by mallory@example.org"}},
+		"attested otherwise":   {cip("p", "["+strings.Replace(sbomPolicy("cue", "predicate: {}"), "https://cyclonedx.org/bom", "https://spdx.dev/Document", 1)+"]"), attestedBy("alice@example.org"), []string{"NO_ATTESTATION policy p, authority sbom: attestation must-have: no attestation of type https://spdx.dev/Document"}},
+		"attested twice over":  {cip("p", "["+strings.Replace(sbomPolicy("cue", "predicate: {}"), "attestations: [", "attestations: [{name: more, predicateType: vuln}, ", 1)+"]"), attestedBy("alice@example.org"), []string{"NO_ATTESTATION policy p, authority sbom: attestation more"}},
 		"not attested":         {cip("p", "["+sbomPolicy("cue", "predicate: {}")+"]"), signedBy("alice@example.org"), []string{"NO_ATTESTATION policy p, authority sbom: attestation must-have: no attestation of type https://cyclonedx.org/bom"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -148,6 +150,25 @@ func TestEvaluate(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// silent denies without a reason, which a policy should not do and may.
+type silent struct{}
+
+func (silent) Check(context.Context, []byte) (policy.Decision, error) { return policy.Decision{}, nil }
+
+// A denial without a reason is a denial.
+func TestSilentDenial(t *testing.T) {
+	t.Parallel()
+	c := clusterimage.Compilers{CUE: func(string, []byte) (clusterimage.StatementPolicy, error) { return silent{}, nil }}
+	text := cip("p", `[{keyless: {identities: [{issuer: "https://issuer.example", subject: alice@example.org}]}, attestations: [{name: a, predicateType: "https://cyclonedx.org/bom", policy: {type: cue, data: x}}]}]`)
+	s, err := clusterimage.Parse([]clusterimage.File{{Name: "p.yaml", Data: []byte(text)}}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := s.Evaluate(t.Context(), img, proven{publicGood: attestedBy("alice@example.org")}); err != nil || d.Allowed || len(d.Reasons) == 0 {
+		t.Errorf("%+v %v", d, err)
 	}
 }
 

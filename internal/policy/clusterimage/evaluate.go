@@ -41,7 +41,7 @@ func (s *Set) Evaluate(ctx context.Context, img policy.Image, prove Prover) (pol
 	if len(matching) == 0 {
 		return policy.Deny(s.noPolicy(img, name)), nil
 	}
-	var d policy.Decision
+	d := policy.Decision{Allowed: true}
 	var undecided []error
 	for _, p := range matching {
 		one, err := p.evaluate(ctx, name, prove)
@@ -56,14 +56,14 @@ func (s *Set) Evaluate(ctx context.Context, img policy.Image, prove Prover) (pol
 			undecided = append(undecided, fmt.Errorf("policy %s: %w", p.Name, err))
 		case p.Warn:
 			d.Warnings = append(d.Warnings, one.Reasons...)
-		default:
+		case !one.Allowed:
+			d.Allowed = false
 			d.Reasons = append(d.Reasons, one.Reasons...)
 		}
 	}
-	if len(d.Reasons) == 0 && len(undecided) > 0 {
+	if d.Allowed && len(undecided) > 0 {
 		return policy.Decision{}, errors.Join(undecided...)
 	}
-	d.Allowed = len(d.Reasons) == 0
 	return d, nil
 }
 
@@ -202,13 +202,14 @@ func (a *Authority) signature(facts Facts) policy.Decision {
 
 // attested demands each attestation; one statement that satisfies it is enough.
 func (a *Authority) attested(ctx context.Context, facts Facts) (policy.Decision, error) {
-	var d policy.Decision
+	d := policy.Decision{Allowed: true}
 	for i := range a.Attestations {
 		want := &a.Attestations[i]
 		one, err := a.attestation(ctx, want, facts)
 		if err != nil {
 			return policy.Decision{}, err
 		}
+		d.Allowed = d.Allowed && one.Allowed
 		for _, r := range one.Reasons {
 			r.Message = "attestation " + want.Name + ": " + r.Message
 			d.Reasons = append(d.Reasons, r)
@@ -218,7 +219,6 @@ func (a *Authority) attested(ctx context.Context, facts Facts) (policy.Decision,
 			d.Warnings = append(d.Warnings, w)
 		}
 	}
-	d.Allowed = len(d.Reasons) == 0
 	return d, nil
 }
 

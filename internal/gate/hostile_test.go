@@ -1,0 +1,85 @@
+package gate_test
+
+import (
+	"bytes"
+	"crypto"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/gate"
+	"github.com/hallmark-dev/hallmark/internal/key"
+	"github.com/hallmark-dev/hallmark/internal/registry"
+	"github.com/hallmark-dev/hallmark/internal/sign"
+	"github.com/hallmark-dev/hallmark/internal/verify"
+)
+
+// A good signature over the manifest's bytes as a file's is no signature of the
+// image: whoever signed a file of the same bytes did not release an image.
+func TestPlainSignatureOfAManifest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	image := w.Image("app/plain", "plain")
+	ref, at := w.open(image)
+	manifest, err := at.Repo.Manifest(t.Context(), at.Desc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := key.Generate(key.Algorithms()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := key.NewSigner(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := sign.New(sign.Config{Key: signer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim, _, err := s.Blob(t.Context(), bytes.NewReader(manifest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.attach(image, claim)
+	v, err := verify.New(verify.Config{Keys: []crypto.PublicKey{private.Public()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := gate.Image(t.Context(), gate.Request{Repo: at.Repo, Ref: ref, Verifier: v, Policy: gate.Requirements{Keys: true}})
+	if err != nil || r.Decision.Allowed || r.Decision.Reasons[0].Code != gate.CodeNotASignature || r.Tried[0].Verified == nil {
+		t.Errorf("%+v %v", r.Decision, err)
+	}
+}
+
+// blobsUnreachable is a network on which blobs cannot be fetched.
+type blobsUnreachable struct{}
+
+func (blobsUnreachable) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// Evidence that is listed and cannot be fetched may be what is missing: that is
+// neither yes nor no.
+func TestOutageIsNoDenial(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	image := w.Image("app/outage", "outage")
+	w.attach(image, w.signed(image))
+	ref, _ := w.open(image)
+	client := registry.NewClient(registry.Options{HTTPClient: &http.Client{Transport: blobsUnreachable{}}})
+	repo, err := client.Open(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := gate.Image(t.Context(), gate.Request{Repo: repo, Ref: ref, Verifier: w.verifier, Policy: w.byRita()})
+	if fault.KindOf(err) != fault.Unreachable || r.Decision.Allowed {
+		t.Errorf("%v, %+v", err, r.Decision)
+	}
+}
