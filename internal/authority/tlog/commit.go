@@ -3,11 +3,14 @@ package tlog
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -109,7 +112,7 @@ func (l *Log) commit(batch []*pending) (*tree, error) {
 		return nil, err
 	}
 	t := old.extend(fresh, lengths)
-	if err := l.seal(t); err != nil {
+	if err := l.onceFilesAreFree(func() error { return l.seal(t) }); err != nil {
 		return nil, err
 	}
 	l.published.Store(t)
@@ -130,4 +133,24 @@ func (l *Log) seal(t *tree) error {
 		return err
 	}
 	return l.disk.publish(append(strconv.AppendInt(nil, t.bytes(), 10), "\n"+string(t.note)...))
+}
+
+// onceFilesAreFree does seal for as long as the process has too many files open.
+// Opening a file failed then and nothing else, so nothing is unknown: sealing the
+// same tree again does what is still to do.
+func (l *Log) onceFilesAreFree(seal func() error) error {
+	for told := false; ; told = true {
+		err := seal()
+		if !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE) {
+			return err
+		}
+		if !told {
+			l.cfg.Log.Warn("the transparency log waits: too many files are open", "error", err)
+		}
+		select {
+		case <-l.quit:
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }

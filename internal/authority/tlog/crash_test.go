@@ -343,6 +343,51 @@ func TestFsyncErrorStopsTheLog(t *testing.T) {
 	}
 }
 
+// noFiles has too many files open for the first publications.
+type noFiles struct {
+	disk
+	times int
+}
+
+func (d *noFiles) publish(head []byte) error {
+	if d.times--; d.times >= 0 {
+		return &fs.PathError{Op: "open", Path: "checkpoint", Err: unix.EMFILE}
+	}
+	return d.disk.publish(head)
+}
+
+// TestTooManyFilesIsNotTheEnd: nothing was written, so nothing is unknown.
+func TestTooManyFilesIsNotTheEnd(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	short := &noFiles{}
+	l, err := open(dir, Config{Origin: "127.0.0.1", Key: crashKey()}, func(d disk) disk { short.disk = d; return short })
+	if err != nil {
+		t.Fatal(err)
+	}
+	short.times = 3
+	if index, tree, err := l.append(context.Background(), []byte("entry")); err != nil || index != 0 || tree.size() != 1 {
+		t.Errorf("append: %d, %v", index, err)
+	}
+	short.times = 1 << 30 // it never gets better: Close still ends
+	done := make(chan error, 1)
+	go func() { _, _, err := l.append(context.Background(), []byte("another")); done <- err }()
+	time.Sleep(100 * time.Millisecond)
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err == nil {
+		t.Error("what was not published was acknowledged")
+	}
+	if l, err = Open(dir, Config{Origin: "127.0.0.1", Key: crashKey()}); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if n := l.Size(); n != 1 {
+		t.Errorf("%d entries", n)
+	}
+}
+
 // heldFsync lets no append finish before it is released.
 type heldFsync struct {
 	disk
