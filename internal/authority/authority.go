@@ -95,6 +95,7 @@ type Authority struct {
 	info     Info
 	lock     *os.File
 	listener net.Listener
+	crowd    *crowd // below listener
 	server   *http.Server
 
 	rehearsal *Rehearsal
@@ -251,9 +252,10 @@ func (a *Authority) listen(host string) error {
 	if a.info, err = info(base, host, cfg.Dir); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	a.listener = l
+	a.crowd = newCrowd(l, connectionLimit())
+	a.listener = a.crowd
 	if config != nil {
-		a.listener = tls.NewListener(l, config)
+		a.listener = tls.NewListener(a.crowd, config)
 	}
 	return nil
 }

@@ -9,10 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hallmark-dev/hallmark/internal/authority"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
@@ -21,6 +24,12 @@ import (
 // TestMain is also the child of TestKill: an authority on the folder in crashEnv.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashEnv); dir != "" {
+		if n, err := strconv.ParseUint(os.Getenv(filesEnv), 10, 64); err == nil {
+			if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: n}); err != nil {
+				fmt.Println("error:", err)
+				os.Exit(1)
+			}
+		}
 		a, err := authority.Open(authority.Config{Dir: dir, Listen: "127.0.0.1:0"})
 		if err != nil {
 			fmt.Println("error:", err)
@@ -35,17 +44,20 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-const crashEnv = "HALLMARK_TEST_CRASH_DIR"
+const (
+	crashEnv = "HALLMARK_TEST_CRASH_DIR"
+	filesEnv = "HALLMARK_TEST_CRASH_FILES" // how many it may open
+)
 
 // child starts an authority in a process of its own.
-func child(t *testing.T, dir string) (url string, kill func()) {
+func child(t *testing.T, dir string, env ...string) (url string, kill func()) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), crashEnv+"="+dir)
+	cmd.Env = append(append(os.Environ(), env...), crashEnv+"="+dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,10 @@
 package authority
 
-import "os"
+import (
+	"net"
+	"net/http"
+	"os"
+)
 
 // Internals that the tests look at from outside.
 var (
@@ -8,10 +12,17 @@ var (
 	Stalls     = stalls
 	LoadLogins = loadLogins
 	OwnHost    = ownHost
+	Guarded    = guarded
 )
 
 // Check is check.
 func (l *logins) Check(user, password string) bool { return l.check(user, password) }
+
+// NewCrowd is newCrowd with its ConnState.
+func NewCrowd(l net.Listener, places int) (net.Listener, func(net.Conn, http.ConnState)) {
+	c := newCrowd(l, places)
+	return c, c.state
+}
 
 // Lock is the file that locks the folder.
 func (a *Authority) Lock() *os.File { return a.lock }

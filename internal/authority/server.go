@@ -18,6 +18,8 @@ import (
 const (
 	headerTimeout = 10 * time.Second // for a request's head
 	stallTimeout  = 30 * time.Second // without a byte of a body, either way
+	slowness      = time.Minute      // of waiting for a body that comes slower than slowestBody
+	slowestBody   = 1 << 10          // bytes a second
 	idleTimeout   = 2 * time.Minute
 	drainTimeout  = 3 * time.Second // for requests under way at the end
 	maxHeader     = 64 << 10        // bytes
@@ -29,9 +31,11 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		// "OPTIONS *" goes through our handler too, with its deadlines.
+		DisableGeneralOptionsHandler: true,
+		IdleTimeout:                  idleTimeout,
+		MaxHeaderBytes:               maxHeader,
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
 
@@ -54,16 +58,20 @@ func ownHost(base *url.URL, next http.Handler) http.Handler {
 	})
 }
 
-// stalls ends requests whose client stops sending or receiving. An upload of an
-// hour is fine, half a minute without a byte is not.
+// guarded is all that stands before a request is looked at. Deadlines come first:
+// a request that is refused can have a body too.
+func guarded(base *url.URL, next http.Handler) http.Handler { return stalls(ownHost(base, next)) }
+
+// stalls ends requests whose client stops sending or receiving, or sends next to
+// nothing. An upload of an hour is fine; half a minute without a byte is not, nor
+// is a minute of waiting for less than a kilobyte a second. (Receiving has the
+// same bound: what is written at a time has half a minute to be taken.)
 func stalls(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := &pace{control: http.NewResponseController(w)}
+		p.reading = r.Body != nil && r.Body != http.NoBody
 		p.move()
-		if r.Body != nil && r.Body != http.NoBody {
-			p.reading = true
-			p.last = time.Time{}
-			p.move()
+		if p.reading {
 			r.Body = &pacedBody{r.Body, p}
 		}
 		next.ServeHTTP(&pacedWriter{w, p}, r)
@@ -75,6 +83,8 @@ type pace struct {
 	control *http.ResponseController
 	reading bool // the body has not ended
 	last    time.Time
+	waited  time.Duration // for the body; our own slowness does not count
+	bytes   int64         // of the body
 }
 
 func (p *pace) move() {
@@ -85,7 +95,8 @@ func (p *pace) move() {
 	p.last = now
 	_ = p.control.SetWriteDeadline(now.Add(stallTimeout))
 	if p.reading {
-		_ = p.control.SetReadDeadline(now.Add(stallTimeout))
+		left := slowness + time.Duration(p.bytes/slowestBody)*time.Second - p.waited
+		_ = p.control.SetReadDeadline(now.Add(min(stallTimeout, left)))
 	}
 }
 
@@ -105,7 +116,10 @@ type pacedBody struct {
 
 func (b *pacedBody) Read(p []byte) (int, error) {
 	b.pace.move()
+	start := time.Now()
 	n, err := b.ReadCloser.Read(p)
+	b.pace.waited += time.Since(start)
+	b.pace.bytes += int64(n)
 	switch {
 	case err == io.EOF:
 		b.pace.done()

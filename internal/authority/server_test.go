@@ -64,11 +64,81 @@ func TestStalls(t *testing.T) {
 			for range 10 {
 				time.Sleep(20 * time.Second)
 				if _, err := c.Write([]byte("x")); err != nil {
+					return "", nil
+				}
+			}
+			return "", nil
+		}, "400", 65 * time.Second},
+		"a body that comes in drops": {func(c net.Conn) (string, error) {
+			fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+			for range 100000 {
+				if _, err := c.Write([]byte("x")); err != nil {
+					return "", nil
+				}
+				time.Sleep(29 * time.Second)
+			}
+			return "", nil
+		}, "400", 95 * time.Second},
+		"a body in drops after a quick start": {func(c net.Conn) (string, error) {
+			fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n"+strings.Repeat("x", 100<<10))
+			for range 100000 {
+				if _, err := c.Write([]byte("x")); err != nil {
+					return "", nil
+				}
+				time.Sleep(20 * time.Second)
+			}
+			return "", nil
+		}, "400", 200 * time.Second},
+		"a chunked body in drops": {func(c net.Conn) (string, error) {
+			fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+			for range 10000 {
+				if _, err := c.Write([]byte("1\r\nx\r\n")); err != nil {
+					return "", nil
+				}
+				time.Sleep(15 * time.Second)
+			}
+			return "", nil
+		}, "400", 95 * time.Second},
+		"a large upload over a slow line": {func(c net.Conn) (string, error) {
+			fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 8192000\r\n\r\n")
+			for range 8000 {
+				time.Sleep(time.Second)
+				if _, err := c.Write(make([]byte, 1024)); err != nil {
 					return "", err
 				}
 			}
 			return "", nil
-		}, "200", 5 * time.Minute},
+		}, "200", 3 * time.Hour},
+		"a large upload with pauses": {func(c net.Conn) (string, error) {
+			fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 6553600\r\n\r\n")
+			for range 100 {
+				time.Sleep(28 * time.Second)
+				if _, err := c.Write(make([]byte, 64<<10)); err != nil {
+					return "", err
+				}
+			}
+			return "", nil
+		}, "200", time.Hour},
+		"a refused request with a body in drops": {func(c net.Conn) (string, error) {
+			fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: y\r\nContent-Length: 100000\r\n\r\n")
+			for range 100000 {
+				if _, err := c.Write([]byte("x")); err != nil {
+					return "", nil
+				}
+				time.Sleep(29 * time.Second)
+			}
+			return "", nil
+		}, "", 95 * time.Second},
+		"OPTIONS * with a body in drops": {func(c net.Conn) (string, error) {
+			fmt.Fprint(c, "OPTIONS * HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+			for range 1000 {
+				if _, err := c.Write([]byte("x")); err != nil {
+					return "", nil
+				}
+				time.Sleep(29 * time.Second)
+			}
+			return "", nil
+		}, "", 95 * time.Second},
 		"an idle connection": {func(c net.Conn) (string, error) {
 			fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
 			return "", nil
@@ -83,7 +153,7 @@ func TestStalls(t *testing.T) {
 					}
 					w.WriteHeader(http.StatusOK)
 				})
-				srv := authority.NewServer(authority.Stalls(echo), slog.New(slog.DiscardHandler))
+				srv := authority.NewServer(authority.Guarded(&url.URL{Scheme: "http", Host: "x"}, echo), slog.New(slog.DiscardHandler))
 				l := make(pipes)
 				go func() { _ = srv.Serve(l) }()
 				ours, theirs := net.Pipe()

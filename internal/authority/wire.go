@@ -43,7 +43,8 @@ func (a *Authority) open(st *state, fresh bool, users *logins) error {
 	if err != nil {
 		return err
 	}
-	a.server = newServer(ownHost(base, stalls(a.handler())), a.cfg.Log)
+	a.server = newServer(guarded(base, a.handler()), a.cfg.Log)
+	a.server.ConnState = a.crowd.state
 	return nil
 }
 
