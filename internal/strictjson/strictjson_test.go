@@ -215,6 +215,7 @@ func TestTagsAreStrictToo(t *testing.T) {
 			A string `json:"a" strict:"requird"`
 		}{},
 		"in the wrong tag": &struct {
+			//lint:ignore SA5008 this is the mistake
 			A string `json:"a,required"`
 		}{},
 		"max of words": &struct {
