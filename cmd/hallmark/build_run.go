@@ -82,7 +82,7 @@ func (j *buildJob) request(ctx context.Context, src *git.Source, repo *registry.
 	}
 	url := j.location.URL
 	sameMachine := strings.HasPrefix(address, "unix:")
-	if !j.o.export && (strings.HasPrefix(url, "https:") || strings.HasPrefix(url, "http:")) && (sameMachine || !loopback.Host(j.location.Host())) {
+	if !j.o.export && build.FetchesGit(url) && (sameMachine || !loopback.Host(j.location.Host())) {
 		r.Context.GitURL = url
 		return r, func() {}, nil
 	}

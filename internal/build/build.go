@@ -2,14 +2,15 @@
 // digest, and reads back what was pushed with its SLSA provenance.
 //
 // What may be asked of BuildKit is a closed list: platforms, target, build
-// arguments, labels, cache or not. No secrets, no ssh, no host mounts, no other
-// frontend, no exporter but the push. The configuration that was used stands in
-// the provenance (mode=max), with our builder.id.
+// arguments, labels, cache or not. No secrets, no ssh, no host mounts, no exporter
+// but the push. The frontend is the Dockerfile's: the caller cannot choose another,
+// a "# syntax" line of the commit can, and then stands in the provenance. The
+// configuration that was used stands there too (mode=max), with our builder.id.
 //
-// The context is the commit and nothing else. For a repository with a URL it is
-// BuildKit's git source pinned to the commit, so that the provenance names the
-// source as a resolved dependency with its digest. For a repository on this
-// machine, which a daemon may not be able to reach, it is the exported tree; the
+// The context is the commit and nothing else. For a repository with a URL that
+// BuildKit can fetch it is BuildKit's git source pinned to the commit, so that the
+// provenance names the source as a resolved dependency with its digest. For any
+// other, which a daemon may not be able to reach, it is the exported tree; the
 // commit then stands in the provenance as vcs:source and vcs:revision, the names
 // that buildx uses, and Run checks that it does.
 //
@@ -45,7 +46,7 @@ const DefaultBuilderID = "https://github.com/hallmark-dev/hallmark/builder/local
 // Context is the commit to build; exactly one of Dir and GitURL is set.
 type Context struct {
 	Dir    string // the exported tree of the commit
-	GitURL string // repository that the daemon fetches itself, https or http on loopback
+	GitURL string // repository that the daemon fetches itself; see FetchesGit
 
 	Remote string // vcs:source, informative: where the commit is from
 	Ref    string // full name of the ref
@@ -264,6 +265,14 @@ func (r Request) gitContext() string {
 		q.Set("ref", r.Context.Ref)
 	}
 	return r.Context.GitURL + "?" + q.Encode()
+}
+
+// FetchesGit reports whether BuildKit takes a URL for a git repository: over HTTP
+// only with a path that ends in .git. What any other URL answers it would take
+// for a Dockerfile or an archive (frontend/dockerfile/dfgitutil).
+func FetchesGit(rawURL string) bool {
+	u, err := url.Parse(rawURL)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && strings.HasSuffix(u.Path, ".git") && u.RawPath == "" && u.RawQuery == "" && u.Fragment == ""
 }
 
 // BuilderID is the builder.id that the provenance names.

@@ -52,21 +52,32 @@ func readBack(ctx context.Context, r Request, pushed string) (*Result, error) {
 	if len(res.Images) == 0 || len(res.Images) != len(res.Attestations) {
 		return nil, fmt.Errorf("reading back %s: %d images with %d attestation manifests", d.Short(), len(res.Images), len(res.Attestations))
 	}
+	about := map[string]bool{}
+	for _, m := range res.Images {
+		if m.Platform == nil {
+			return nil, fmt.Errorf("reading back %s: %s does not say for which platform it is", d.Short(), m.Digest)
+		}
+		about[m.Digest.String()] = true
+	}
 	for _, a := range res.Attestations {
-		if err := checkProvenance(ctx, r, res.Images, a); err != nil {
+		// Each image once: two provenances of one would leave another without.
+		image := a.Annotations[annotationRefDigest]
+		if !about[image] {
+			return nil, fmt.Errorf("reading back %s: attestation manifest %s is about %q, which is not in the index or has one already", d.Short(), a.Digest, image)
+		}
+		delete(about, image)
+		if err := checkProvenance(ctx, r, a); err != nil {
 			return nil, fmt.Errorf("reading back the provenance of %s: %w", d.Short(), err)
 		}
 	}
 	return res, nil
 }
 
-// checkProvenance checks one attestation manifest: about one of the images,
-// with SLSA provenance v1 that names our builder and our commit.
-func checkProvenance(ctx context.Context, r Request, images []ocispec.Descriptor, a ocispec.Descriptor) error {
-	about := a.Annotations[annotationRefDigest]
-	if !slices.ContainsFunc(images, func(i ocispec.Descriptor) bool { return i.Digest.String() == about }) {
-		return fmt.Errorf("%s is about %q, which is not in the index", a.Digest, about)
-	}
+// checkProvenance checks one attestation manifest: it holds one SLSA provenance
+// v1, which names the image, our builder and our commit. What a frontend or a
+// step adds under another predicate type is not ours to judge, a second
+// provenance is: nobody could tell which of them we meant by signing both.
+func checkProvenance(ctx context.Context, r Request, a ocispec.Descriptor) error {
 	raw, err := r.Repo.Manifest(ctx, a)
 	if err != nil {
 		return err
@@ -75,17 +86,31 @@ func checkProvenance(ctx context.Context, r Request, images []ocispec.Descriptor
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return err
 	}
+	found := 0
 	for _, l := range m.Layers {
-		if l.Annotations[annotationPredicate] != evidence.PredicateSLSA1 {
-			continue
-		}
 		statement, err := r.Repo.Blob(ctx, l, maxProvenance)
 		if err != nil {
 			return err
 		}
-		return r.checkStatement(statement, about)
+		var s evidence.Statement
+		if err := json.Unmarshal(statement, &s); err != nil {
+			return fmt.Errorf("layer %s of %s: %w", l.Digest, a.Digest, err)
+		}
+		if said := l.Annotations[annotationPredicate]; said != s.PredicateType {
+			return fmt.Errorf("layer %s of %s is annotated as %q and is a %q", l.Digest, a.Digest, said, s.PredicateType)
+		}
+		if s.PredicateType != evidence.PredicateSLSA1 {
+			continue
+		}
+		found++
+		if err := r.checkStatement(s, a.Annotations[annotationRefDigest]); err != nil {
+			return err
+		}
 	}
-	return fmt.Errorf("%s holds no %s", a.Digest, evidence.PredicateSLSA1)
+	if found != 1 {
+		return fmt.Errorf("%s holds %d statements of %s, want one", a.Digest, found, evidence.PredicateSLSA1)
+	}
+	return nil
 }
 
 // provenance is the part of SLSA provenance v1 as BuildKit writes it that is checked.
@@ -110,12 +135,8 @@ type provenance struct {
 	} `json:"runDetails"`
 }
 
-func (r Request) checkStatement(raw []byte, about string) error {
-	var s evidence.Statement
+func (r Request) checkStatement(s evidence.Statement, about string) error {
 	var p provenance
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return err
-	}
 	if err := json.Unmarshal(s.Predicate, &p); err != nil {
 		return err
 	}

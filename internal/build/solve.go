@@ -18,6 +18,9 @@ func (r Request) solveOpt() (*client.SolveOpt, error) {
 	if (r.Context.Dir == "") == (r.Context.GitURL == "") {
 		return nil, fmt.Errorf("a build context is a folder or a git URL")
 	}
+	if r.Context.GitURL != "" && !FetchesGit(r.Context.GitURL) {
+		return nil, fmt.Errorf("BuildKit would not take %s for a git repository", r.Context.GitURL)
+	}
 	export := map[string]string{
 		"name": r.Image.Name(), "push": "true", "push-by-digest": "true", "name-canonical": "true",
 		"oci-mediatypes": "true", "oci-artifact": "true",
