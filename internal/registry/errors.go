@@ -78,6 +78,9 @@ func (b *remoteBackend) failStatus(step string, status *errcode.ErrorResponse) e
 	case code == http.StatusForbidden:
 		return fault.Hint(fmt.Errorf("%s: %s forbids it%s", step, host, said),
 			"the login may not do this here; ask the owner of %s for access", b.name)
+	case code == http.StatusMisdirectedRequest:
+		return fault.Hint(fmt.Errorf("%s: %s goes by another name, and answers under that one only", step, host),
+			"name the registry as it names itself; of hallmark up it is HALLMARK_REGISTRY in: hallmark up env")
 	case code == http.StatusNotFound && (said == "" || !strings.Contains(step, "push")):
 		return b.failNotFound(step)
 	case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code >= 500:

@@ -72,6 +72,7 @@ func TestErrors(t *testing.T) {
 		"401":          {host: start(t, server.Config{}, answering(401)), text: []string{"login"}, hint: "docker login"},
 		"403":          {host: start(t, server.Config{}, answering(403)), text: []string{"forbids"}, hint: "access"},
 		"404":          {host: start(t, server.Config{}, answering(404)), text: []string{"no such tag or manifest"}},
+		"421":          {host: start(t, server.Config{}, answering(421)), text: []string{"another name"}, hint: "hallmark up env"},
 		"429":          {host: start(t, server.Config{}, answering(429)), kind: fault.Unreachable, text: []string{"429 Too Many Requests"}},
 		"503":          {host: start(t, server.Config{}, answering(503)), kind: fault.Unreachable, text: []string{"503 Service Unavailable"}},
 		"untrusted TLS": {host: strings.TrimPrefix(tlsServer.URL, "https://"), kind: fault.Unreachable, text: []string{"TLS"},

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -14,12 +13,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/hallmark-dev/hallmark/internal/durable"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/ociartifact"
@@ -39,7 +36,8 @@ const (
 // blobs: cosign save does not list them in index.json. What we attach is listed
 // there too, because oras and notation look nowhere else. index.json is
 // replaced atomically under a lock on the folder, and entries that others wrote
-// stay as they are.
+// stay as they are. Whoever made the folder is not trusted: a link in it that
+// leads out of it is followed neither for reading nor for writing.
 type layoutBackend struct{ dir string }
 
 var _ backend = (*layoutBackend)(nil)
@@ -385,184 +383,4 @@ func manifestBlob(root *os.Root, d digest.Digest) (*ociartifact.Manifest, int64)
 		return nil, 0
 	}
 	return m, size
-}
-
-// lock makes the folder a layout if it is none and takes turns with other writers.
-func (l *layoutBackend) lock() (unlock func(), err error) {
-	if err := durable.MkdirAll(filepath.Join(l.dir, ocispec.ImageBlobsDir, "sha256"), 0o755); err != nil {
-		return nil, err
-	}
-	d, err := os.Open(l.dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
-		_ = d.Close()
-		return nil, fmt.Errorf("lock %s: %w", l.dir, err)
-	}
-	unlock = func() { _ = d.Close() }
-	for name, content := range map[string]string{
-		ocispec.ImageIndexFile:  `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[]}`,
-		ocispec.ImageLayoutFile: `{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`,
-	} {
-		file := filepath.Join(l.dir, name)
-		if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
-			if err := durable.WriteFile(file, []byte(content), 0o644); err != nil {
-				unlock()
-				return nil, err
-			}
-		}
-	}
-	return unlock, nil
-}
-
-func (l *layoutBackend) pushBlob(_ context.Context, desc ocispec.Descriptor, r io.Reader) error {
-	unlock, err := l.lock()
-	if err != nil {
-		return err
-	}
-	unlock() // blobs do not get in each other's way
-	file := filepath.Join(l.dir, filepath.FromSlash(blobPath(desc.Digest)))
-	if holds(file, desc) {
-		return nil
-	}
-	if err := durable.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return err
-	}
-	return writeBlob(file, newVerifyingReader(io.NopCloser(r), desc, "the source gave"))
-}
-
-// holds reports whether file has exactly the bytes of desc; a damaged copy is
-// written again, not built upon.
-func holds(file string, desc ocispec.Descriptor) bool {
-	if st, err := os.Lstat(file); err != nil || !st.Mode().IsRegular() || st.Size() != desc.Size {
-		return false
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	_, err = io.Copy(io.Discard, newVerifyingReader(f, desc, "the layout holds"))
-	return err == nil
-}
-
-// writeBlob writes what r gives to file, which appears only when complete.
-func writeBlob(file string, r io.Reader) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(file), ".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-			_ = os.Remove(f.Name())
-		}
-	}()
-	if _, err = io.Copy(f, r); err != nil {
-		return err
-	}
-	if err = errors.Join(f.Chmod(0o644), f.Sync()); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), file); err != nil {
-		return err
-	}
-	return durable.SyncDir(filepath.Dir(file))
-}
-
-func (l *layoutBackend) pushManifest(ctx context.Context, desc ocispec.Descriptor, data []byte, tag string) error {
-	if err := l.pushBlob(ctx, desc, bytes.NewReader(data)); err != nil || tag == "" {
-		return err
-	}
-	return l.editIndex(func(x *layoutIndex) error { return x.tag(desc, tag) })
-}
-
-func (l *layoutBackend) attach(ctx context.Context, _, desc ocispec.Descriptor, data []byte) error {
-	if err := l.pushBlob(ctx, desc, bytes.NewReader(data)); err != nil {
-		return err
-	}
-	return l.editIndex(func(x *layoutIndex) error { return x.add(desc) })
-}
-
-func (l *layoutBackend) deleteManifest(_ context.Context, desc ocispec.Descriptor) error {
-	err := l.editIndex(func(x *layoutIndex) error {
-		x.entries = slices.DeleteFunc(x.entries, func(raw json.RawMessage) bool {
-			d, ok := entryOf(raw)
-			return ok && d.Digest == desc.Digest
-		})
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return os.Remove(filepath.Join(l.dir, filepath.FromSlash(blobPath(desc.Digest))))
-}
-
-// editIndex changes index.json under the lock.
-func (l *layoutBackend) editIndex(edit func(*layoutIndex) error) error {
-	unlock, err := l.lock()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	root, err := l.open()
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	index, err := readIndex(root)
-	if err != nil {
-		return err
-	}
-	if err := edit(index); err != nil {
-		return err
-	}
-	raw, err := json.Marshal(index.entries)
-	if err != nil {
-		return err
-	}
-	index.members["manifests"] = raw
-	data, err := json.Marshal(index.members)
-	if err != nil {
-		return err
-	}
-	return durable.WriteFile(filepath.Join(l.dir, ocispec.ImageIndexFile), data, 0o644)
-}
-
-// add lists a manifest that is not listed yet.
-func (x *layoutIndex) add(desc ocispec.Descriptor) error {
-	if slices.ContainsFunc(x.descriptors(), func(d ocispec.Descriptor) bool { return d.Digest == desc.Digest }) {
-		return nil
-	}
-	raw, err := json.Marshal(desc)
-	x.entries = append(x.entries, raw)
-	return err
-}
-
-// tag gives a tag to a manifest and takes it from any other, which stays listed.
-func (x *layoutIndex) tag(desc ocispec.Descriptor, tag string) error {
-	kept := make([]json.RawMessage, 0, len(x.entries)+1)
-	for _, raw := range x.entries {
-		d, ok := entryOf(raw)
-		switch {
-		case ok && d.Digest == desc.Digest && (d.Annotations[ocispec.AnnotationRefName] == "" || d.Annotations[ocispec.AnnotationRefName] == tag):
-			continue // said again below
-		case ok && d.Annotations[ocispec.AnnotationRefName] == tag:
-			delete(d.Annotations, ocispec.AnnotationRefName)
-			untagged, err := json.Marshal(d)
-			if err != nil {
-				return err
-			}
-			raw = untagged
-		}
-		kept = append(kept, raw)
-	}
-	desc.Annotations = map[string]string{ocispec.AnnotationRefName: tag}
-	raw, err := json.Marshal(desc)
-	x.entries = append(kept, raw)
-	return err
 }

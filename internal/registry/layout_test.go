@@ -3,6 +3,7 @@ package registry_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -198,5 +199,97 @@ func TestLayoutPushRepairsDamage(t *testing.T) {
 	}
 	if got, err := repo.Blob(t.Context(), desc, 100); err != nil || string(got) != "bundle" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestLayoutWritesStayInside: a layout that somebody else made cannot make us
+// write or delete elsewhere.
+func TestLayoutWritesStayInside(t *testing.T) {
+	t.Parallel()
+	data := []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageManifest + `","config":{"mediaType":"x/y","digest":"sha256:` + hex64 + `","size":1},"layers":[]}`)
+	desc := registry.Describe(ocispec.MediaTypeImageManifest, data)
+	index := `{"schemaVersion":2,"manifests":[]}`
+	for name, spoil := range map[string]func(dir, outside string) error{
+		"blobs is a link": func(dir, outside string) error {
+			return errors.Join(os.RemoveAll(dir+"/blobs"), os.Symlink(outside, dir+"/blobs"))
+		},
+		"blobs/sha256 is a link": func(dir, outside string) error {
+			return errors.Join(os.RemoveAll(dir+"/blobs/sha256"), os.Symlink(outside+"/sha256", dir+"/blobs/sha256"))
+		},
+		"blobs is a relative link": func(dir, outside string) error {
+			return errors.Join(os.RemoveAll(dir+"/blobs"), os.Symlink("../outside", dir+"/blobs"))
+		},
+		"blobs leads nowhere yet": func(dir, outside string) error {
+			return errors.Join(os.RemoveAll(dir+"/blobs"), os.Symlink(outside+"/new", dir+"/blobs"))
+		},
+		"index.json is a link": func(dir, outside string) error {
+			return errors.Join(os.Remove(dir+"/index.json"), os.Symlink(outside+"/index.json", dir+"/index.json"))
+		},
+		"oci-layout is a link": func(dir, outside string) error {
+			return errors.Join(os.Remove(dir+"/oci-layout"), os.Symlink(outside+"/oci-layout", dir+"/oci-layout"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			base := t.TempDir()
+			dir, outside := filepath.Join(base, "layout"), filepath.Join(base, "outside")
+			if err := os.MkdirAll(outside+"/sha256", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			victim := outside + "/sha256/" + desc.Digest.Encoded()
+			for file, content := range map[string]string{victim: "a file of somebody", outside + "/index.json": index,
+				outside + "/oci-layout": `{"imageLayoutVersion":"1.0.0"}`} {
+				if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			repo, _ := open(t, "oci:"+dir+":v1", registry.Options{})
+			subject := pushImage(t, repo, "v1", "a")
+			if err := spoil(dir, outside); err != nil {
+				t.Fatal(err)
+			}
+			_, blobErr := repo.PushBlob(t.Context(), "text/plain", []byte("bundle"))
+			pushErr := repo.PushManifest(t.Context(), desc, data, "v2")
+			_, attachErr := attachBundle(t.Context(), repo, subject, `{}`)
+			deleteErr := repo.DeleteManifest(t.Context(), desc)
+			if pushErr == nil || attachErr == nil || deleteErr == nil || blobErr == nil && strings.HasPrefix(name, "blobs") {
+				t.Errorf("written: %v; %v; %v; %v", blobErr, pushErr, attachErr, deleteErr)
+			}
+			if got, err := os.ReadFile(victim); err != nil || string(got) != "a file of somebody" {
+				t.Errorf("the file outside: %q, %v", got, err)
+			}
+			found := 0
+			_ = filepath.WalkDir(outside, func(string, os.DirEntry, error) error { found++; return nil })
+			if got, _ := os.ReadFile(outside + "/index.json"); found != 5 || string(got) != index {
+				t.Errorf("%d files and folders outside, want 5", found)
+			}
+		})
+	}
+}
+
+// TestLayoutLinksInside: links that stay in the folder are fine.
+func TestLayoutLinksInside(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(dir+"/store", 0o755), os.Symlink("store", dir+"/blobs")); err != nil {
+		t.Fatal(err)
+	}
+	repo, r := open(t, "oci:"+dir+":v1", registry.Options{})
+	subject := pushImage(t, repo, "v1", "a")
+	if _, err := attachBundle(t.Context(), repo, subject, `{}`); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := repo.Resolve(t.Context(), r); err != nil || got.Digest != subject.Digest {
+		t.Errorf("%v, %v", got, err)
+	}
+	if list, err := repo.Referrers(t.Context(), subject); err != nil || len(list) != 1 {
+		t.Errorf("%v, %v", list, err)
+	}
+	if err := repo.DeleteManifest(t.Context(), subject); err != nil {
+		t.Error(err)
+	}
+	st, err := os.Stat(dir + "/store/sha256")
+	if err != nil || st.Mode().Perm() != 0o755 {
+		t.Errorf("%v, %v", st, err)
 	}
 }
