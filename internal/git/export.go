@@ -97,13 +97,16 @@ func (e *exporter) entry(entry treeEntry, name string, depth int) error {
 	}
 	switch entry.mode {
 	case "40000":
-		if err := e.root.Mkdir(name, 0o755); err != nil {
+		if err := e.mkdir(name); err != nil {
 			return err
 		}
 		return e.tree(entry.id, name, depth+1)
 	case "160000":
 		e.submodules = append(e.submodules, name)
-		return e.root.Mkdir(name, 0o755)
+		if err := e.mkdir(name); err != nil {
+			return err
+		}
+		return e.root.Chtimes(name, e.when, e.when)
 	case "120000":
 		return e.link(entry.id, name)
 	case "100644", "100755", "100664":
@@ -115,6 +118,14 @@ func (e *exporter) entry(entry treeEntry, name string, depth int) error {
 		return e.file(entry.id, name, perm)
 	}
 	return fmt.Errorf("%s: mode %s is not one that git writes", name, clip(entry.mode))
+}
+
+// mkdir makes a folder with the same mode whatever the umask: it ends in the image.
+func (e *exporter) mkdir(name string) error {
+	if err := e.root.Mkdir(name, 0o755); err != nil {
+		return err
+	}
+	return e.root.Chmod(name, 0o755)
 }
 
 func (e *exporter) link(id, name string) error {

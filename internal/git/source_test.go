@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/hallmark-dev/hallmark/internal/fault"
@@ -293,6 +294,40 @@ drwxr-xr-x sub/deep
 Lrwxrwxrwx up`
 	if strings.Join(got, "\n") != want {
 		t.Errorf("got\n%s", strings.Join(got, "\n"))
+	}
+}
+
+// The same commit gives the same tree whatever the umask and the clock: no mode
+// and no time of this machine ends in an image. Not parallel: the umask is the
+// process's.
+func TestExportIsTheCommitAlone(t *testing.T) {
+	f := newFixture(t, "sha1")
+	f.Write("sub/deep/file", "deep\n")
+	f.Git("update-index", "--add", "--cacheinfo", "160000,"+f.commit+",m")
+	f.SignTag(f.key, "v1", f.Commit("tree"))
+	src := open(t, git.Location{Path: f.Dir}, "v1")
+	dir := t.TempDir()
+	old := syscall.Umask(0o077)
+	_, err := src.Export(context.Background(), dir)
+	syscall.Umask(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if want := map[bool]fs.FileMode{true: 0o755, false: 0o644}[d.IsDir()]; info.Mode().Perm() != want || info.ModTime().Unix() != 1700000000 {
+			t.Errorf("%s: %v of %v", path, info.Mode(), info.ModTime())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
