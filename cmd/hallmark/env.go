@@ -27,7 +27,12 @@ var environment = []struct {
 	{"GCE_METADATA_HOST", "Google's metadata server, when not the usual one", false},
 }
 
+// environmentAnswer is what env --json prints.
 type environmentAnswer struct {
+	Variables []variableAnswer `json:"variables"`
+}
+
+type variableAnswer struct {
 	Name  string `json:"name"`
 	What  string `json:"what"`
 	Set   bool   `json:"set"`
@@ -43,19 +48,19 @@ func newEnvCommand(a *app) *cobra.Command {
   hallmark env --json`,
 		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			var answer []environmentAnswer
+			var answer environmentAnswer
 			for _, e := range environment {
-				v := environmentAnswer{Name: e.name, What: e.what, Set: a.env(e.name) != ""}
+				v := variableAnswer{Name: e.name, What: e.what, Set: a.env(e.name) != ""}
 				if !e.secret {
 					v.Value = a.env(e.name)
 				}
-				answer = append(answer, v)
+				answer.Variables = append(answer.Variables, v)
 			}
 			if asJSON {
 				return a.printJSON(answer)
 			}
 			w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-			for _, v := range answer {
+			for _, v := range answer.Variables {
 				value := v.Value
 				switch {
 				case !v.Set:
@@ -70,6 +75,6 @@ func newEnvCommand(a *app) *cobra.Command {
 			return w.Flush()
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
 }
