@@ -53,11 +53,15 @@ func (a *app) exit(ctx context.Context, err error) int {
 		return exitInterrupted
 	}
 	a.say("error: %s", oneLine(err.Error()))
-	if hint := fault.HintOf(err); hint != "" {
+	unknown := strings.HasPrefix(err.Error(), "unknown command") // cobra's, of the root command
+	hint := fault.HintOf(err)
+	if hint == "" && unknown {
+		hint = "see hallmark --help"
+	}
+	if hint != "" {
 		a.say("hint: %s", oneLine(hint))
 	}
-	if strings.HasPrefix(err.Error(), "unknown command") {
-		a.say("hint: see hallmark --help")
+	if unknown {
 		return exitUsage
 	}
 	switch fault.KindOf(err) {
