@@ -117,7 +117,9 @@ var errNoAPI = errors.New("no referrers API")
 
 // referrers asks the API, and the fallback tag where there is no API or where
 // it lists nothing: registries that gained the API do not always list what was
-// attached before (and an empty answer is rare and cheap to double-check).
+// attached before (and an empty answer is rare and cheap to double-check). Where
+// it lists something the tag is not read, so that a listing is one request: what
+// only the tag lists counts as withheld by the registry (THREATS.md).
 func (b *remoteBackend) referrers(ctx context.Context, subject ocispec.Descriptor) ([]Referrer, error) {
 	if !b.client.lacksAPI(b.name) {
 		list, err := b.referrersByAPI(ctx, subject)

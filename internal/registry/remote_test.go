@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	server "github.com/hallmark-dev/hallmark/internal/authority/registry"
@@ -311,6 +312,40 @@ func TestFallbackTagSurvivesLostUpdate(t *testing.T) {
 	}
 	if list, err := repo.Referrers(t.Context(), subject); err != nil || len(list) != 1 || puts.Load() != 2 {
 		t.Errorf("%v, %v, written %d times", list, err, puts.Load())
+	}
+}
+
+// The fallback tag is read beside an API that lists nothing, and only then: a
+// listing is one request (THREATS.md says what that costs).
+func TestFallbackTagBesideTheAPI(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	count := &counting{}
+	repo, _ := open(t, start(t, server.Config{}, count.wrap)+"/app:v1", registry.Options{})
+	subject := pushImage(t, repo, "v1", "a")
+	old := pushImage(t, repo, "", "attached before the registry had the API")
+	index := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"size":%d,"digest":%q}]}`,
+		ocispec.MediaTypeImageIndex, old.MediaType, old.Size, old.Digest)
+	if err := repo.PushManifest(ctx, registry.Describe(ocispec.MediaTypeImageIndex, index), index, "sha256-"+subject.Digest.Encoded()); err != nil {
+		t.Fatal(err)
+	}
+	list, err := repo.Referrers(ctx, subject)
+	if err != nil || len(list) != 1 || list[0].Digest != old.Digest || list[0].How != registry.HowTag {
+		t.Errorf("the API lists nothing: %v, %v", list, err)
+	}
+	own, err := attachBundle(ctx, repo, subject, `{}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count.mu.Lock()
+	count.n = nil
+	count.mu.Unlock()
+	list, err = repo.Referrers(ctx, subject)
+	if err != nil || len(list) != 1 || list[0].Digest != own.Digest || list[0].How != registry.HowAPI {
+		t.Errorf("the API lists one: %v, %v", list, err)
+	}
+	if diff := cmp.Diff(map[string]int{"GET referrers": 1}, count.n); diff != "" {
+		t.Errorf("requests: %s", diff)
 	}
 }
 
