@@ -143,7 +143,8 @@ func imageOf(ref registry.Ref, digest evidence.Digest) *policy.Image {
 // Verify verifies everything under one trust, at now.
 func (e *Evidence) Verify(v *verify.Verifier, now time.Time) (policy.Input, []Tried) {
 	in := policy.Input{Kind: "image", Now: now.UTC(), Image: imageOf(e.ref, e.Digest())}
-	return in, verifyItems(&in, e.items, verify.Image(e.Digest()), v)
+	tried := verifyItems(&in, e.items, verify.Image(e.Digest()), v) // fills in: not in one expression with it
+	return in, tried
 }
 
 // verifyItems fills in.Signatures and in.Attestations with what verified.
