@@ -10,6 +10,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/hallmark-dev/hallmark/internal/fault"
 )
 
 func main() {
@@ -45,6 +48,7 @@ whole private Sigstore that this needs on one machine.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return refuseEmptyFlags(c) }
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError(c, err) })
 	root.PersistentFlags().BoolVar(&a.plainHTTP, "plain-http", false, "speak plain HTTP to registries and services that are not on this machine")
 	root.AddGroup(
@@ -67,4 +71,17 @@ whole private Sigstore that this needs on one machine.`,
 		}
 	}
 	return root
+}
+
+// refuseEmptyFlags refuses --key "$KEY" and the like where the variable is not
+// set: to go on as if the flag had not been given would sign as somebody else, or
+// demand less, than the caller wrote.
+func refuseEmptyFlags(c *cobra.Command) error {
+	var err error
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if err == nil && f.Value.Type() == "string" && f.Value.String() == "" {
+			err = fault.Hint(fault.Usagef("--%s is given without a value", f.Name), "is the variable that it comes from set? Leave the flag out if it is not meant")
+		}
+	})
+	return err
 }

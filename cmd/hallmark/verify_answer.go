@@ -204,7 +204,7 @@ func (a *app) printEvidence(answer *verifyAnswer, f foundEvidence) {
 		line("signed by", "the key %s", f.Signer.Key)
 	}
 	if c := f.Certificate; c != nil {
-		line("certificate", "valid %s to %s, by %s, publicly logged", stamp(c.NotBefore), stamp(c.NotAfter), plain(c.Authority))
+		line("certificate", "valid %s to %s, by %s; its SCT by a trusted certificate log was checked", stamp(c.NotBefore), stamp(c.NotAfter), plain(c.Authority))
 	}
 	for _, t := range f.Times {
 		if t.Kind == "rfc3161" {
