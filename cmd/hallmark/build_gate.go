@@ -37,12 +37,14 @@ func (j *buildJob) loadPolicy() error {
 		}
 		paths = append(paths, real)
 	}
-	if repo := j.worktree(); repo != "" {
-		for _, p := range paths {
-			if inside(p, repo) {
-				return fault.Hint(fault.Usagef("--policy %s: %s lies inside the source repository, where whoever can push can change it", j.o.policy, p),
-					"keep the policy in a directory outside %s", repo)
-			}
+	for _, p := range paths {
+		repo := j.worktree()
+		if repo == "" || !inside(p, repo) {
+			repo = j.checkoutOf(p)
+		}
+		if repo != "" {
+			return fault.Hint(fault.Usagef("--policy %s: %s lies inside the source repository, where whoever can push can change it", j.o.policy, p),
+				"keep the policy in a directory outside %s", repo)
 		}
 	}
 	if j.trust, err = git.LoadTrust(dir); err != nil {
