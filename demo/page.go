@@ -47,7 +47,7 @@ func (p *page) print(w io.Writer, took time.Duration) {
 	for _, r := range p.refused {
 		fmt.Fprintf(w, "\n   ✗ %s\n     $ %s\n       %s\n", r.attempt, r.command, r.reason)
 	}
-	fmt.Fprintf(w, "\n%s\nAll of this took %.0f seconds.\n", line, took.Seconds())
+	fmt.Fprintf(w, "\n%s\nAll of this took %.1f seconds.\n", line, took.Seconds())
 }
 
 // wrap breaks text into lines of at most 78 columns.

@@ -35,6 +35,7 @@ func newAdmitCommand(a *app) *cobra.Command {
 		Short:   "Decide whether Kubernetes objects may run",
 		Example: `  hallmark admit check -f pod.yaml --policy cluster-policy`,
 		Args:    args(cobra.NoArgs),
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newAdmitCheckCommand(a))
 	return c

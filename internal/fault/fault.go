@@ -7,7 +7,9 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
+	"syscall"
 )
 
 // Kind decides the exit code. The zero Kind is an ordinary error.
@@ -101,5 +103,13 @@ func HTTP(step, rawURL string, err error) error {
 	if errors.As(err, &ue) {
 		err = ue.Err
 	}
-	return &Error{Kind: Unreachable, Err: fmt.Errorf("%s: %s: %w", step, host, err)}
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		err = dial.Err // without the address: the host says it
+	}
+	hint := ""
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		err, hint = syscall.ECONNREFUSED, "nothing listens at "+host+"; if that is a hallmark up of yours, start it"
+	}
+	return &Error{Kind: Unreachable, Hint: hint, Err: fmt.Errorf("%s: %s: %w", step, host, err)}
 }

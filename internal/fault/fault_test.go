@@ -3,6 +3,8 @@ package fault_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -26,6 +28,22 @@ func TestKindAndHintSurviveWrapping(t *testing.T) {
 	}
 	if fault.Hint(nil, "x") != nil || fault.As(fault.Usage, nil) != nil {
 		t.Error("no error must stay no error")
+	}
+}
+
+// A service that is not there is named once, and the hint says what to start.
+func TestHTTPNothingListens(t *testing.T) {
+	t.Parallel()
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	host := strings.TrimPrefix(gone.URL, "http://")
+	_, cause := http.Get(gone.URL)
+	err := fault.HTTP("get a timestamp", gone.URL+"/api?token=hunter2", cause)
+	if want := "get a timestamp: " + host + ": connection refused"; err.Error() != want {
+		t.Errorf("%q, want %q", err, want)
+	}
+	if !strings.Contains(fault.HintOf(err), host) || fault.KindOf(err) != fault.Unreachable {
+		t.Errorf("hint %q, kind %v", fault.HintOf(err), fault.KindOf(err))
 	}
 }
 
