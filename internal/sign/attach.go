@@ -68,7 +68,7 @@ func (s *Signer) Attach(ctx context.Context, at Target, st *Statement) (*Attache
 	if err != nil {
 		return nil, err
 	}
-	a := &Attached{Ref: at.Repo.RefOf(manifest.Digest), Signer: who, Digest: evidence.Digest(manifest.Digest), Signed: signed}
+	a := &Attached{Ref: at.Repo.RefOf(manifest.Digest), Signer: s.signedAs(who), Digest: evidence.Digest(manifest.Digest), Signed: signed}
 	if i, ok := signed.LogIndex(); ok {
 		a.LogIndex = &i
 	}

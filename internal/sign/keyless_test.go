@@ -12,6 +12,8 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -251,6 +253,73 @@ func TestConsent(t *testing.T) {
 			if _, err := s.Sign(context.Background(), sentence(t)); err == nil || !strings.Contains(err.Error(), "nobody agreed") {
 				t.Errorf("%s: %v", name, err)
 			}
+		}
+	}
+}
+
+// Who signed is what the certificate says, not what the token made us expect. A
+// token that tells whose login was passed on tells whom to expect.
+func TestSignerIsTheCertificates(t *testing.T) {
+	t.Parallel()
+	l := newIdentityLab(t)
+	token := l.token(t, alice)
+	for claim, want := range map[string]string{
+		`{"connector_id":"https://accounts.example","user_id":"1"}`: "https://accounts.example",
+		`{"connector_id":"github"}`:                                 token.Issuer,
+		`"text"`:                                                    token.Issuer,
+	} {
+		token := token
+		token.Claims = map[string]json.RawMessage{"federated_claims": json.RawMessage(claim)}
+		s, err := sign.New(sign.Config{Services: l.services(), Token: token})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if who, err := s.Who(t.Context()); err != nil || who.Issuer != want || who.Identity != alice {
+			t.Errorf("%s: expected signer %v, %v", claim, who, err)
+		}
+		at := l.image(t, "app/federated")
+		st, err := sign.ImageStatement(at.Digest(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done, err := s.Attach(t.Context(), at, st)
+		if err != nil || done.Signer.Issuer != token.Issuer || done.Signer.Identity != alice {
+			t.Errorf("%s: the certificate names the issuer %s, the answer says %+v, %v", claim, token.Issuer, done, err)
+		}
+	}
+}
+
+// A timestamp outside the certificate's validity makes a signature that nobody
+// accepts; and a certificate that has ended by our clock is of no use.
+func TestTimesThatDoNotFit(t *testing.T) {
+	t.Parallel()
+	l := newIdentityLab(t)
+	years := 1
+	l.falsify = func(p string, status int, body []byte) (int, []byte) {
+		at := regexp.MustCompile(`\x18[\x0f-\x19]\d{14}`).FindIndex(body)
+		if at == nil || !strings.HasSuffix(p, "timestamp") {
+			return status, body
+		}
+		year, _ := strconv.Atoi(string(body[at[0]+2 : at[0]+6]))
+		copy(body[at[0]+2:], strconv.Itoa(year+years))
+		return status, body
+	}
+	for _, years = range []int{1, -1} {
+		s, err := sign.New(sign.Config{Services: l.services(), Token: l.token(t, alice)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Sign(t.Context(), sentence(t)); err == nil || !strings.Contains(err.Error(), "outside the certificate's validity") {
+			t.Errorf("a timestamp %d years off: %v", years, err)
+		}
+	}
+	for _, off := range []time.Duration{time.Hour, -time.Hour} {
+		s, err := sign.New(sign.Config{Services: l.services(), Token: l.token(t, alice), Now: func() time.Time { return time.Now().Add(off) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Sign(t.Context(), sentence(t)); err == nil || !strings.Contains(err.Error(), "not valid now by this machine's clock") {
+			t.Errorf("a clock that is %v off: %v", off, err)
 		}
 	}
 }

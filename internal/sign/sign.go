@@ -14,11 +14,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -126,7 +128,7 @@ func (s *Signer) NeedsConsent() (d Disclosure, ok bool) {
 			d.Hosts = append(d.Hosts, u.Host)
 		}
 	}
-	d.Identity, d.Issuer = s.cfg.Token.Email, s.cfg.Token.Issuer
+	d.Identity, d.Issuer = s.cfg.Token.Email, vouchedBy(s.cfg.Token)
 	return d, len(d.Hosts) > 0
 }
 
@@ -141,13 +143,37 @@ func (s *Signer) Who(ctx context.Context) (evidence.Signer, error) {
 		return evidence.Signer{Key: key.Fingerprint(s.cfg.Key.Public())}, nil
 	}
 	if e := s.cfg.Token.Email; e != "" {
-		return evidence.Signer{Identity: e, Issuer: s.cfg.Token.Issuer}, nil
+		return s.signedAs(evidence.Signer{Identity: e, Issuer: vouchedBy(s.cfg.Token)}), nil
 	}
 	c, err := s.certificate(ctx)
 	if err != nil {
 		return evidence.Signer{}, err
 	}
 	return c.who, nil
+}
+
+// vouchedBy is the issuer that the certificate for a person's token will most
+// likely name: a provider that only passes others' logins on (Dex) says in the
+// token whose it was, and a CA that knows this names that one (fulcio,
+// "federated_claims.connector_id").
+func vouchedBy(t idtoken.Token) string {
+	var federated struct {
+		Connector string `json:"connector_id"`
+	}
+	if json.Unmarshal(t.Claims["federated_claims"], &federated) == nil && strings.HasPrefix(federated.Connector, "https://") {
+		return federated.Connector
+	}
+	return t.Issuer
+}
+
+// signedAs is who the last certificate names, else who.
+func (s *Signer) signedAs(who evidence.Signer) evidence.Signer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cert != nil {
+		return s.cert.who
+	}
+	return who
 }
 
 // material is what one signature is made with.
