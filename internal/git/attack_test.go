@@ -195,6 +195,10 @@ func TestAttacks(t *testing.T) {
 			f.put("v1", f.sign(f.key, f.head("v1")+"-----BEGIN CERTIFICATE-----\nAAAA\n"))
 			return "v1"
 		}, "", "TAG_MALFORMED", "no signature", true},
+		{"a signature begun inside the message", func(f *fixture) string {
+			f.put("v1", f.sign(f.key, f.head("v1")+"-----BEGIN SSH SIGNATURE-----\nAAAA\n"))
+			return "v1"
+		}, "", "TAG_MALFORMED", "more than one armored block", true},
 		{"duplicate header", func(f *fixture) string {
 			f.put("v1", f.sign(f.key, strings.Replace(f.head("v1"), "tag v1\n", "tag v1\ntag v1\n", 1)))
 			return "v1"

@@ -1,6 +1,7 @@
 package strictjson_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -166,8 +167,12 @@ func TestLimits(t *testing.T) {
 	if strictjson.Valid(nested(11), 10) == nil {
 		t.Error("11 levels were accepted where 10 are the limit")
 	}
-	if strictjson.Unmarshal(make([]byte, strictjson.MaxSize+1), new(outer)) == nil {
-		t.Error("too long a text was read")
+	long := append(bytes.Repeat([]byte(" "), strictjson.MaxSize-2), "{}"...)
+	if err := strictjson.Valid(long, 4); err != nil {
+		t.Error(err)
+	}
+	if err := strictjson.Valid(append(long, ' '), 4); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Error("too long a text was read:", err)
 	}
 	var many strings.Builder
 	for i := range 100 {
