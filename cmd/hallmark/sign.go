@@ -121,21 +121,28 @@ func ciAnnotations(env func(string) string) (map[string]string, error) {
 	all := map[string]string{}
 	for _, v := range []struct{ name, value string }{{"commit", commit}, {"branch", branch}, {"repository", withoutCredentials(repository)}} {
 		if v.value == "" {
-			return nil, fault.Hint(fault.Usagef("--ci: the job does not say its %s", v.name), "give the annotations with -a")
+			return nil, fault.Hint(fault.Usagef("--ci: the job does not say its %s, or not in a way that can be made public", v.name), "give the annotations with -a")
 		}
 		all[v.name] = v.value
 	}
 	return all, nil
 }
 
-// withoutCredentials takes user and password out of a clone URL: it is about to
-// be signed and pushed.
+// withoutCredentials is a clone URL without user, password, query and fragment: it
+// is about to be signed and pushed. "" is a text of which that cannot be said.
 func withoutCredentials(raw string) string {
+	if !strings.Contains(raw, "://") { // scp-like, git@host:path, or a path
+		user, _, _ := strings.Cut(raw, "@")
+		if strings.ContainsAny(user, ":?") && strings.Contains(raw, "@") {
+			return ""
+		}
+		return raw
+	}
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" {
-		return raw // scp-like: git@host:path has no password
+		return ""
 	}
-	u.User = nil
+	u.User, u.RawQuery, u.ForceQuery, u.Fragment = nil, "", false, ""
 	return u.String()
 }
 
