@@ -90,9 +90,9 @@ func (o *verifyOptions) addFlags(c *cobra.Command) {
 	f.StringVar(&o.key, "key", "", "want a signature by the public key in `FILE`")
 	for names, v := range map[[2]string]*policy.Identity{{"identity", "issuer"}: &o.identity, {"certificate-identity", "certificate-oidc-issuer"}: &o.cosigns} {
 		f.StringVar(&v.Subject, names[0], "", "want a signature by this `IDENTITY`: an e-mail address, a workflow's URI")
-		f.StringVar(&v.SubjectRegexp, names[0]+"-regexp", "", "the same as an anchored expression, `^…$`")
+		f.StringVar(&v.SubjectRegexp, names[0]+"-regexp", "", "the same as an anchored `EXPRESSION`, ^…$")
 		f.StringVar(&v.Issuer, names[1], "", "`URL` of the issuer that vouched for the identity")
-		f.StringVar(&v.IssuerRegexp, names[1]+"-regexp", "", "the same as an anchored expression, `^…$`")
+		f.StringVar(&v.IssuerRegexp, names[1]+"-regexp", "", "the same as an anchored `EXPRESSION`, ^…$")
 	}
 	for _, cosigns := range []string{"certificate-identity", "certificate-identity-regexp", "certificate-oidc-issuer", "certificate-oidc-issuer-regexp"} {
 		_ = f.MarkHidden(cosigns) // fails only for flags that do not exist
@@ -206,7 +206,7 @@ func readPublicKey(path string) (crypto.PublicKey, error) {
 	}
 	defer clear(data)
 	if strings.Contains(string(data), "PRIVATE KEY-----") {
-		return nil, fault.Hint(fault.Usagef("--key %s: a private key; verifying wants the public one", path), "hallmark key public --key %s prints it", path)
+		return nil, fault.Hint(fault.Usagef("--key %s: a private key; verifying wants the public one", path), "hallmark key public %s prints it", path)
 	}
 	public, err := key.ParsePublicPEM(data)
 	if err != nil {
