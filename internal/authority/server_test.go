@@ -68,7 +68,7 @@ func TestStalls(t *testing.T) {
 				}
 			}
 			return "", nil
-		}, "400", 65 * time.Second},
+		}, "400", 85 * time.Second}, // ended after 60 s, which this client sees with its next byte
 		"a body that comes in drops": {func(c net.Conn) (string, error) {
 			fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
 			for range 100000 {
