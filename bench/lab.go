@@ -66,7 +66,6 @@ func (b *bench) openLab(ctx context.Context) (*lab, error) {
 		return nil, err
 	}
 	for _, args := range [][]string{
-		{"initialize", "--mirror", l.authority.TUF, "--root", l.authority.TUF + "/root.json"},
 		{"generate-key-pair", "--output-key-prefix", filepath.Join(b.dir, "bench")},
 		{"signing-config", "create", "--out", filepath.Join(b.dir, "none.json")},
 	} {
