@@ -42,6 +42,7 @@ test:
 	go test $(TESTFLAGS) $(TOOL_PKGS)
 
 race: tools
+	@tools/install.sh race
 	CGO_ENABLED=1 go test -race ./...
 
 lint:

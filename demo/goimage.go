@@ -18,6 +18,7 @@ import (
 
 	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/mod/module"
 
 	"github.com/hallmark-dev/hallmark/internal/hmtest/testimage"
 	"github.com/hallmark-dev/hallmark/internal/registry"
@@ -135,7 +136,15 @@ func (d *demo) moduleFiles(modcache string) ([]string, error) {
 			continue
 		}
 		version, modOnly := strings.CutSuffix(f[1], "/go.mod")
-		base := path.Join(escapeModule(f[0]), "@v", version)
+		// File names as in the module proxy protocol (go.dev/ref/mod, "GOPROXY protocol").
+		name, err := module.EscapePath(f[0])
+		if err != nil {
+			return nil, err
+		}
+		if version, err = module.EscapeVersion(version); err != nil {
+			return nil, err
+		}
+		base := path.Join(name, "@v", version)
 		add(base + ".mod")
 		if !modOnly {
 			add(base + ".info")
@@ -143,19 +152,6 @@ func (d *demo) moduleFiles(modcache string) ([]string, error) {
 		}
 	}
 	return out, nil
-}
-
-// escapeModule writes upper-case letters as the module proxy protocol does (go.dev/ref/mod, "GOPROXY protocol").
-func escapeModule(p string) string {
-	var b strings.Builder
-	for _, r := range p {
-		if r >= 'A' && r <= 'Z' {
-			b.WriteByte('!')
-			r += 'a' - 'A'
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
 }
 
 // pushLayer writes a tar to a temporary file, because its digest comes first, and pushes it.

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Builds the tools that the demo and the tests need, once, into a cache:
 #
-#   tools/install.sh [demo|test|lint]...     (default: demo test)
+#   tools/install.sh [demo|test|race|lint]...     (default: demo test)
 #
 #   demo   git, ssh-keygen, runc, busybox-static (Debian) and buildkitd
 #   test   demo's, and gnupg, openssl, cosign, oras, crane
+#   race   a C compiler, which Go's race detector wants
 #   lint   staticcheck
 #
 # Binaries go to $HALLMARK_TOOLS (default ~/.cache/hallmark/tools/bin). Each is
@@ -21,14 +22,16 @@ if [ "${HALLMARK_TOOLS_LOCKED:-}" != 1 ] && command -v flock >/dev/null; then
 	HALLMARK_TOOLS_LOCKED=1 exec flock "$BIN/.lock" "$self" "$@"
 fi
 
-need() { # command package: installs a Debian package when the command is missing
+need() { # command packages...: installs Debian packages when the command is missing
 	PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1 && return
-	say "installing $2 ($1 is missing)"
+	missing=$1
+	shift
+	say "installing $* ($missing is missing)"
 	SUDO=
 	[ "$(id -u)" = 0 ] || SUDO=sudo
-	command -v apt-get >/dev/null || { say "error: $1 is missing and this is not Debian or Ubuntu: install it and call again"; exit 1; }
-	$SUDO apt-get install -y --no-install-recommends "$2" >/dev/null 2>&1 ||
-		{ $SUDO apt-get update >/dev/null && $SUDO apt-get install -y --no-install-recommends "$2" >/dev/null; }
+	command -v apt-get >/dev/null || { say "error: $missing is missing and this is not Debian or Ubuntu: install it and call again"; exit 1; }
+	$SUDO apt-get install -y --no-install-recommends "$@" >/dev/null 2>&1 ||
+		{ $SUDO apt-get update >/dev/null && $SUDO apt-get install -y --no-install-recommends "$@" >/dev/null; }
 }
 
 build() { # module-folder usual-time ldflags import-path...
@@ -63,6 +66,7 @@ tests() {
 	build peers "1 to 3 minutes" "" github.com/sigstore/cosign/v3/cmd/cosign
 	build oci "half a minute" "" github.com/google/go-containerregistry/cmd/crane oras.land/oras/cmd/oras
 }
+race() { need gcc gcc libc6-dev; }
 lint() { build lint "half a minute" "" honnef.co/go/tools/cmd/staticcheck; }
 
 [ $# -gt 0 ] || set -- demo test
@@ -70,7 +74,8 @@ for what in "$@"; do
 	case $what in
 	demo) demo ;;
 	test) tests ;;
+	race) race ;;
 	lint) lint ;;
-	*) sed -n 2,12p "$0" >&2; exit 2 ;;
+	*) sed -n 2,13p "$0" >&2; exit 2 ;;
 	esac
 done
