@@ -456,14 +456,14 @@ func TestBitFlips(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	k := newKey(elliptic.P256())
-	statement := statementAbout(artifactSubject())
+	statement := func() []byte { return statementAbout(artifactSubject()) } // each flips bits of its own
 	mine := must(verify.New(verify.Config{Root: w.root, Keys: []crypto.PublicKey{k.Public()}}))
 	var all []flipped
 	for name, o := range map[string]claimOptions{
 		"v2":        {logs: []string{"v2"}, token: true},
-		"v1":        {payload: statement, logs: []string{"v1 dsse"}, tokens: []tokenOptions{{embed: [][]byte{w.tsa.cert.Raw}}}},
-		"key in v2": {signer: k, keyOnly: true, payload: statement, logs: []string{"v2"}, token: true},
-		"key in v1": {signer: k, keyOnly: true, payload: statement, logs: []string{"v1 intoto"}},
+		"v1":        {payload: statement(), logs: []string{"v1 dsse"}, tokens: []tokenOptions{{embed: [][]byte{w.tsa.cert.Raw}}}},
+		"key in v2": {signer: k, keyOnly: true, payload: statement(), logs: []string{"v2"}, token: true},
+		"key in v1": {signer: k, keyOnly: true, payload: statement(), logs: []string{"v1 intoto"}},
 	} {
 		all = append(all, flipped{name, w.claim(o), mine, w.files()})
 	}
