@@ -21,6 +21,13 @@ BIN ?= bin
 TOOL_PKGS := $(shell grep -rlE 'hmtest\.Tool|HALLMARK_TOOLS|exec\.Command|gitrepo\.|Busybox' --include='*_test.go' cmd demo internal | xargs -n1 dirname | sort -u | sed 's|^|./|')
 TESTFLAGS ?=
 
+# Starting BuildKit needs root. Without root, and without a BuildKit that runs
+# already (BUILDKIT_HOST), what starts it runs under sudo.
+ifeq ($(BUILDKIT_HOST)$(filter 0,$(shell id -u)),)
+AS_ROOT := sudo env "PATH=$(PATH)" "HALLMARK_TOOLS=$(HALLMARK_TOOLS)" "GOMODCACHE=$(shell go env GOMODCACHE)"
+TEST_AS_ROOT := -exec '$(AS_ROOT)'
+endif
+
 .PHONY: build demo test bench tools lint race fuzz clean
 
 build:
@@ -30,7 +37,7 @@ build:
 demo: build
 	@tools/install.sh demo
 	@go build -trimpath -o bin/demo ./demo
-	@bin/demo -hallmark bin/hallmark $(if $(REPO),-repo "$(REPO)") $(if $(REF),-ref "$(REF)") $(if $(POLICY),-policy "$(POLICY)") $(if $(SELF),-self) $(if $(KEEP),-keep)
+	@$(AS_ROOT) bin/demo -hallmark bin/hallmark $(if $(REPO),-repo "$(REPO)") $(if $(REF),-ref "$(REF)") $(if $(POLICY),-policy "$(POLICY)") $(if $(SELF),-self) $(if $(KEEP),-keep)
 
 # The tools start building first, beside the tests that do not need them.
 test:
@@ -39,11 +46,11 @@ test:
 	go test $(TESTFLAGS) $$(go list ./... | grep -v -F -x -f <(go list $(TOOL_PKGS))); rc=$$?; \
 	wait $$installer || exit 1; \
 	[ $$rc = 0 ] || exit $$rc; \
-	go test $(TESTFLAGS) $(TOOL_PKGS)
+	go test $(TESTFLAGS) $(TEST_AS_ROOT) $(TOOL_PKGS)
 
 race: tools
 	@tools/install.sh race
-	CGO_ENABLED=1 go test -race ./...
+	CGO_ENABLED=1 go test -race $(TEST_AS_ROOT) ./...
 
 lint:
 	@tools/install.sh lint

@@ -168,8 +168,12 @@ func (d *demo) close(page io.Writer, keep bool) {
 		return
 	}
 	if keep {
-		fmt.Fprintf(page, "\nEverything is still there:\n  eval \"$(%s up env --data %s)\"\n  %s show %s\n  curl %s/api/v2/checkpoint\nTo end it:\n  kill %d; rm -rf %s\n",
-			d.bin, d.path("authority"), d.bin, d.image, d.authority.URL, d.up.Process.Pid, d.dir)
+		sudo := ""
+		if os.Getenv("SUDO_UID") != "" { // make demo runs this under sudo where that is needed
+			sudo = "sudo "
+		}
+		fmt.Fprintf(page, "\nEverything is still there:\n  eval \"$(%s%s up env --data %s)\"\n  %s show %s\n  curl %s/api/v2/checkpoint\nTo end it:\n  %skill %d; %srm -rf %s\n",
+			sudo, d.bin, d.path("authority"), d.bin, d.image, d.authority.URL, sudo, d.up.Process.Pid, sudo, d.dir)
 		return
 	}
 	_ = d.up.Process.Signal(os.Interrupt)
