@@ -16,8 +16,10 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/authority"
 )
 
-// crowd serves h to four connections at a time and returns its address.
-func crowd(t *testing.T, h http.HandlerFunc) string {
+// crowd serves h to four connections at a time and returns its address, and what
+// receives once for each connection that has become idle in the crowd's eyes: a
+// client reads its answer before that.
+func crowd(t *testing.T, h http.HandlerFunc) (addr string, idled <-chan struct{}) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -25,7 +27,13 @@ func crowd(t *testing.T, h http.HandlerFunc) string {
 	}
 	srv := authority.NewServer(h, slog.New(slog.DiscardHandler))
 	limited, state := authority.NewCrowd(l, 4)
-	srv.ConnState = state
+	idle := make(chan struct{}, 64)
+	srv.ConnState = func(c net.Conn, s http.ConnState) {
+		state(c, s)
+		if s == http.StateIdle {
+			idle <- struct{}{}
+		}
+	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(limited) }()
 	t.Cleanup(func() {
@@ -34,7 +42,7 @@ func crowd(t *testing.T, h http.HandlerFunc) string {
 			t.Error(err)
 		}
 	})
-	return l.Addr().String()
+	return l.Addr().String(), idle
 }
 
 // ask sends a request on a new connection.
@@ -65,7 +73,7 @@ func answered(c net.Conn, within time.Duration) error {
 func TestCrowdMakesRoom(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
-	addr := crowd(t, func(_ http.ResponseWriter, r *http.Request) {
+	addr, idled := crowd(t, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			<-release
 		}
@@ -76,6 +84,7 @@ func TestCrowdMakesRoom(t *testing.T) {
 		if err := answered(c, 10*time.Second); err != nil {
 			t.Fatalf("connection %d beside idle ones: %v", n, err)
 		}
+		<-idled // so that they are idle in this order on a busy machine, too
 		idle = append(idle, c)
 	}
 	if err := answered(idle[0], 10*time.Second); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
