@@ -32,10 +32,11 @@ func (a *app) existing(ctx context.Context, o *signerOptions, k key.Signer, serv
 	if k != nil {
 		cfg.Keys = []crypto.PublicKey{k.Public()}
 	}
-	if err := a.existingRoot(ctx, o, k, &cfg.Root); err != nil {
+	var err error
+	if cfg.Roots, err = a.existingRoots(ctx, o, k); err != nil {
 		return nil, err
 	}
-	if cfg.Root == nil && (k == nil || services.Log != "" || services.TSA != "") {
+	if len(cfg.Roots) == 0 && (k == nil || services.Log != "" || services.TSA != "") {
 		a.say("no trust root is named (--trusted-root): earlier signatures are not looked for")
 		return nil, nil
 	}
@@ -48,14 +49,15 @@ func (a *app) existing(ctx context.Context, o *signerOptions, k key.Signer, serv
 	}, nil
 }
 
-// existingRoot reads the trust root that goes with the services. Nothing is
+// existingRoots reads the trust root that goes with the services. Nothing is
 // fetched from the public instance unless it is the one that signs.
-func (a *app) existingRoot(ctx context.Context, o *signerOptions, k key.Signer, root **trust.Root) (err error) {
+func (a *app) existingRoots(ctx context.Context, o *signerOptions, k key.Signer) ([]*trust.Root, error) {
 	public := o.signingConfig == publicInstance || o.signingConfig == "" && a.env(envSigningConfig) == "" && k == nil
 	if a.hasTrustedRoot(&o.serviceFlags) || public {
-		*root, err = a.trustedRoot(ctx, &o.serviceFlags)
+		root, err := a.trustedRoot(ctx, &o.serviceFlags)
+		return []*trust.Root{root}, err
 	}
-	return err
+	return nil, nil
 }
 
 func findExisting(ctx context.Context, v *verify.Verifier, at sign.Target, want sign.Want) (string, error) {

@@ -84,13 +84,13 @@ func (a *app) verifierFor(set *clusterimage.Set) func(context.Context, clusterim
 			if err != nil {
 				return nil, err
 			}
-			cfg.Root = root
+			cfg.Roots = []*trust.Root{root}
 		default:
 			root, err := set.TrustRoots[t.Root].Resolve(ctx, a.fetchTrustRoot)
 			if err != nil {
 				return nil, err
 			}
-			cfg.Root = root
+			cfg.Roots = []*trust.Root{root}
 		}
 		return verify.New(cfg)
 	}

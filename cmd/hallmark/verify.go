@@ -17,6 +17,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/key"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/registry"
+	"github.com/hallmark-dev/hallmark/internal/trust"
 	"github.com/hallmark-dev/hallmark/internal/verify"
 )
 
@@ -186,7 +187,7 @@ func (a *app) verifier(ctx context.Context, o *verifyOptions) (*verify.Verifier,
 		if err != nil {
 			return nil, err
 		}
-		cfg.Root = root
+		cfg.Roots = []*trust.Root{root}
 	}
 	return verify.New(cfg)
 }

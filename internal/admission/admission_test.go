@@ -129,7 +129,7 @@ func (c *cluster) review(policies string, objects ...*admission.Object) []admiss
 			if err != nil {
 				return nil, err
 			}
-			return verify.New(verify.Config{Root: root})
+			return verify.New(verify.Config{Roots: []*trust.Root{root}})
 		}})
 	if err != nil {
 		c.t.Fatal(err)

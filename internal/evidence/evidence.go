@@ -88,6 +88,12 @@ const (
 	FormatBundle01 Format = "sigstore-bundle-v0.1"
 	FormatBundle02 Format = "sigstore-bundle-v0.2"
 	FormatBundle03 Format = "sigstore-bundle-v0.3"
+	// Cosign's formats before version 3, stored under tags beside the image.
+	FormatCosignSignature   Format = "cosign-signature"   // simple signing
+	FormatCosignAttestation Format = "cosign-attestation" // DSSE
+	// Notary Project signatures by their envelope.
+	FormatNotaryJWS  Format = "notary-jws"
+	FormatNotaryCOSE Format = "notary-cose"
 )
 
 // Location says where a claim was found, so that a person can fetch it again.
@@ -99,7 +105,7 @@ type Location struct {
 }
 
 // Claim is one parsed signature or attestation with everything that its author
-// offers as proof. Exactly one of Message and Envelope is set.
+// offers as proof. Exactly one of Message, Envelope, Simple and Notary is set.
 type Claim struct {
 	Format       Format
 	MediaType    string   // as the claim itself names its format
@@ -109,6 +115,8 @@ type Claim struct {
 	Timestamps   [][]byte // DER RFC 3161 TimeStampResp
 	Message      *MessageSignature
 	Envelope     *Envelope
+	Simple       *SimpleSigning
+	Notary       *NotaryEnvelope
 }
 
 // Signature is the one signature of the claim, nil when there is none.
@@ -116,6 +124,10 @@ func (c *Claim) Signature() []byte {
 	switch {
 	case c.Message != nil:
 		return c.Message.Signature
+	case c.Simple != nil:
+		return c.Simple.Signature
+	case c.Notary != nil:
+		return c.Notary.Signature
 	case c.Envelope != nil && len(c.Envelope.Signatures) == 1:
 		return c.Envelope.Signatures[0].Sig
 	}
@@ -127,6 +139,34 @@ type MessageSignature struct {
 	DigestAlgorithm string // "SHA2_256", …; a hint of the producer
 	Digest          []byte // a hint of the producer, never trusted
 	Signature       []byte
+}
+
+// SimpleSigning is cosign's older signature of an image: over a JSON document
+// that names it (sigstore/cosign, specs/SIGNATURE_SPEC.md).
+type SimpleSigning struct {
+	Payload   []byte // as signed
+	Signature []byte
+}
+
+// NotaryEnvelope is a Notary Project signature
+// (notaryproject/specifications, specs/signature-specification.md), whichever of
+// its two envelopes it came in. The certificates are the claim's; the claim's
+// Timestamps hold the countersignature, a bare CMS TimeStampToken.
+type NotaryEnvelope struct {
+	Algorithm   string // as JWS names it: "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"
+	Signed      []byte // what the signature is over: JWS signing input, COSE Sig_structure
+	Signature   []byte // ECDSA as r||s
+	ContentType string // of Payload
+	Payload     []byte // JSON with the descriptor of what is signed
+
+	SigningScheme string    // "notary.x509", "notary.x509.signingAuthority"
+	SigningTime   time.Time // claimed by the signer; with signingAuthority the authority's word
+	Expiry        time.Time // zero: none
+	// Critical are the protected headers that a verifier must understand or refuse.
+	Critical []string
+	// Extended are protected headers that the specification does not define, by name.
+	Extended     map[string]any
+	SigningAgent string // unprotected
 }
 
 // Envelope is a DSSE envelope (github.com/secure-systems-lab/dsse, envelope.md).
@@ -175,18 +215,27 @@ type InclusionProof struct {
 	Checkpoint         string // signed note, C2SP tlog-checkpoint
 }
 
-// Signer is who made a verified claim: either a certificate's identity or a key.
+// Signer is who made a verified claim: a certificate's identity, a key, or the
+// subject of a certificate of a Notary trust store.
 type Signer struct {
 	Identity   string            `json:"identity,omitempty"` // the certificate's one SAN: e-mail, URI, …
 	Issuer     string            `json:"issuer,omitempty"`   // OIDC issuer that vouched for Identity
 	Key        string            `json:"key,omitempty"`      // "sha256:…" of the DER SubjectPublicKeyInfo, for key signatures
 	Extensions map[string]string `json:"extensions,omitempty"`
+
+	// Subject is the distinguished name (RFC 4514) of a Notary Project signer's
+	// certificate, and Certificate "sha256:…" of its DER; both only for those.
+	Subject     string `json:"subject,omitempty"`
+	Certificate string `json:"certificate,omitempty"`
 }
 
 // String names the signer for people.
 func (s Signer) String() string {
-	if s.Identity != "" {
+	switch {
+	case s.Identity != "":
 		return s.Identity + " (issuer " + s.Issuer + ")"
+	case s.Subject != "":
+		return s.Subject
 	}
 	return "key " + s.Key
 }

@@ -51,7 +51,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.verifier, err = verify.New(verify.Config{Root: root}); err != nil {
+	if w.verifier, err = verify.New(verify.Config{Roots: []*trust.Root{root}}); err != nil {
 		t.Fatal(err)
 	}
 	config, err := trust.ParseSigningConfig(read(w.SigningConfig))

@@ -22,6 +22,9 @@ type Artifact struct {
 	// Content is the artifact itself, optional: only signatures over the plain
 	// bytes of a file (pure Ed25519 without an envelope) need it.
 	Content []byte
+	// Repository is where an image was found, host/repository, "" for files:
+	// Notation's trust policies are chosen by it.
+	Repository string
 }
 
 // Image is the artifact with one digest: an image's manifest.

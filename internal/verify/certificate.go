@@ -55,7 +55,7 @@ func usableFor(cert *x509.Certificate, usage x509.ExtKeyUsage, what string) *ref
 
 // signingChains verifies the leaf at every trusted time and returns the paths
 // that hold at all of them.
-func (v *Verifier) signingChains(leaf *x509.Certificate, extra []*x509.Certificate, times []time.Time) ([]chain, *refusal) {
+func (j judge) signingChains(leaf *x509.Certificate, extra []*x509.Certificate, times []time.Time) ([]chain, *refusal) {
 	for _, t := range times {
 		if !(trust.Window{Start: leaf.NotBefore, End: leaf.NotAfter}).Contains(t) {
 			return nil, refuse(CertExpired, "the signing certificate was valid %s, but the signature was made at %s",
@@ -64,8 +64,8 @@ func (v *Verifier) signingChains(leaf *x509.Certificate, extra []*x509.Certifica
 	}
 	var found []chain
 	named, expired := false, ""
-	for i := range v.root.CAs {
-		ca := &v.root.CAs[i]
+	for i := range j.root.CAs {
+		ca := &j.root.CAs[i]
 		chains := paths(leaf, ca, extra, x509.ExtKeyUsageCodeSigning, times)
 		if len(chains) > 0 {
 			if t := outside(ca.ValidFor, times); !t.IsZero() {
@@ -83,7 +83,7 @@ func (v *Verifier) signingChains(leaf *x509.Certificate, extra []*x509.Certifica
 		return nil, refuse(CertUntrusted, "%s", expired)
 	}
 	return nil, refuse(CertUntrusted, "the signing certificate, issued by %q, leads to no authority of the trust root", clip(leaf.Issuer.String())).
-		hint("check that --trusted-root belongs to the Sigstore instance that signed")
+		unknownHere().hint("check that --trusted-root belongs to the Sigstore instance that signed")
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

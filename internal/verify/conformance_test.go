@@ -105,7 +105,7 @@ func (v vector) judge(t testing.TB, artifact verify.Artifact) (*verify.Verified,
 	if err != nil {
 		return early("TRUST", err)
 	}
-	cfg := verify.Config{Root: root}
+	cfg := under(root)
 	if v.key != nil {
 		public, err := key.ParsePublicPEM(v.key)
 		if err != nil {

@@ -104,23 +104,23 @@ func TestAuthorityThatEnds(t *testing.T) {
 		}
 		return w.claim(o)
 	}
-	if ok, why := w.judge(at(1, 2), verify.Config{Root: root}); ok == nil {
+	if ok, why := w.judge(at(1, 2), under(root)); ok == nil {
 		t.Error("both times inside:", why)
 	}
-	w.refused("the second too late", at(1, 5), verify.Config{Root: root}, "CERT_UNTRUSTED")
-	w.refused("the first too late", at(5, 1), verify.Config{Root: root}, "CERT_UNTRUSTED")
+	w.refused("the second too late", at(1, 5), under(root), "CERT_UNTRUSTED")
+	w.refused("the first too late", at(5, 1), under(root), "CERT_UNTRUSTED")
 
 	// The same above a timestamp authority, whose own leaf is still valid …
 	w = newWorld(t)
 	w.tsaRoot = reissue("tsa root", w.now)
 	w.tsa = w.newTSA(nil)
-	w.refused("TSA root too late", w.claim(claimOptions{logs: []string{"v2"}, token: true}), verify.Config{Root: w.trustRoot(nil)},
+	w.refused("TSA root too late", w.claim(claimOptions{logs: []string{"v2"}, token: true}), under(w.trustRoot(nil)),
 		"TIME_UNTRUSTED the timestamp is of")
 	// … and of one that lists nothing but its leaf.
 	w = newWorld(t)
 	w.tsa = w.newTSA(func(c *x509.Certificate) { c.NotAfter = w.now })
 	lone := w.trustRoot(func(s *trust.RootSpec) { s.TSAs[0].Chain = s.TSAs[0].Chain[:1] })
-	w.refused("lone TSA too late", w.claim(claimOptions{logs: []string{"v2"}, token: true}), verify.Config{Root: lone},
+	w.refused("lone TSA too late", w.claim(claimOptions{logs: []string{"v2"}, token: true}), under(lone),
 		"TIME_UNTRUSTED the timestamp is of")
 }
 

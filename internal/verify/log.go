@@ -37,7 +37,7 @@ type entrySubject struct {
 // logs verifies every log entry by a log of the trust root. Entries by unknown
 // logs prove nothing and are passed over, but when there are entries, one must
 // be proven; and one by a known log that does not hold refuses the claim.
-func (v *Verifier) logs(s entrySubject) ([]logged, *refusal) {
+func (j judge) logs(s entrySubject) ([]logged, *refusal) {
 	entries := s.claim.LogEntries
 	if len(entries) > maxLogEntries {
 		return nil, refuse(Malformed, "the claim has %d log entries; at most %d are read", len(entries), maxLogEntries)
@@ -51,10 +51,10 @@ func (v *Verifier) logs(s entrySubject) ([]logged, *refusal) {
 				return nil, refuse(Malformed, "the claim carries the same log entry twice")
 			}
 		}
-		log := v.logOf(e)
+		log := j.logOf(e)
 		if log == nil {
 			unknown = refuse(LogUntrusted, "the log entry is by a log that the trust root does not know (%x)", e.LogID).
-				hint("check that --trusted-root belongs to the Sigstore instance that signed")
+				unknownHere().hint("check that --trusted-root belongs to the Sigstore instance that signed")
 			continue
 		}
 		var l logged
@@ -75,10 +75,10 @@ func (v *Verifier) logs(s entrySubject) ([]logged, *refusal) {
 	return out, nil
 }
 
-func (v *Verifier) logOf(e *evidence.LogEntry) *trust.LogKey {
-	for i := range v.root.TLogs {
-		if bytes.Equal(v.root.TLogs[i].ID, e.LogID) {
-			return &v.root.TLogs[i]
+func (j judge) logOf(e *evidence.LogEntry) *trust.LogKey {
+	for i := range j.root.TLogs {
+		if bytes.Equal(j.root.TLogs[i].ID, e.LogID) {
+			return &j.root.TLogs[i]
 		}
 	}
 	return nil

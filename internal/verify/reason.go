@@ -37,12 +37,21 @@ const (
 )
 
 // refusal is a policy.Reason on its way up.
-type refusal policy.Reason
+type refusal struct {
+	policy.Reason
+	foreign bool // the root does not know who vouches: another root may
+}
 
-func (r *refusal) Error() string { return policy.Reason(*r).String() }
+func (r *refusal) Error() string { return r.String() }
 
 func refuse(code, format string, args ...any) *refusal {
-	return &refusal{Code: code, Message: fmt.Sprintf(format, args...)}
+	return &refusal{Reason: policy.Reason{Code: code, Message: fmt.Sprintf(format, args...)}}
+}
+
+// unknownHere marks a refusal for want of a trusted party, not for a broken proof.
+func (r *refusal) unknownHere() *refusal {
+	r.foreign = true
+	return r
 }
 
 // hint sets what a person can do about it.

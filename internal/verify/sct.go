@@ -78,7 +78,7 @@ func parseSCT(in cryptobyte.String) (sct, bool) {
 
 // checkSCT wants an SCT by a trusted log over the certificate as issued by one
 // of the issuers. It returns when that log first saw it.
-func (v *Verifier) checkSCT(leaf *x509.Certificate, chains []chain) (time.Time, *chain, *refusal) {
+func (j judge) checkSCT(leaf *x509.Certificate, chains []chain) (time.Time, *chain, *refusal) {
 	scts, r := parseSCTs(leaf)
 	if r != nil {
 		return time.Time{}, nil, r
@@ -89,8 +89,8 @@ func (v *Verifier) checkSCT(leaf *x509.Certificate, chains []chain) (time.Time, 
 	}
 	why := refuse(SCTBad, "no SCT of the certificate is by a log of the trust root")
 	for i := range scts {
-		for l := range v.root.CTLogs {
-			log := &v.root.CTLogs[l]
+		for l := range j.root.CTLogs {
+			log := &j.root.CTLogs[l]
 			if !bytes.Equal(log.ID, scts[i].logID) {
 				continue
 			}

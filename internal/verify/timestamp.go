@@ -17,14 +17,14 @@ const maxTimestamps = 32
 // the trust root does not know prove nothing and are passed over, but when there
 // are tokens, one must be believed; and a token of a known authority that does
 // not hold refuses the claim.
-func (v *Verifier) timestamps(tokens [][]byte, sig []byte) ([]evidence.Timestamp, *refusal) {
+func (j judge) timestamps(tokens [][]byte, sig []byte) ([]evidence.Timestamp, *refusal) {
 	if len(tokens) > maxTimestamps {
 		return nil, refuse(Malformed, "the claim has %d timestamps; at most %d are read", len(tokens), maxTimestamps)
 	}
 	var out []evidence.Timestamp
 	var unknown *refusal
 	for i, der := range tokens {
-		ts, known, r := v.timestamp(der, sig)
+		ts, known, r := j.timestamp(der, sig)
 		switch {
 		case r != nil && known:
 			return nil, r
@@ -47,7 +47,7 @@ func (v *Verifier) timestamps(tokens [][]byte, sig []byte) ([]evidence.Timestamp
 
 // timestamp verifies one token. known says whether it is by an authority of the
 // trust root, or broken in itself.
-func (v *Verifier) timestamp(der, sig []byte) (ts evidence.Timestamp, known bool, r *refusal) {
+func (j judge) timestamp(der, sig []byte) (ts evidence.Timestamp, known bool, r *refusal) {
 	t, err := parseToken(der)
 	if err != nil {
 		return ts, true, refuse(TimeUntrusted, "a timestamp of the claim cannot be believed: %s", err)
@@ -56,9 +56,9 @@ func (v *Verifier) timestamp(der, sig []byte) (ts evidence.Timestamp, known bool
 		return ts, true, refuse(TimeUntrusted, "a timestamp of the claim is about another signature")
 	}
 	why := refuse(TimeUntrusted, "the timestamp of %s is by no authority of the trust root", stamp(t.genTime)).
-		hint("check that --trusted-root belongs to the Sigstore instance that signed")
-	for i := range v.root.TSAs {
-		a := &v.root.TSAs[i]
+		unknownHere().hint("check that --trusted-root belongs to the Sigstore instance that signed")
+	for i := range j.root.TSAs {
+		a := &j.root.TSAs[i]
 		for _, signer := range t.signers(a) {
 			switch r := t.verify(a, signer); {
 			case r == nil:

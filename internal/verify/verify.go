@@ -28,10 +28,12 @@ import (
 // A signature with a certificate must have an SCT, a log entry and a trusted
 // time (an RFC 3161 timestamp or a Rekor v1 log's promise). A signature by a
 // bare key needs none of them; what it brings must hold all the same when there
-// is a Root to check it with, and is not reported when there is none.
+// is a root to check it with, and is not reported when there is none.
 type Config struct {
-	// Root is believed about certificates, logs and times; nil for none.
-	Root *trust.Root
+	// Roots are believed about certificates, logs and times, each for itself: all
+	// proofs of a claim must hold under one of them. A certificate of one instance
+	// with the log entry of another proves nothing.
+	Roots []*trust.Root
 	// Keys may sign without a certificate.
 	Keys []crypto.PublicKey
 	// RequireLog wants a proven log entry of bare keys' signatures, too.
@@ -44,9 +46,15 @@ type Config struct {
 
 // Verifier judges claims. It is safe for concurrent use.
 type Verifier struct {
-	cfg  Config
+	cfg    Config
+	judges []judge // one for each root
+	keys   []bareKey
+}
+
+// judge judges proofs under one trust root.
+type judge struct {
+	cfg  *Config
 	root *trust.Root
-	keys []bareKey
 }
 
 type bareKey struct {
@@ -59,12 +67,12 @@ const maxSkew = 10 * time.Minute
 
 // New checks the keys and makes a Verifier.
 func New(cfg Config) (*Verifier, error) {
-	v := &Verifier{cfg: cfg, root: cfg.Root}
-	if v.root == nil {
-		v.root = &trust.Root{}
-	}
+	v := &Verifier{cfg: cfg}
 	if v.cfg.Now == nil {
 		v.cfg.Now = time.Now
+	}
+	for _, root := range cfg.Roots {
+		v.judges = append(v.judges, judge{&v.cfg, root})
 	}
 	for _, k := range cfg.Keys {
 		if len(schemes(k)) == 0 {
@@ -86,13 +94,13 @@ func (v *Verifier) Claim(c *evidence.Claim, a Artifact) (*Verified, []policy.Rea
 		if r.Subject == "" {
 			r.Subject = a.String()
 		}
-		return nil, []policy.Reason{policy.Reason(*r)}
+		return nil, []policy.Reason{r.Reason}
 	}
 	return verified, nil
 }
 
 func (v *Verifier) claim(c *evidence.Claim, a Artifact) (*Verified, *refusal) {
-	if c == nil || (c.Message == nil) == (c.Envelope == nil) {
+	if c == nil || !oneOf(c.Message != nil, c.Envelope != nil) {
 		return nil, refuse(Malformed, "the claim signs neither a message nor an envelope")
 	}
 	if len(c.Signature()) == 0 {
@@ -107,9 +115,20 @@ func (v *Verifier) claim(c *evidence.Claim, a Artifact) (*Verified, *refusal) {
 	return v.byCertificate(c, a)
 }
 
+// oneOf reports whether exactly one is true.
+func oneOf(which ...bool) bool {
+	n := 0
+	for _, w := range which {
+		if w {
+			n++
+		}
+	}
+	return n == 1
+}
+
 // byCertificate judges a claim whose signer a certificate names.
 func (v *Verifier) byCertificate(c *evidence.Claim, a Artifact) (*Verified, *refusal) {
-	if v.cfg.Root == nil {
+	if len(v.judges) == 0 {
 		return nil, refuse(CertUntrusted, "a certificate signed, and there is no trust root to judge it").
 			hint("give the trust root of the Sigstore instance that signed, for example with --trusted-root")
 	}
@@ -121,26 +140,47 @@ func (v *Verifier) byCertificate(c *evidence.Claim, a Artifact) (*Verified, *ref
 	if r != nil {
 		return nil, r
 	}
-	out := &Verified{format: c.Format}
 	s := entrySubject{claim: c, artifact: a, cert: leaf, spki: leaf.RawSubjectPublicKeyInfo}
 	if s.signed, r = signature(c, a, leaf.PublicKey); r != nil {
 		return nil, r
 	}
-	if r := v.proofs(out, s); r != nil {
+	out, r := v.underOneRoot(func(j judge, out *Verified) *refusal {
+		if r := j.proofs(out, s); r != nil {
+			return r
+		}
+		return j.certificate(out, leaf, extra)
+	})
+	if r != nil {
 		return nil, r
 	}
-	if r := v.certificate(out, leaf, extra); r != nil {
-		return nil, r
-	}
+	out.format = c.Format
 	if out.signer, r = identity(leaf); r != nil {
 		return nil, r
 	}
 	return out, out.content(c, a)
 }
 
+// underOneRoot asks for proofs under each root until they hold under one. When
+// they hold under none, the reason is that of the root that knows the most of
+// the claim: "by no log of this root" is no news when another root knows the log.
+func (v *Verifier) underOneRoot(prove func(judge, *Verified) *refusal) (*Verified, *refusal) {
+	var why *refusal
+	for _, j := range v.judges {
+		out := &Verified{}
+		r := prove(j, out)
+		if r == nil {
+			return out, nil
+		}
+		if why == nil || why.foreign && !r.foreign {
+			why = r
+		}
+	}
+	return nil, why
+}
+
 // certificate wants trusted times, and the certificate to lead to a trusted
 // authority at each of them and to be in a certificate transparency log.
-func (v *Verifier) certificate(out *Verified, leaf *x509.Certificate, extra []*x509.Certificate) *refusal {
+func (j judge) certificate(out *Verified, leaf *x509.Certificate, extra []*x509.Certificate) *refusal {
 	if len(out.logs) == 0 {
 		return refuse(LogMissing, "no transparency log entry shows that the signature was made in public")
 	}
@@ -158,11 +198,11 @@ func (v *Verifier) certificate(out *Verified, leaf *x509.Certificate, extra []*x
 				trust.Window{Start: leaf.NotBefore, End: leaf.NotAfter}, stamp(l.unsigned))
 		}
 	}
-	chains, r := v.signingChains(leaf, extra, times)
+	chains, r := j.signingChains(leaf, extra, times)
 	if r != nil {
 		return r
 	}
-	seen, path, r := v.checkSCT(leaf, chains)
+	seen, path, r := j.checkSCT(leaf, chains)
 	if r != nil {
 		return r
 	}
@@ -205,14 +245,15 @@ func (v *Verifier) keyNames() string {
 
 // proven checks what else a key's signature brings.
 func (v *Verifier) proven(s entrySubject, k bareKey) (*Verified, *refusal) {
-	out := &Verified{format: s.claim.Format}
-	sum := sha256.Sum256(k.spki)
-	out.signer = evidence.Signer{Key: "sha256:" + hex.EncodeToString(sum[:])}
-	if v.cfg.Root != nil {
-		if r := v.proofs(out, s); r != nil {
+	out := &Verified{}
+	if len(v.judges) > 0 {
+		var r *refusal
+		if out, r = v.underOneRoot(func(j judge, out *Verified) *refusal { return j.proofs(out, s) }); r != nil {
 			return nil, r
 		}
 	}
+	sum := sha256.Sum256(k.spki)
+	out.format, out.signer = s.claim.Format, evidence.Signer{Key: "sha256:" + hex.EncodeToString(sum[:])}
 	if v.cfg.RequireLog && len(out.logs) == 0 {
 		return nil, refuse(LogMissing, "no transparency log entry shows that the signature was made in public")
 	}
@@ -225,15 +266,15 @@ func (v *Verifier) proven(s entrySubject, k bareKey) (*Verified, *refusal) {
 func isRFC3161(t evidence.Timestamp) bool { return t.Kind == "rfc3161" }
 
 // proofs verifies timestamps and log entries and collects the trusted times.
-func (v *Verifier) proofs(out *Verified, s entrySubject) *refusal {
+func (j judge) proofs(out *Verified, s entrySubject) *refusal {
 	var r *refusal
-	if out.times, r = v.timestamps(s.claim.Timestamps, s.claim.Signature()); r != nil {
+	if out.times, r = j.timestamps(s.claim.Timestamps, s.claim.Signature()); r != nil {
 		return r
 	}
-	if s.cert != nil && v.cfg.RequireTimestamp && len(out.times) == 0 {
+	if s.cert != nil && j.cfg.RequireTimestamp && len(out.times) == 0 {
 		return refuse(TimeUntrusted, "the signature has no timestamp by a trusted authority")
 	}
-	if out.logs, r = v.logs(s); r != nil {
+	if out.logs, r = j.logs(s); r != nil {
 		return r
 	}
 	for _, l := range out.logs {
@@ -241,7 +282,7 @@ func (v *Verifier) proofs(out *Verified, s entrySubject) *refusal {
 			out.times = append(out.times, evidence.Timestamp{Kind: "log", By: l.origin, At: l.promised})
 		}
 	}
-	latest := v.cfg.Now().Add(maxSkew)
+	latest := j.cfg.Now().Add(maxSkew)
 	for _, t := range out.times {
 		if t.At.After(latest) {
 			return refuse(TimeUntrusted, "the signature is of %s, which is in the future", stamp(t.At)).hint("check this machine's clock")

@@ -133,8 +133,8 @@ func TestKeys(t *testing.T) {
 		"log wanted":      {alone, verify.Config{Keys: trusted.Keys, RequireLog: true}, verify.LogMissing},
 		"time wanted":     {alone, verify.Config{Keys: trusted.Keys, RequireTimestamp: true}, verify.TimeUntrusted},
 		"time wanted, v1": {w.claim(claimOptions{signer: k, keyOnly: true, logs: []string{"v1 hashedrekord"}}), verify.Config{Keys: trusted.Keys, RequireTimestamp: true}, verify.TimeUntrusted},
-		"unknown log":     {logged, verify.Config{Keys: trusted.Keys, Root: newWorld(t).root}, verify.TimeUntrusted},
-		"certificate":     {w.claim(claimOptions{signer: k, logs: []string{"v2"}, token: true}), verify.Config{Keys: trusted.Keys, Root: &trust.Root{}}, verify.TimeUntrusted},
+		"unknown log":     {logged, verify.Config{Keys: trusted.Keys, Roots: []*trust.Root{newWorld(t).root}}, verify.TimeUntrusted},
+		"certificate":     {w.claim(claimOptions{signer: k, logs: []string{"v2"}, token: true}), verify.Config{Keys: trusted.Keys, Roots: []*trust.Root{&trust.Root{}}}, verify.TimeUntrusted},
 	} {
 		if ok, why := w.judge(tc.claim, tc.cfg); ok != nil || !strings.HasPrefix(why, tc.code+" ") {
 			t.Errorf("%s: %q, want %s", name, why, tc.code)
@@ -193,8 +193,8 @@ func TestRefuses(t *testing.T) {
 		"control character": {leaf(leafOptions{san: otherName("al\nice")}), verify.Config{}, "CERT_IDENTITY"},
 
 		// The certificate.
-		"other CA":            {v2(func(o *claimOptions) {}), verify.Config{Root: w.trustRoot(func(s *trust.RootSpec) { s.CAs = []trust.AuthoritySpec{{Chain: []*x509.Certificate{stranger.ca.cert}}} })}, "CERT_UNTRUSTED"},
-		"CA no longer":        {v2(func(o *claimOptions) {}), verify.Config{Root: w.trustRoot(func(s *trust.RootSpec) { s.CAs[0].End = w.now.Add(-time.Hour) })}, "CERT_UNTRUSTED the trust root believes"},
+		"other CA":            {v2(func(o *claimOptions) {}), under(w.trustRoot(func(s *trust.RootSpec) { s.CAs = []trust.AuthoritySpec{{Chain: []*x509.Certificate{stranger.ca.cert}}} })), "CERT_UNTRUSTED"},
+		"CA no longer":        {v2(func(o *claimOptions) {}), under(w.trustRoot(func(s *trust.RootSpec) { s.CAs[0].End = w.now.Add(-time.Hour) })), "CERT_UNTRUSTED the trust root believes"},
 		"server certificate":  {leaf(leafOptions{usage: x509.ExtKeyUsageServerAuth}), verify.Config{}, "CERT_UNTRUSTED the certificate is not for signing code"},
 		"any usage":           {leaf(leafOptions{change: func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny} }}), verify.Config{}, "CERT_UNTRUSTED the certificate is not for signing code"},
 		"no usage":            {leaf(leafOptions{change: func(c *x509.Certificate) { c.ExtKeyUsage = nil }}), verify.Config{}, "CERT_UNTRUSTED the certificate is not for signing code"},
@@ -218,8 +218,8 @@ func TestRefuses(t *testing.T) {
 		"SCT with SHA-1":    {leaf(leafOptions{sct: func(tbs []byte) []byte { s := w.sct(tbs, nil); s[43] = 2; return sctExtension(s) }}), verify.Config{}, "SCT_BAD"},
 		"SCT with a tail":   {leaf(leafOptions{sct: func(tbs []byte) []byte { return sctExtension(append(w.sct(tbs, nil), 0)) }}), verify.Config{}, "SCT_BAD"},
 		"empty list":        {leaf(leafOptions{sct: func(tbs []byte) []byte { return sctExtension() }}), verify.Config{}, "SCT_BAD"},
-		"CT log no longer":  {v2(func(o *claimOptions) {}), verify.Config{Root: w.trustRoot(func(s *trust.RootSpec) { s.CTLogs[0].End = w.now.Add(-time.Hour) })}, "SCT_BAD the SCT is of"},
-		"CT log not at all": {v2(func(o *claimOptions) {}), verify.Config{Root: w.trustRoot(func(s *trust.RootSpec) { s.CTLogs = nil })}, "SCT_BAD"},
+		"CT log no longer":  {v2(func(o *claimOptions) {}), under(w.trustRoot(func(s *trust.RootSpec) { s.CTLogs[0].End = w.now.Add(-time.Hour) })), "SCT_BAD the SCT is of"},
+		"CT log not at all": {v2(func(o *claimOptions) {}), under(w.trustRoot(func(s *trust.RootSpec) { s.CTLogs = nil })), "SCT_BAD"},
 
 		// What was signed.
 		"wrong artifact":       {edit(v2(func(o *claimOptions) {}), func(c *evidence.Claim) { c.Message.Digest, c.Message.DigestAlgorithm = make([]byte, 32), "SHA2_256" }), verify.Config{}, "WRONG_SUBJECT"},
@@ -256,9 +256,9 @@ func TestRefuses(t *testing.T) {
 		"no time":          {w.claim(claimOptions{logs: []string{"v2"}}), verify.Config{}, "TIME_UNTRUSTED no trusted time"},
 		"v1 without SET":   {edit(w.claim(claimOptions{logs: []string{"v1 hashedrekord"}}), func(c *evidence.Claim) { c.LogEntries[0].Promise = nil }), verify.Config{}, "TIME_UNTRUSTED no trusted time"},
 		"timestamp wants":  {w.claim(claimOptions{logs: []string{"v1 hashedrekord"}}), verify.Config{RequireTimestamp: true}, "TIME_UNTRUSTED the signature has no timestamp"},
-		"stranger's log":   {w.claim(claimOptions{logs: []string{"v2"}, token: true}), verify.Config{Root: w.trustRoot(func(s *trust.RootSpec) { s.TLogs = s.TLogs[:1] })}, "LOG_UNTRUSTED"},
-		"log no longer":    {w.claim(claimOptions{logs: []string{"v2"}, token: true}), verify.Config{Root: w.trustRoot(func(s *trust.RootSpec) { s.TLogs[1].End = w.now.Add(-time.Hour) })}, "LOG_PROOF_BAD the signature is of"},
-		"v1 no longer":     {w.claim(claimOptions{logs: []string{"v1 hashedrekord"}}), verify.Config{Root: w.trustRoot(func(s *trust.RootSpec) { s.TLogs[0].End = w.now.Add(-time.Hour) })}, "LOG_PROOF_BAD the log entry is of"},
+		"stranger's log":   {w.claim(claimOptions{logs: []string{"v2"}, token: true}), under(w.trustRoot(func(s *trust.RootSpec) { s.TLogs = s.TLogs[:1] })), "LOG_UNTRUSTED"},
+		"log no longer":    {w.claim(claimOptions{logs: []string{"v2"}, token: true}), under(w.trustRoot(func(s *trust.RootSpec) { s.TLogs[1].End = w.now.Add(-time.Hour) })), "LOG_PROOF_BAD the signature is of"},
+		"v1 no longer":     {w.claim(claimOptions{logs: []string{"v1 hashedrekord"}}), under(w.trustRoot(func(s *trust.RootSpec) { s.TLogs[0].End = w.now.Add(-time.Hour) })), "LOG_PROOF_BAD the log entry is of"},
 		"same entry twice": {edit(w.claim(claimOptions{logs: []string{"v2"}, token: true}), func(c *evidence.Claim) { c.LogEntries = append(c.LogEntries, c.LogEntries[0]) }), verify.Config{}, "MALFORMED the claim carries the same log entry"},
 		"same token twice": {edit(w.claim(claimOptions{logs: []string{"v2"}, token: true}), func(c *evidence.Claim) { c.Timestamps = append(c.Timestamps, c.Timestamps[0]) }), verify.Config{}, "MALFORMED the claim carries the same timestamp"},
 		"33 tokens":        {edit(w.claim(claimOptions{logs: []string{"v2"}, token: true}), func(c *evidence.Claim) { c.Timestamps = make([][]byte, 33) }), verify.Config{}, "MALFORMED"},
@@ -382,27 +382,27 @@ func TestTokens(t *testing.T) {
 	} {
 		tsa, root := withTSA(change)
 		c := w.claim(claimOptions{logs: []string{"v2"}, tokens: []tokenOptions{{by: tsa}}})
-		if ok, why := w.judge(c, verify.Config{Root: root}); ok != nil || !strings.HasPrefix(why, verify.TimeUntrusted) {
+		if ok, why := w.judge(c, under(root)); ok != nil || !strings.HasPrefix(why, verify.TimeUntrusted) {
 			t.Errorf("authority with %s: %q", name, why)
 		}
 	}
 	// An authority without a listed leaf takes the token's, if it leads to the anchor.
 	anchored := w.trustRoot(func(s *trust.RootSpec) { s.TSAs[0].Chain = s.TSAs[0].Chain[1:] })
 	brings := tokenOptions{embed: [][]byte{w.tsa.cert.Raw}}
-	if ok, why := w.judge(w.claim(claimOptions{logs: []string{"v2"}, tokens: []tokenOptions{brings}}), verify.Config{Root: anchored}); ok == nil {
+	if ok, why := w.judge(w.claim(claimOptions{logs: []string{"v2"}, tokens: []tokenOptions{brings}}), under(anchored)); ok == nil {
 		t.Error("leaf from the token:", why)
 	}
-	if ok, _ := w.judge(w.claim(claimOptions{logs: []string{"v2"}, token: true}), verify.Config{Root: anchored}); ok != nil {
+	if ok, _ := w.judge(w.claim(claimOptions{logs: []string{"v2"}, token: true}), under(anchored)); ok != nil {
 		t.Error("a token without its signer was believed")
 	}
 	other := newWorld(t)
 	brings = tokenOptions{by: other.tsa, embed: [][]byte{other.tsa.cert.Raw, other.tsaRoot.cert.Raw}}
-	if ok, _ := w.judge(w.claim(claimOptions{logs: []string{"v2"}, tokens: []tokenOptions{brings}}), verify.Config{Root: anchored}); ok != nil {
+	if ok, _ := w.judge(w.claim(claimOptions{logs: []string{"v2"}, tokens: []tokenOptions{brings}}), under(anchored)); ok != nil {
 		t.Error("a token that brings its own root was believed")
 	}
 	// An authority that lists nothing but its leaf is that leaf.
 	lone := w.trustRoot(func(s *trust.RootSpec) { s.TSAs[0].Chain = s.TSAs[0].Chain[:1] })
-	if ok, why := w.judge(w.claim(claimOptions{logs: []string{"v2"}, token: true}), verify.Config{Root: lone}); ok == nil {
+	if ok, why := w.judge(w.claim(claimOptions{logs: []string{"v2"}, token: true}), under(lone)); ok == nil {
 		t.Error("leaf alone:", why)
 	}
 }
@@ -457,7 +457,7 @@ func TestBitFlips(t *testing.T) {
 	w := newWorld(t)
 	k := newKey(elliptic.P256())
 	statement := func() []byte { return statementAbout(artifactSubject()) } // each flips bits of its own
-	mine := must(verify.New(verify.Config{Root: w.root, Keys: []crypto.PublicKey{k.Public()}}))
+	mine := must(verify.New(verify.Config{Roots: []*trust.Root{w.root}, Keys: []crypto.PublicKey{k.Public()}}))
 	var all []flipped
 	for name, o := range map[string]claimOptions{
 		"v2":        {logs: []string{"v2"}, token: true},
@@ -469,7 +469,7 @@ func TestBitFlips(t *testing.T) {
 	}
 	for _, name := range []string{"happy-path-v0.3", "rekor2-dsse-happy-path", "rekor2-timestamp-with-embedded-cert"} {
 		v := readVector(t, name)
-		verifier := must(verify.New(verify.Config{Root: must(trust.ParseTrustedRoot(v.root))}))
+		verifier := must(verify.New(under(must(trust.ParseTrustedRoot(v.root)))))
 		all = append(all, flipped{name, must(bundle.Parse(v.bundle)), verifier, verify.Image(evidence.SHA256(v.artifact))})
 	}
 	for _, s := range all {
@@ -554,7 +554,7 @@ func TestPlainEd25519(t *testing.T) {
 func fuzzed(f *testing.F, name string) (*evidence.Claim, *verify.Verifier, verify.Artifact) {
 	f.Helper()
 	v := readVector(f, name)
-	verifier := must(verify.New(verify.Config{Root: must(trust.ParseTrustedRoot(v.root))}))
+	verifier := must(verify.New(under(must(trust.ParseTrustedRoot(v.root)))))
 	c, artifact := must(bundle.Parse(v.bundle)), verify.Image(evidence.SHA256(v.artifact))
 	if ok, reasons := verifier.Claim(c, artifact); ok == nil {
 		f.Fatal(reasons)
@@ -619,7 +619,7 @@ func FuzzBodyV1(f *testing.F) {
 	k := newKey(elliptic.P256())
 	o := claimOptions{signer: k, keyOnly: true, payload: statementAbout(artifactSubject()), logs: []string{"v1 dsse", "v1 intoto", "v1 hashedrekord"}}
 	c := w.claim(o)
-	v := must(verify.New(verify.Config{Root: w.root, Keys: []crypto.PublicKey{k.Public()}, RequireLog: true}))
+	v := must(verify.New(verify.Config{Roots: []*trust.Root{w.root}, Keys: []crypto.PublicKey{k.Public()}, RequireLog: true}))
 	for _, e := range c.LogEntries {
 		f.Add(e.Kind, e.Version, e.Body)
 	}
@@ -631,4 +631,31 @@ func FuzzBodyV1(f *testing.F) {
 			t.Fatalf("believed %q", body)
 		}
 	})
+}
+
+// TestSeveralRoots: each root is believed for itself. A claim must be proven
+// under one of them, and never by parts of two.
+func TestSeveralRoots(t *testing.T) {
+	t.Parallel()
+	w, other := newWorld(t), newWorld(t)
+	c := w.claim(claimOptions{logs: []string{"v2"}, token: true})
+	for name, roots := range map[string][]*trust.Root{"first": {w.root, other.root}, "last": {other.root, w.root}} {
+		if ok, why := w.judge(c, verify.Config{Roots: roots}); ok == nil {
+			t.Errorf("%s: %s", name, why)
+		}
+	}
+	// The right CA with the wrong log, and the other way round.
+	noLog := w.trustRoot(func(s *trust.RootSpec) { s.TLogs = nil })
+	noCA := w.trustRoot(func(s *trust.RootSpec) { s.CAs = nil })
+	noTSA := w.trustRoot(func(s *trust.RootSpec) { s.TSAs = nil })
+	noCT := w.trustRoot(func(s *trust.RootSpec) { s.CTLogs = nil })
+	if ok, _ := w.judge(c, verify.Config{Roots: []*trust.Root{noLog, noCA, noTSA, noCT, other.root}}); ok != nil {
+		t.Error("proofs of several roots were added up")
+	}
+	// Why it is refused is what the root says that knows the log, in any order.
+	broken := w.claim(claimOptions{logs: []string{"v2"}, token: true})
+	broken.LogEntries[0].Proof.RootHash[0] ^= 1
+	for _, roots := range [][]*trust.Root{{w.root, other.root}, {other.root, w.root}} {
+		w.refused("broken proof", broken, verify.Config{Roots: roots}, verify.LogProofBad)
+	}
 }

@@ -464,11 +464,14 @@ func (w *world) token(sig []byte, o tokenOptions) []byte {
 		der(0, 16, must(asn1.Marshal(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2})), der(2, 0, signed)))
 }
 
+// under believes one trust root.
+func under(root *trust.Root) verify.Config { return verify.Config{Roots: []*trust.Root{root}} }
+
 // judge judges a claim about the world's artifact.
 func (w *world) judge(c *evidence.Claim, cfg verify.Config) (*verify.Verified, string) {
 	w.t.Helper()
-	if cfg.Root == nil {
-		cfg.Root = w.root
+	if len(cfg.Roots) == 0 {
+		cfg.Roots = under(w.root).Roots
 	}
 	v, err := verify.New(cfg)
 	if err != nil {
