@@ -48,6 +48,8 @@ var layers = map[string]int{
 	"internal/policy/clusterimage": 31,
 	"internal/build":               40,
 	"internal/admission":           40,
+	"internal/cli":                 50,
+	"internal/cli/check":           51,
 	"internal/hmtest":              90,
 	"cmd/":                         100,
 	"demo":                         100,
@@ -64,7 +66,7 @@ var heavy = map[string][]string{
 	"github.com/spiffe/go-spiffe":                       {"internal/idtoken"},
 	"github.com/ProtonMail/go-crypto":                   {"internal/git"},
 	"github.com/hiddeco/sshsig":                         {"internal/git"},
-	"github.com/spf13/cobra":                            {"cmd/hallmark"},
+	"github.com/spf13/cobra":                            {"internal/cli", "cmd/hallmark"},
 	"github.com/sigstore/protobuf-specs":                {"internal/evidence/bundle", "internal/trust"},
 	"github.com/secure-systems-lab/go-securesystemslib": {"internal/key", "internal/authority/tuf"}, // cosign.key; TUF canonical JSON
 }

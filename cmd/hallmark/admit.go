@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-dev/hallmark/internal/admission"
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/policy/clusterimage"
@@ -34,7 +36,7 @@ func newAdmitCommand(a *app) *cobra.Command {
 		Use:     "admit",
 		Short:   "Decide whether Kubernetes objects may run",
 		Example: `  hallmark admit check -f pod.yaml --policy cluster-policy`,
-		Args:    args(cobra.NoArgs),
+		Args:    cli.Args(cobra.NoArgs),
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newAdmitCheckCommand(a))
@@ -55,7 +57,7 @@ service did not answer, so nothing is allowed.`,
 		Example: `  hallmark admit check -f pod.yaml --policy cluster-policy
   hallmark admit check -f pod.yaml --policy cluster-policy -o yaml > pinned.yaml
   hallmark admit check -f - --policy cluster-policy --json < pod.yaml`,
-		Args: args(cobra.NoArgs),
+		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return a.admitCheck(c.Context(), o) },
 	}
 	c.Flags().StringArrayVarP(&o.files, "filename", "f", nil, "`FILE` with Kubernetes objects, - for stdin; can be repeated")
@@ -85,7 +87,7 @@ func (a *app) admitCheck(ctx context.Context, o admitOptions) error {
 		return err
 	}
 	judge, err := admission.New(admission.Config{
-		Policies: set, Registry: a.newRegistryClient(), Verifier: a.verifierFor(set), Now: now,
+		Policies: set, Registry: a.RegistryClient(), Verifier: a.verifierFor(set), Now: time.Now,
 	})
 	if err != nil {
 		return err
@@ -114,7 +116,7 @@ func (a *app) readObjects(files []string) ([]*admission.Object, error) {
 }
 
 func (a *app) readManifest(name string) ([]byte, error) {
-	r := a.stdin
+	r := a.Stdin
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
@@ -145,7 +147,7 @@ func (a *app) admitAnswer(o admitOptions, objects []*admission.Object, verdicts 
 				all.Reasons = append(all.Reasons, r)
 			}
 			for _, w := range i.Warnings {
-				a.warn("[%s] %s%s", w.Code, where, oneLine(w.Message))
+				a.Warn("[%s] %s%s", w.Code, where, cli.OneLine(w.Message))
 			}
 			if i.Err != nil && undecided == nil {
 				undecided = fmt.Errorf("%s%w", where, i.Err)
@@ -160,9 +162,9 @@ func (a *app) admitAnswer(o admitOptions, objects []*admission.Object, verdicts 
 	case all.Allowed:
 		return nil
 	case certain:
-		return a.deny(all)
+		return a.Deny(all)
 	}
-	_ = a.deny(all) // prints the reasons; the exit code is the undecided one's
+	_ = a.Deny(all) // prints the reasons; the exit code is the undecided one's
 	return fault.Hint(undecided, "nothing is allowed for want of an answer; try again when the service answers")
 }
 
@@ -176,25 +178,25 @@ func objectName(v admission.Verdict) string {
 func (a *app) printVerdicts(o admitOptions, objects []*admission.Object, verdicts []admission.Verdict, allowed bool) error {
 	switch {
 	case o.asJSON:
-		return a.printJSON(admitAnswer{Allowed: allowed, Objects: verdicts})
+		return a.PrintJSON(admitAnswer{Allowed: allowed, Objects: verdicts})
 	case o.output == "yaml":
 		if !allowed {
 			return nil
 		}
-		return admission.WriteYAML(a.stdout, objects)
+		return admission.WriteYAML(a.Stdout, objects)
 	}
 	for _, v := range verdicts {
 		word := "denied"
 		if v.Allowed {
 			word = "allowed"
 		}
-		a.print("%s  %s", word, objectName(v))
+		a.Print("%s  %s", word, objectName(v))
 		for _, i := range v.Images {
 			name := i.Image
 			if i.Pinned != "" {
 				name = i.Pinned
 			}
-			a.print("  %s  %s", i.Field, name)
+			a.Print("  %s  %s", i.Field, name)
 		}
 	}
 	return nil

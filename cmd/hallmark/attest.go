@@ -5,15 +5,13 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"maps"
-	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/registry"
@@ -38,29 +36,13 @@ digest goes to the log. Who signs and with which services: see hallmark sign --h
 		Example: `  hallmark attest --identity-token token --predicate sbom.spdx.json --type spdx 127.0.0.1:8420/app:1.0
   hallmark attest --key release.key --predicate provenance.json --type slsaprovenance1 127.0.0.1:8420/app:1.0
   hallmark attest --key release.key --predicate scan.json --type https://example.com/scan/v1 app.tar --bundle app.sigstore.json`,
-		Args: args(cobra.MinimumNArgs(1)),
+		Args: cli.Args(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, argv []string) error { return a.runAttest(c.Context(), o, argv) },
 	}
 	o.addFlags(c)
 	c.Flags().StringVar(&o.predicate, "predicate", "", "the predicate: a JSON `FILE` of at most 44 MiB (- reads stdin)")
-	c.Flags().StringVar(&o.predicateType, "type", "", "what the predicate is: "+strings.Join(predicateNames(), ", ")+", or a `URI`")
+	c.Flags().StringVar(&o.predicateType, "type", "", "what the predicate is: "+strings.Join(cli.PredicateNames(), ", ")+", or a `URI`")
 	return c
-}
-
-func predicateNames() []string { return slices.Sorted(maps.Keys(evidence.PredicateTypes)) }
-
-// predicateType is the URI that --type means.
-func predicateType(name string) (string, error) {
-	if uri, ok := evidence.PredicateTypes[name]; ok {
-		return uri, nil
-	}
-	if u, err := url.Parse(name); err != nil || u.Scheme == "" || strings.ContainsAny(name, " \t\n") {
-		return "", fault.Usagef("--type %q is none of %s, and no URI", name, strings.Join(predicateNames(), ", "))
-	}
-	if name == evidence.PredicateSign {
-		return "", fault.Hint(fault.Usagef("--type %s is an image signature", name), "sign the image: hallmark sign IMAGE")
-	}
-	return name, nil
 }
 
 func (a *app) runAttest(ctx context.Context, o *attestOptions, argv []string) error {
@@ -70,7 +52,7 @@ func (a *app) runAttest(ctx context.Context, o *attestOptions, argv []string) er
 	if o.predicate == "" || o.predicateType == "" {
 		return fault.Hint(fault.Usagef("attest needs --predicate and --type"), "for example: hallmark attest --predicate sbom.json --type spdx IMAGE")
 	}
-	uri, err := predicateType(o.predicateType)
+	uri, err := cli.PredicateType(o.predicateType)
 	if err != nil {
 		return err
 	}
@@ -104,7 +86,7 @@ func (a *app) readPredicate(o *attestOptions) ([]byte, error) {
 		if o.passwordStdin {
 			return nil, fault.Usagef("stdin cannot give both the predicate and the password; put the password in COSIGN_PASSWORD")
 		}
-		return io.ReadAll(io.LimitReader(a.stdin, sign.MaxPredicate+1))
+		return io.ReadAll(io.LimitReader(a.Stdin, sign.MaxPredicate+1))
 	}
 	st, err := os.Stat(o.predicate)
 	if err != nil {

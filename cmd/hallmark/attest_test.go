@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/hmtest"
 )
 
@@ -27,7 +28,7 @@ func TestAttestMemory(t *testing.T) {
 		t.Helper()
 		cmd := exec.Command(bin, args...)
 		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "COSIGN_PASSWORD=secret", envSigningConfig+"="+r.SigningConfig, envTrustedRoot+"="+r.TrustedRoot)
+		cmd.Env = append(os.Environ(), "COSIGN_PASSWORD=secret", cli.EnvSigningConfig+"="+r.SigningConfig, cli.EnvTrustedRoot+"="+r.TrustedRoot)
 		var talk bytes.Buffer
 		cmd.Stderr = &talk
 		if err := cmd.Start(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-dev/hallmark/internal/build"
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/git"
@@ -56,7 +57,7 @@ build and ended with it, which needs root, buildkitd (make tools) and runc.`,
   hallmark build . --ref v1.0.0 --policy ../release-policy -t 127.0.0.1:8420/app:1.0 --identity-token token
   hallmark build . --ref v1.0.0 --policy ../release-policy -t 127.0.0.1:8420/app:1.0 --key release.key
   hallmark build . --ref nightly --policy ../release-policy --check    # exit 3: nobody signed this tag`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, argv []string) error {
 			o.source = argv[0]
 			return a.runBuild(c.Context(), &o)
@@ -124,7 +125,7 @@ func (a *app) runBuild(ctx context.Context, o *buildOptions) error {
 		defer src.Close()
 	}
 	for _, w := range d.Warnings {
-		a.warn("[%s] %s", w.Code, oneLine(w.Message))
+		a.Warn("[%s] %s", w.Code, cli.OneLine(w.Message))
 	}
 	if !d.Allowed {
 		return a.buildDenied(o, answer, d)
@@ -147,11 +148,11 @@ func (a *app) runBuild(ctx context.Context, o *buildOptions) error {
 func (a *app) buildDenied(o *buildOptions, answer *buildAnswer, d policy.Decision) error {
 	answer.Allowed, answer.Reasons, answer.Warnings = false, d.Reasons, d.Warnings
 	if o.json {
-		if err := a.printJSON(answer); err != nil {
+		if err := a.PrintJSON(answer); err != nil {
 			return err
 		}
 	}
-	return a.deny(d)
+	return a.Deny(d)
 }
 
 // buildFailed shows what helps to understand a failed step, then the error.
@@ -160,7 +161,7 @@ func (a *app) buildFailed(err error) error {
 	if errors.As(err, &be) {
 		for _, part := range []string{be.Log, be.Excerpt} {
 			if part != "" {
-				a.say("%s\n", part)
+				a.Say("%s\n", part)
 			}
 		}
 	}
@@ -169,34 +170,34 @@ func (a *app) buildFailed(err error) error {
 
 func (a *app) printBuild(o *buildOptions, b *buildAnswer) error {
 	if o.json {
-		return a.printJSON(b)
+		return a.PrintJSON(b)
 	}
 	if o.check {
-		a.print("allowed: %s at commit %s", b.Source.Ref, b.Source.CommitChecksum)
+		a.Print("allowed: %s at commit %s", b.Source.Ref, b.Source.CommitChecksum)
 	} else {
-		a.print("%s@%s", b.Image, b.Digest)
-		a.print("  source     %s at commit %s", b.Source.Ref, b.Source.CommitChecksum)
+		a.Print("%s@%s", b.Image, b.Digest)
+		a.Print("  source     %s at commit %s", b.Source.Ref, b.Source.CommitChecksum)
 	}
 	signer := b.Source.Tag.Signer
 	names := strings.Join(signer.Principals, ", ")
 	if names == "" {
 		names = "a key without a name"
 	}
-	a.print("  tag        signed by %s (%s %s)", names, signer.Kind, signer.Fingerprint)
+	a.Print("  tag        signed by %s (%s %s)", names, signer.Kind, signer.Fingerprint)
 	if o.check {
 		return nil
 	}
 	for _, m := range b.Manifests {
 		if m.Kind == "image" {
-			a.print("  image      %s %s", m.Digest, m.Platform)
+			a.Print("  image      %s %s", m.Digest, m.Platform)
 		} else {
-			a.print("  provenance %s SLSA v1, builder %s", m.Digest, b.BuilderID)
+			a.Print("  provenance %s SLSA v1, builder %s", m.Digest, b.BuilderID)
 		}
 	}
 	if b.Signed {
-		a.print("  signed     by %s: the index and all %d manifests in it", b.Signer, len(b.Manifests))
+		a.Print("  signed     by %s: the index and all %d manifests in it", b.Signer, len(b.Manifests))
 	} else {
-		a.print("  signed     no (--no-sign)")
+		a.Print("  signed     no (--no-sign)")
 	}
 	return nil
 }
@@ -247,7 +248,7 @@ func (a *app) prepareBuild(o *buildOptions) (*buildJob, error) {
 			return nil, fault.Usagef("-t %s: want HOST/REPOSITORY:TAG in a registry", o.image)
 		}
 	}
-	if j.location, err = git.ParseLocation(o.source, a.plainHTTP); err != nil {
+	if j.location, err = git.ParseLocation(o.source, a.PlainHTTP); err != nil {
 		return nil, err
 	}
 	return j, j.loadPolicy()
@@ -270,11 +271,11 @@ func pairs(flag string, values []string) (map[string]string, error) {
 }
 
 // insecure reports whether the image's registry is spoken to in plain HTTP.
-func (j *buildJob) insecure() bool { return j.app.plainHTTP || loopback.Host(j.image.Host) }
+func (j *buildJob) insecure() bool { return j.app.PlainHTTP || loopback.Host(j.image.Host) }
 
 // toolsFolder is where make tools puts what building needs.
 func (a *app) toolsFolder() string {
-	if dir := a.env("HALLMARK_TOOLS"); dir != "" {
+	if dir := a.Env("HALLMARK_TOOLS"); dir != "" {
 		return dir
 	}
 	home, err := os.UserHomeDir()

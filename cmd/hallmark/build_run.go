@@ -7,21 +7,21 @@ import (
 	"os"
 	"strings"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/hallmark-dev/hallmark/internal/build"
 	"github.com/hallmark-dev/hallmark/internal/build/daemon"
 	"github.com/hallmark-dev/hallmark/internal/git"
 	"github.com/hallmark-dev/hallmark/internal/loopback"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/registry"
-
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // build builds an allowed source, signs the result and tags it. That the
 // registry answers and who signs is settled first: a build that could not be
 // pushed and signed at the end need not start.
 func (j *buildJob) build(ctx context.Context, src *git.Source, answer *buildAnswer) (_ policy.Decision, err error) {
-	repo, err := j.app.newRegistryClient().Open(ctx, j.image)
+	repo, err := j.app.RegistryClient().Open(ctx, j.image)
 	if err != nil {
 		return policy.Decision{}, err
 	}
@@ -32,7 +32,7 @@ func (j *buildJob) build(ctx context.Context, src *git.Source, answer *buildAnsw
 	if err != nil {
 		return policy.Decision{}, err
 	}
-	address := j.app.env("BUILDKIT_HOST")
+	address := j.app.Env("BUILDKIT_HOST")
 	if address == "" {
 		d, err := j.startDaemon(ctx)
 		if err != nil {
@@ -72,12 +72,12 @@ func (j *buildJob) startDaemon(ctx context.Context) (*daemon.Daemon, error) {
 func (j *buildJob) request(ctx context.Context, src *git.Source, repo *registry.Repository, address string) (*build.Request, func(), error) {
 	r := &build.Request{
 		Context: build.Context{Remote: src.Git.Remote, Ref: src.Git.Ref, Commit: src.Git.CommitChecksum, When: src.Commit.Committer.When},
-		Options: j.o.options, Image: j.image, Repo: repo, Insecure: j.insecure(), Stderr: j.app.stderr,
+		Options: j.o.options, Image: j.image, Repo: repo, Insecure: j.insecure(), Stderr: j.app.Stderr,
 	}
 	switch {
 	case j.o.progress:
 		r.Progress = build.ProgressPlain
-	case j.app.progress():
+	case j.app.Progress():
 		r.Progress = build.ProgressTTY
 	}
 	url := j.location.URL
@@ -97,7 +97,7 @@ func (j *buildJob) request(ctx context.Context, src *git.Source, repo *registry.
 		return nil, nil, err
 	}
 	for _, w := range warnings {
-		j.app.warn("%s", w)
+		j.app.Warn("%s", w)
 	}
 	r.Context.Dir = dir
 	return r, cleanup, nil

@@ -35,7 +35,7 @@ func (j *buildJob) newSigning(ctx context.Context) (*buildSigning, error) {
 	if err != nil {
 		return nil, fmt.Errorf("who signs the image: %w", err)
 	}
-	if _, asks := signer.NeedsConsent(); asks && !j.o.signer.yes && !j.app.interactive() {
+	if _, asks := signer.NeedsConsent(); asks && !j.o.signer.yes && !j.app.Interactive() {
 		return nil, fault.Hint(fault.Usagef("a personal identity would go to a public log, and there is nobody to ask"),
 			"if that is what you want, say --yes")
 	}
@@ -45,7 +45,7 @@ func (j *buildJob) newSigning(ctx context.Context) (*buildSigning, error) {
 // sign signs the manifests, all or an error: an image that is signed in part
 // gets no tag.
 func (s *buildSigning) sign(ctx context.Context, repo *registry.Repository, all []ocispec.Descriptor, answer *buildAnswer) error {
-	if s.signer.Keyless() && s.o.identityToken == "" && !s.o.login() && !s.app.interactive() && time.Since(s.since) > tokenFreshness {
+	if s.signer.Keyless() && s.o.identityToken == "" && !s.o.login() && !s.app.Interactive() && time.Since(s.since) > tokenFreshness {
 		fresh, err := s.app.newSigner(ctx, s.o)
 		if err != nil {
 			return fmt.Errorf("who signs the image, asked again after the build: %w", err)

@@ -21,6 +21,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
+
+	"github.com/hallmark-dev/hallmark/internal/cli"
+	"github.com/hallmark-dev/hallmark/internal/cli/check"
 )
 
 // TestHelpFitsAScreen: hallmark --help is at most 24 lines of 80 columns and has
@@ -84,8 +87,8 @@ func TestCompletion(t *testing.T) {
 	if out := answerOf(t, "__complete", "ver"); !strings.HasPrefix(out, "verify\t") || !strings.Contains(out, "\nversion\t") {
 		t.Errorf("completing ver: %q", out)
 	}
-	a := &app{stdin: strings.NewReader(""), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, env: func(string) string { return "" }}
-	if code := run([]string{"completion", "tcsh"}, a); code != exitUsage {
+	a := &app{&cli.App{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}, Env: func(string) string { return "" }}}
+	if code := run([]string{"completion", "tcsh"}, a); code != cli.ExitUsage {
 		t.Errorf("completion tcsh: exit code %d", code)
 	}
 }
@@ -93,8 +96,8 @@ func TestCompletion(t *testing.T) {
 func answerOf(t *testing.T, call ...string) string {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	a := &app{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, env: func(string) string { return "" }}
-	if code := run(call, a); code != exitOK {
+	a := &app{&cli.App{Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Env: func(string) string { return "" }}}
+	if code := run(call, a); code != cli.ExitOK {
 		t.Fatalf("%v: exit code %d\n%s", call, code, &stderr)
 	}
 	return stdout.String()
@@ -183,9 +186,9 @@ var jsonAnswers = map[string][]any{
 	"build":              {buildAnswer{}},
 	"sign":               {signedAnswer{}},
 	"attest":             {signedAnswer{}},
-	"verify":             {verifyAnswer{}},
-	"verify-attestation": {verifyAnswer{}},
-	"show":               {showAnswer{}},
+	"verify":             {check.VerifyAnswer{}},
+	"verify-attestation": {check.VerifyAnswer{}},
+	"show":               {check.ShowAnswer{}},
 	"admit check":        {admitAnswer{}},
 	"up":                 {upAnswer{}, rehearsalAnswer{}},
 	"up env":             {upEnvAnswer{}},
@@ -319,7 +322,7 @@ func TestEnvironmentIsDocumented(t *testing.T) {
 func TestExitCodesAreDocumented(t *testing.T) {
 	t.Parallel()
 	var inCode []string
-	for _, code := range []int{exitOK, exitFailure, exitUsage, exitDenied, exitNotFound, exitUnreachable, exitInterrupted} {
+	for _, code := range []int{cli.ExitOK, cli.ExitFailure, cli.ExitUsage, cli.ExitDenied, cli.ExitNotFound, cli.ExitUnreachable, cli.ExitInterrupted} {
 		inCode = append(inCode, strconv.Itoa(code))
 	}
 	var documented []string

@@ -4,6 +4,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"github.com/hallmark-dev/hallmark/internal/cli"
 )
 
 // environment is the closed list of variables that hallmark reads; there is no
@@ -13,8 +15,8 @@ var environment = []struct {
 	secret     bool
 }{
 	{"HALLMARK_DATA", "data folder of hallmark up", false},
-	{envTrustedRoot, "trust root that verify, sign and build use", false},
-	{envSigningConfig, "signing config that sign, attest and build use", false},
+	{cli.EnvTrustedRoot, "trust root that verify, sign and build use", false},
+	{cli.EnvSigningConfig, "signing config that sign, attest and build use", false},
 	{"HALLMARK_TOOLS", "folder with buildkitd", false},
 	{"BUILDKIT_HOST", "address of a running BuildKit", false},
 	{"DOCKER_CONFIG", "folder with registry logins", false},
@@ -46,20 +48,20 @@ func newEnvCommand(a *app) *cobra.Command {
 		Short: "Show the environment variables that hallmark reads",
 		Example: `  hallmark env
   hallmark env --json`,
-		Args: args(cobra.NoArgs),
+		Args: cli.Args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			var answer environmentAnswer
 			for _, e := range environment {
-				v := variableAnswer{Name: e.name, What: e.what, Set: a.env(e.name) != ""}
+				v := variableAnswer{Name: e.name, What: e.what, Set: a.Env(e.name) != ""}
 				if !e.secret {
-					v.Value = a.env(e.name)
+					v.Value = a.Env(e.name)
 				}
 				answer.Variables = append(answer.Variables, v)
 			}
 			if asJSON {
-				return a.printJSON(answer)
+				return a.PrintJSON(answer)
 			}
-			w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+			w := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
 			for _, v := range answer.Variables {
 				value := v.Value
 				switch {

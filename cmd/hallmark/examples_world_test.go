@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/hmtest"
 	"github.com/hallmark-dev/hallmark/internal/hmtest/gitrepo"
 	"github.com/hallmark-dev/hallmark/internal/hmtest/testimage"
@@ -128,7 +129,7 @@ func (w *exampleWorld) env(dir string) []string {
 	env := []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "USER=alice", "DOCKER_CONFIG=" + filepath.Join(home, ".docker"),
 		"COSIGN_PASSWORD=a password", "HALLMARK_TOOLS=" + w.tools,
-		envTrustedRoot + "=" + w.up.TrustedRoot, envSigningConfig + "=" + w.up.SigningConfig, envData + "=" + w.up.Dir,
+		cli.EnvTrustedRoot + "=" + w.up.TrustedRoot, cli.EnvSigningConfig + "=" + w.up.SigningConfig, envData + "=" + w.up.Dir,
 	}
 	for _, name := range []string{"BUILDKIT_HOST", "GOCOVERDIR", "TMPDIR"} {
 		if v := os.Getenv(name); v != "" {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"runtime"
 
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/key"
@@ -37,7 +38,7 @@ func (a *app) existing(ctx context.Context, o *signerOptions, k key.Signer, serv
 		return nil, err
 	}
 	if len(cfg.Roots) == 0 && (k == nil || services.Log != "" || services.TSA != "") {
-		a.say("no trust root is named (--trusted-root): earlier signatures are not looked for")
+		a.Say("no trust root is named (--trusted-root): earlier signatures are not looked for")
 		return nil, nil
 	}
 	v, err := verify.New(cfg)
@@ -52,9 +53,9 @@ func (a *app) existing(ctx context.Context, o *signerOptions, k key.Signer, serv
 // existingRoots reads the trust root that goes with the services. Nothing is
 // fetched from the public instance unless it is the one that signs.
 func (a *app) existingRoots(ctx context.Context, o *signerOptions, k key.Signer) ([]*trust.Root, error) {
-	public := o.signingConfig == publicInstance || o.signingConfig == "" && a.env(envSigningConfig) == "" && k == nil
-	if a.hasTrustedRoot(&o.serviceFlags) || public {
-		root, err := a.trustedRoot(ctx, &o.serviceFlags)
+	public := o.signingConfig == cli.PublicInstance || o.signingConfig == "" && a.Env(cli.EnvSigningConfig) == "" && k == nil
+	if a.HasTrustedRoot(o.trustedRoot) || public {
+		root, err := a.TrustedRoot(ctx, o.trustedRoot)
 		return []*trust.Root{root}, err
 	}
 	return nil, nil
@@ -114,11 +115,11 @@ func compactJSON(data []byte) []byte {
 func (a *app) browser() func(url string) error {
 	opener := "xdg-open"
 	switch {
-	case a.env("SSH_CONNECTION") != "":
+	case a.Env("SSH_CONNECTION") != "":
 		return nil
 	case runtime.GOOS == "darwin":
 		opener = "open"
-	case a.env("DISPLAY") == "" && a.env("WAYLAND_DISPLAY") == "":
+	case a.Env("DISPLAY") == "" && a.Env("WAYLAND_DISPLAY") == "":
 		return nil
 	}
 	path, err := exec.LookPath(opener)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 )
 
@@ -50,15 +51,15 @@ looks for such scripts; for zsh, the folder must be in fpath.`,
   hallmark completion zsh > ~/.zsh/completions/_hallmark
   hallmark completion fish > ~/.config/fish/completions/hallmark.fish`,
 		ValidArgs: []string{"bash", "zsh", "fish"},
-		Args:      args(cobra.ExactArgs(1)),
+		Args:      cli.Args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, argv []string) error {
 			switch argv[0] {
 			case "bash":
-				return c.Root().GenBashCompletionV2(a.stdout, true)
+				return c.Root().GenBashCompletionV2(a.Stdout, true)
 			case "zsh":
-				return c.Root().GenZshCompletion(a.stdout)
+				return c.Root().GenZshCompletion(a.Stdout)
 			case "fish":
-				return c.Root().GenFishCompletion(a.stdout, true)
+				return c.Root().GenFishCompletion(a.Stdout, true)
 			}
 			return fault.Usagef("completion %s: there are bash, zsh and fish", argv[0])
 		},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/key"
 )
@@ -26,7 +27,7 @@ Key files are cosign's: cosign reads ours and we read cosign's. The password com
 from a prompt, from COSIGN_PASSWORD or from --password-stdin.`,
 		Example: `  hallmark key generate --prefix release
   hallmark key public release.key`,
-		Args: args(cobra.NoArgs),
+		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newKeyGenerateCommand(a), newKeyImportCommand(a), newKeyPublicCommand(a))
@@ -66,7 +67,7 @@ func newKeyGenerateCommand(a *app) *cobra.Command {
 		Example: `  hallmark key generate
   hallmark key generate --algorithm ed25519 --prefix release
   hallmark key generate --prefix ci --password-stdin --json < password`,
-		Args: args(cobra.NoArgs),
+		Args: cli.Args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			private, err := key.Generate(o.algorithm)
 			if err != nil {
@@ -87,7 +88,7 @@ func newKeyImportCommand(a *app) *cobra.Command {
 		Short: "Encrypt an existing private key: PKCS #8, SEC1 or PKCS #1 PEM (- reads stdin)",
 		Example: `  hallmark key import private.pem --prefix imported
   hallmark key import - --prefix imported --yes < private.pem`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, argv []string) error {
 			var data []byte
 			var err error
@@ -95,7 +96,7 @@ func newKeyImportCommand(a *app) *cobra.Command {
 				if o.fromStdin {
 					return fault.Usagef("stdin cannot give both the key and the password; put the password in COSIGN_PASSWORD")
 				}
-				data, err = io.ReadAll(io.LimitReader(a.stdin, key.MaxFile+1))
+				data, err = io.ReadAll(io.LimitReader(a.Stdin, key.MaxFile+1))
 			} else {
 				data, err = key.ReadFile(argv[0])
 			}
@@ -132,7 +133,7 @@ func newKeyPublicCommand(a *app) *cobra.Command {
 		Short: "Print the public half of a private key",
 		Example: `  hallmark key public release.key > release.pub
   hallmark key public release.key --json`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, argv []string) error {
 			s, info, err := key.Load(argv[0], a.keyPassword(fromStdin, "Password of "+argv[0]+": "))
 			if err != nil {
@@ -143,9 +144,9 @@ func newKeyPublicCommand(a *app) *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return a.printJSON(publicKeyAnswer{info.Algorithm, key.Fingerprint(s.Public()), info.Encrypted, string(public)})
+				return a.PrintJSON(publicKeyAnswer{info.Algorithm, key.Fingerprint(s.Public()), info.Encrypted, string(public)})
 			}
-			a.print("%s", strings.TrimSuffix(string(public), "\n"))
+			a.Print("%s", strings.TrimSuffix(string(public), "\n"))
 			return nil
 		},
 	}
@@ -166,7 +167,7 @@ func (a *app) writeKeyPair(o *keyOptions, private crypto.Signer) error {
 		return fmt.Errorf("password: %w", err)
 	}
 	if len(pw) == 0 {
-		a.warn("%s is locked with an empty password: whoever reads the file can sign with it", answer.Private)
+		a.Warn("%s is locked with an empty password: whoever reads the file can sign with it", answer.Private)
 	}
 	sealed, err := key.EncryptCosign(private, pw)
 	if err != nil {
@@ -186,11 +187,11 @@ func (a *app) writeKeyPair(o *keyOptions, private crypto.Signer) error {
 		}
 	}
 	if o.json {
-		return a.printJSON(answer)
+		return a.PrintJSON(answer)
 	}
-	a.print("private key  %s  (encrypted)", answer.Private)
-	a.print("public key   %s", answer.Public)
-	a.print("fingerprint  %s", answer.Fingerprint)
+	a.Print("private key  %s  (encrypted)", answer.Private)
+	a.Print("public key   %s", answer.Public)
+	a.Print("fingerprint  %s", answer.Fingerprint)
 	return nil
 }
 
@@ -206,7 +207,7 @@ func (a *app) mayOverwrite(yes bool, paths ...string) (bool, error) {
 		} else if err != nil {
 			return false, err
 		}
-		if !a.interactive() {
+		if !a.Interactive() {
 			return false, fault.Hint(fault.Usagef("%s exists", p), "choose another --prefix, or overwrite it with --yes: a key that is gone cannot be had again")
 		}
 		ok, err := a.confirm("%s exists. Overwrite it? A key that is gone cannot be had again. [y/N] ", p)
@@ -223,8 +224,8 @@ func (a *app) mayOverwrite(yes bool, paths ...string) (bool, error) {
 
 // confirm asks a person on the terminal; anything but yes is no.
 func (a *app) confirm(format string, args ...any) (bool, error) {
-	fmt.Fprintf(a.stderr, format, args...)
-	line, err := readLine(a.stdin)
+	fmt.Fprintf(a.Stderr, format, args...)
+	line, err := readLine(a.Stdin)
 	if err != nil {
 		return false, err
 	}
@@ -262,22 +263,22 @@ func readLine(r io.Reader) ([]byte, error) {
 func (a *app) keyPassword(fromStdin bool, prompt string) key.Password {
 	return func(confirm bool) ([]byte, error) {
 		if fromStdin {
-			return readLine(a.stdin)
+			return readLine(a.Stdin)
 		}
-		if pw := a.env("COSIGN_PASSWORD"); pw != "" {
+		if pw := a.Env("COSIGN_PASSWORD"); pw != "" {
 			return []byte(pw), nil
 		}
 		if _, set := os.LookupEnv("COSIGN_PASSWORD"); set {
 			return nil, nil
 		}
-		pw, err := a.readPassword(prompt)
+		pw, err := a.ReadPassword(prompt)
 		if err != nil {
 			return nil, fault.Hint(err, "put the password in COSIGN_PASSWORD, or give it with --password-stdin")
 		}
 		if !confirm {
 			return pw, nil
 		}
-		again, err := a.readPassword("Once more: ")
+		again, err := a.ReadPassword("Once more: ")
 		if err != nil {
 			return nil, err
 		}

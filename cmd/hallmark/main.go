@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/hallmark-dev/hallmark/internal/cli"
+	"github.com/hallmark-dev/hallmark/internal/cli/check"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 )
 
@@ -25,12 +27,17 @@ func run(args []string, a *app) int {
 	defer stop()
 	root := newRootCommand(a)
 	root.SetArgs(args)
-	root.SetIn(a.stdin)
-	root.SetOut(a.stdout)
-	root.SetErr(a.stderr)
+	root.SetIn(a.Stdin)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
 	err := root.ExecuteContext(ctx)
-	return a.exit(ctx, err)
+	return a.Exit(ctx, err)
 }
+
+// app is the command line with the commands of this binary.
+type app struct{ *cli.App }
+
+func newApp() *app { return &app{cli.New(version)} }
 
 // The groups of --help, in the order in which people meet them.
 const (
@@ -49,20 +56,21 @@ whole private Sigstore that this needs on one machine.`,
 		SilenceUsage:  true,
 	}
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return refuseEmptyFlags(c) }
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError(c, err) })
-	root.PersistentFlags().BoolVar(&a.plainHTTP, "plain-http", false, "speak plain HTTP to registries and services that are not on this machine")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return cli.UsageError(c, err) })
+	root.PersistentFlags().BoolVar(&a.PlainHTTP, "plain-http", false, "speak plain HTTP to registries and services that are not on this machine")
 	root.AddGroup(
 		&cobra.Group{ID: groupRelease, Title: "Build and sign:"},
 		&cobra.Group{ID: groupCheck, Title: "Verify and decide:"},
 		&cobra.Group{ID: groupSetup, Title: "Keys, identity and the private Sigstore:"},
 	)
 	root.SetHelpFunc(helpFunc(root.HelpFunc()))
+	checks := &check.Commands{App: a.App, Statements: statementPolicies}
 	for _, group := range []struct {
 		id       string
 		commands []*cobra.Command
 	}{
 		{groupRelease, []*cobra.Command{newBuildCommand(a), newSignCommand(a), newAttestCommand(a)}},
-		{groupCheck, []*cobra.Command{newVerifyCommand(a), newVerifyAttestationCommand(a), newShowCommand(a), newAdmitCommand(a)}},
+		{groupCheck, []*cobra.Command{checks.Verify(), checks.VerifyAttestation(), checks.Show(), newAdmitCommand(a)}},
 		{groupSetup, []*cobra.Command{newUpCommand(a), newTokenCommand(a), newKeyCommand(a), newEnvCommand(a), newCompletionCommand(a), newVersionCommand(a)}},
 	} {
 		for _, c := range group.commands {

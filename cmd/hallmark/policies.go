@@ -5,7 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/gate"
 	"github.com/hallmark-dev/hallmark/internal/policy/clusterimage"
@@ -52,7 +54,7 @@ func statementPolicies(paths []string) ([]gate.StatementPolicy, error) {
 	if err != nil {
 		return nil, fault.As(fault.Usage, err)
 	}
-	p, err := rego.CompileAttestation(files, rego.AttestationOptions{Now: now})
+	p, err := rego.CompileAttestation(files, rego.AttestationOptions{Now: time.Now})
 	if err != nil {
 		return nil, fault.As(fault.Usage, err)
 	}
@@ -66,7 +68,7 @@ func policyCompilers() clusterimage.Compilers {
 			return cuelang.Compile(file, text)
 		},
 		Rego: func(file string, text []byte) (clusterimage.StatementPolicy, error) {
-			return rego.CompileAttestation(map[string][]byte{strings.TrimSuffix(file, ".rego") + ".rego": text}, rego.AttestationOptions{Now: now})
+			return rego.CompileAttestation(map[string][]byte{strings.TrimSuffix(file, ".rego") + ".rego": text}, rego.AttestationOptions{Now: time.Now})
 		},
 	}
 }
@@ -75,12 +77,12 @@ func policyCompilers() clusterimage.Compilers {
 // TrustRoot of the folder, or Sigstore's public instance.
 func (a *app) verifierFor(set *clusterimage.Set) func(context.Context, clusterimage.Trust) (*verify.Verifier, error) {
 	return func(ctx context.Context, t clusterimage.Trust) (*verify.Verifier, error) {
-		cfg := verify.Config{Now: now}
+		cfg := verify.Config{Now: time.Now}
 		switch {
 		case t.Key != nil:
 			cfg.Keys = append(cfg.Keys, t.Key.Public)
 		case t.Root == "":
-			root, err := a.trustedRoot(ctx, &serviceFlags{trustedRoot: publicInstance})
+			root, err := a.TrustedRoot(ctx, cli.PublicInstance)
 			if err != nil {
 				return nil, err
 			}
@@ -98,7 +100,7 @@ func (a *app) verifierFor(set *clusterimage.Set) func(context.Context, clusterim
 
 // fetchTrustRoot gets the trusted root that a TrustRoot's remote names.
 func (a *app) fetchTrustRoot(ctx context.Context, r clusterimage.Remote) ([]byte, error) {
-	t := trust.TUF{Mirror: r.Mirror, Root: r.Root, PlainHTTP: a.plainHTTP}
+	t := trust.TUF{Mirror: r.Mirror, Root: r.Root, PlainHTTP: a.PlainHTTP}
 	got, err := t.Targets(ctx, r.Target)
 	if err != nil {
 		return nil, err

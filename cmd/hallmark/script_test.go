@@ -10,6 +10,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/hallmark-dev/hallmark/internal/authority"
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/hmtest/testimage"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 )
@@ -34,7 +35,7 @@ func scriptAuthority(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	i := a.Info()
 	for name, value := range map[string]string{
-		"REG": i.Registry, "ISSUER": i.URL, "TUF": i.TUF, "TUF_SHA256": i.TUFRootSHA256, envTrustedRoot: i.TrustedRoot, envSigningConfig: i.SigningConfig,
+		"REG": i.Registry, "ISSUER": i.URL, "TUF": i.TUF, "TUF_SHA256": i.TUFRootSHA256, cli.EnvTrustedRoot: i.TrustedRoot, cli.EnvSigningConfig: i.SigningConfig,
 	} {
 		ts.Setenv(name, value)
 	}

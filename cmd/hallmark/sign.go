@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/registry"
@@ -43,7 +44,7 @@ alone. What the same signer already signed is not signed again.`,
   hallmark sign --key release.key -a env=prod 127.0.0.1:8420/app:1.0 127.0.0.1:8420/tool:1.0
   hallmark sign --key release.key --recursive 127.0.0.1:8420/app:1.0
   hallmark sign --key release.key app.tar --bundle app.sigstore.json`,
-		Args: args(cobra.MinimumNArgs(1)),
+		Args: cli.Args(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, argv []string) error { return a.runSign(c.Context(), o, argv) },
 	}
 	o.addFlags(c)
@@ -79,7 +80,7 @@ func (a *app) runSign(ctx context.Context, o *signOptions, argv []string) error 
 func (a *app) signAnnotations(o *signOptions) (map[string]string, error) {
 	all := map[string]string{}
 	if o.ci {
-		ci, err := ciAnnotations(a.env)
+		ci, err := ciAnnotations(a.Env)
 		if err != nil {
 			return nil, err
 		}
@@ -219,9 +220,9 @@ func (a *app) fileDone(o *signerOptions, who evidence.Signer, claim *evidence.Cl
 		}
 	}
 	if o.json {
-		return a.printJSON(signedAnswer{Signer: &who, File: &file})
+		return a.PrintJSON(signedAnswer{Signer: &who, File: &file})
 	}
-	a.print("signed  %s  (%s)", filepath.Clean(file.Path), file.Digest)
-	a.say("  by %s, bundle %s", who, file.Bundle)
+	a.Print("signed  %s  (%s)", filepath.Clean(file.Path), file.Digest)
+	a.Say("  by %s, bundle %s", who, file.Bundle)
 	return nil
 }

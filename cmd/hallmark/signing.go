@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/durable"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
@@ -100,7 +102,7 @@ func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, er
 			return nil, keyFault(err)
 		}
 		if !info.Encrypted {
-			a.say("the key %s is not encrypted: whoever reads the file can sign with it", o.key)
+			a.Say("the key %s is not encrypted: whoever reads the file can sign with it", o.key)
 		}
 		cfg.Key = k
 	}
@@ -108,16 +110,16 @@ func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, er
 	if err != nil {
 		return nil, err
 	}
-	cfg.Services = sign.ServicesFrom(config, now(), cfg.Key == nil)
+	cfg.Services = sign.ServicesFrom(config, time.Now(), cfg.Key == nil)
 	if config != nil && cfg.Key != nil && cfg.Services.Log == "" {
-		a.say("the signing config names no transparency log with the Rekor v2 API: the signature will not be logged")
+		a.Say("the signing config names no transparency log with the Rekor v2 API: the signature will not be logged")
 	}
-	cfg.Services.PlainHTTP, cfg.Services.UserAgent = a.plainHTTP, a.userAgent()
+	cfg.Services.PlainHTTP, cfg.Services.UserAgent = a.PlainHTTP, a.UserAgent()
 	if cfg.Key == nil {
-		issuer, _ := config.OIDC(now())
+		issuer, _ := config.OIDC(time.Now())
 		if cfg.Token, err = idtoken.Get(ctx, idtoken.Config{
-			Flag: o.identityToken, Env: a.env, Issuer: issuer, PlainHTTP: a.plainHTTP,
-			Interactive: a.interactive(), OpenBrowser: a.browser(), Say: a.say, Provider: o.identityProvider,
+			Flag: o.identityToken, Env: a.Env, Issuer: issuer, PlainHTTP: a.PlainHTTP,
+			Interactive: a.Interactive(), OpenBrowser: a.browser(), Say: a.Say, Provider: o.identityProvider,
 		}); err != nil {
 			return nil, err
 		}
@@ -130,30 +132,28 @@ func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, er
 	return sign.New(cfg)
 }
 
-func (a *app) userAgent() string { return "hallmark/" + version }
-
 // consent shows a person what signing would make public about them, and asks.
 func (a *app) consent(s *sign.Signer, o *signerOptions, statements []*sign.Statement) error {
 	d, asks := s.NeedsConsent()
 	if !asks {
 		return nil
 	}
-	a.say("This becomes public at %s, and stays so:", strings.Join(d.Hosts, " and "))
-	a.say("  identity  %s", d.Identity)
-	a.say("  issuer    %s", d.Issuer)
+	a.Say("This becomes public at %s, and stays so:", strings.Join(d.Hosts, " and "))
+	a.Say("  identity  %s", d.Identity)
+	a.Say("  issuer    %s", d.Issuer)
 	for _, st := range statements {
-		a.say("  digest    sha256:%x", st.SignedDigest())
+		a.Say("  digest    sha256:%x", st.SignedDigest())
 		if st.Size() <= 2<<10 {
 			text, err := io.ReadAll(st.Reader())
 			if err != nil {
 				return err
 			}
-			a.say("  of        %s", text)
+			a.Say("  of        %s", text)
 		}
 	}
 	switch {
 	case o.yes:
-	case !a.interactive():
+	case !a.Interactive():
 		return fault.Hint(fault.Usagef("a personal identity would go to a public log, and there is nobody to ask"), "if that is what you want, say --yes")
 	default:
 		if ok, err := a.confirm("Sign? [y/N] "); err != nil || !ok {
@@ -183,7 +183,7 @@ func (a *app) resolve(ctx context.Context, o *signerOptions, argv []string) ([]s
 		}
 		subjects[i] = subject{arg: arg, ref: ref}
 	}
-	client := registry.NewClient(registry.Options{PlainHTTP: a.plainHTTP, UserAgent: a.userAgent(), Concurrency: signers})
+	client := registry.NewClient(registry.Options{PlainHTTP: a.PlainHTTP, UserAgent: a.UserAgent(), Concurrency: signers})
 	var g errgroup.Group
 	g.SetLimit(signers)
 	for i := range subjects {
@@ -195,9 +195,9 @@ func (a *app) resolve(ctx context.Context, o *signerOptions, argv []string) ([]s
 		if s.err != nil || s.ref.Digest != "" {
 			continue
 		}
-		a.say("%s is %s", s.arg, s.targets[0].Desc.Digest)
+		a.Say("%s is %s", s.arg, s.targets[0].Desc.Digest)
 		if s.ref.Dir == "" {
-			a.warn("%s is a tag: if it moves before you sign, you sign something else; name the digest", s.arg)
+			a.Warn("%s is a tag: if it moves before you sign, you sign something else; name the digest", s.arg)
 		}
 	}
 	return subjects, nil
@@ -306,7 +306,7 @@ func (j attachJob) run(ctx context.Context, signer *sign.Signer) signedImage {
 		}
 	}
 	if r.err != nil {
-		r.Error = oneLine(r.err.Error())
+		r.Error = cli.OneLine(r.err.Error())
 	}
 	return r
 }
@@ -315,21 +315,21 @@ func (j attachJob) run(ctx context.Context, signer *sign.Signer) signedImage {
 func (a *app) reportSigned(r signedImage) {
 	switch r.Status {
 	case "failed":
-		a.say("error: %s: %s", r.Image, r.Error)
+		a.Say("error: %s: %s", r.Image, r.Error)
 		if hint := fault.HintOf(r.err); hint != "" {
-			a.say("hint: %s", oneLine(hint))
+			a.Say("hint: %s", cli.OneLine(hint))
 		}
 		return
 	case "existed":
-		a.print("already there  %s", r.Image)
-		a.say("  %s said the same before: %s; nothing was added (--again adds one all the same)", r.signer, r.Bundle)
+		a.Print("already there  %s", r.Image)
+		a.Say("  %s said the same before: %s; nothing was added (--again adds one all the same)", r.signer, r.Bundle)
 		return
 	}
-	a.print("signed  %s", r.Image)
+	a.Print("signed  %s", r.Image)
 	if r.LogIndex != nil {
-		a.say("  by %s, log entry %d: %s", r.signer, *r.LogIndex, r.Bundle)
+		a.Say("  by %s, log entry %d: %s", r.signer, *r.LogIndex, r.Bundle)
 	} else {
-		a.say("  by %s: %s", r.signer, r.Bundle)
+		a.Say("  by %s: %s", r.signer, r.Bundle)
 	}
 }
 
@@ -358,7 +358,7 @@ func (a *app) finish(o *signerOptions, answer *signedAnswer) error {
 		}
 	}
 	if o.json {
-		if err := a.printJSON(answer); err != nil {
+		if err := a.PrintJSON(answer); err != nil {
 			return err
 		}
 	}
@@ -373,7 +373,7 @@ func (a *app) finish(o *signerOptions, answer *signedAnswer) error {
 
 func (a *app) writeCertificate(path string, der []byte) error {
 	if der == nil {
-		a.warn("no certificate was made: %s is not written", path)
+		a.Warn("no certificate was made: %s is not written", path)
 		return nil
 	}
 	return durable.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)

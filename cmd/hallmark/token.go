@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-dev/hallmark/internal/authority"
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 )
 
@@ -29,7 +30,7 @@ permissions are the guard. The token names the issuer of the folder's last
 hallmark up, and is valid for ten minutes.`,
 		Example: `  hallmark token --email alice@example.com > token
   SIGSTORE_ID_TOKEN="$(hallmark token --email alice@example.com)" hallmark sign 127.0.0.1:8420/app:1.0`,
-		Args: args(cobra.NoArgs),
+		Args: cli.Args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			if email == "" {
 				return fault.Usagef("--email says whose token it is")
@@ -43,13 +44,13 @@ hallmark up, and is valid for ten minutes.`,
 				return err
 			}
 			if asJSON {
-				return a.printJSON(tokenAnswer{t.Raw, t.Issuer, t.Expires})
+				return a.PrintJSON(tokenAnswer{t.Raw, t.Issuer, t.Expires})
 			}
 			end := "" // cosign takes a file's last newline for a part of the token
-			if isTerminal(a.stdout) {
+			if cli.IsTerminal(a.Stdout) {
 				end = "\n"
 			}
-			_, err = fmt.Fprint(a.stdout, t.Raw+end)
+			_, err = fmt.Fprint(a.Stdout, t.Raw+end)
 			return err
 		},
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-dev/hallmark/internal/authority"
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 )
 
@@ -66,7 +67,7 @@ also after a crash: the next start with the same folder goes on.`,
   hallmark up --rehearse-github --claims claims.json
   hallmark up --data ./shared --listen 0.0.0.0:8420 --url https://sigstore.example.com:8420 \
     --tls-cert cert.pem --tls-key key.pem --registry-user-file users.htpasswd`,
-		Args: args(cobra.NoArgs),
+		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return a.runUp(c.Context(), o) },
 	}
 	addDataFlag(a, c, &o.Dir)
@@ -94,10 +95,10 @@ func (a *app) dataDir(flag string) (string, error) {
 	if flag != "" {
 		return flag, nil
 	}
-	if dir := a.env(envData); dir != "" {
+	if dir := a.Env(envData); dir != "" {
 		return dir, nil
 	}
-	home := a.env("HOME")
+	home := a.Env("HOME")
 	if home == "" {
 		return "", fault.Usagef("no home folder is known: name the data folder with --data")
 	}
@@ -118,13 +119,13 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 		}
 	}
 	if o.login == "" {
-		user := a.env("USER")
+		user := a.Env("USER")
 		if user == "" {
 			user = "me"
 		}
 		o.login = user + "@localhost"
 	}
-	o.Log = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	o.Log = slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	up, err := authority.Open(o.Config)
 	if err != nil {
 		return err
@@ -140,7 +141,7 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 		return err
 	}
 	if !o.json {
-		a.say("stopped; everything is kept in %s", up.Info().Dir)
+		a.Say("stopped; everything is kept in %s", up.Info().Dir)
 	}
 	return nil
 }
@@ -162,7 +163,7 @@ func (a *app) announce(up *authority.Authority, o upOptions) error {
 		if err != nil {
 			return err
 		}
-		a.print("%s", line)
+		a.Print("%s", line)
 		return nil
 	}
 	code, err := up.NewOneTimeCode(o.login)
@@ -171,7 +172,7 @@ func (a *app) announce(up *authority.Authority, o upOptions) error {
 	}
 	data := ""
 	if standard, err := a.dataDir(""); err != nil || filepath.Clean(standard) != i.Dir {
-		data = " --data " + shellQuote(i.Dir)
+		data = " --data " + cli.ShellQuote(i.Dir)
 	}
 	lines := []string{
 		"hallmark up is ready: " + i.URL,
@@ -193,20 +194,9 @@ func (a *app) announce(up *authority.Authority, o upOptions) error {
 	}
 	if on {
 		lines = append(lines, "", "For a rehearsed GitHub Actions job:",
-			"  export ACTIONS_ID_TOKEN_REQUEST_URL="+shellQuote(rehearsal.URL),
-			"  export ACTIONS_ID_TOKEN_REQUEST_TOKEN="+shellQuote(rehearsal.Token))
+			"  export ACTIONS_ID_TOKEN_REQUEST_URL="+cli.ShellQuote(rehearsal.URL),
+			"  export ACTIONS_ID_TOKEN_REQUEST_TOKEN="+cli.ShellQuote(rehearsal.Token))
 	}
-	a.print("%s\n\nCtrl-C ends it.", strings.Join(lines, "\n"))
+	a.Print("%s\n\nCtrl-C ends it.", strings.Join(lines, "\n"))
 	return nil
-}
-
-// shellQuote makes s one word of a POSIX shell.
-func shellQuote(s string) string {
-	safe := strings.IndexFunc(s, func(r rune) bool {
-		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-", r)
-	}) < 0
-	if safe && s != "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-dev/hallmark/internal/authority"
+	"github.com/hallmark-dev/hallmark/internal/cli"
 )
 
 // upEnvAnswer is what up env --json prints; the names are those of the variables.
@@ -23,7 +24,7 @@ func newUpEnvCommand(a *app) *cobra.Command {
 		Short: "Print the export lines that make hallmark and cosign use it",
 		Example: `  eval "$(hallmark up env)"
   hallmark up env --json`,
-		Args: args(cobra.NoArgs),
+		Args: cli.Args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			dir, err := a.dataDir(dir)
 			if err != nil {
@@ -35,13 +36,13 @@ func newUpEnvCommand(a *app) *cobra.Command {
 			}
 			e := upEnvAnswer{i.TrustedRoot, i.SigningConfig, i.Dir, i.Registry, i.CosignTUF}
 			if asJSON {
-				return a.printJSON(e)
+				return a.PrintJSON(e)
 			}
 			for _, kv := range [][2]string{
 				{"HALLMARK_TRUSTED_ROOT", e.TrustedRoot}, {"HALLMARK_SIGNING_CONFIG", e.SigningConfig}, {envData, e.Data},
 				{"HALLMARK_REGISTRY", e.Registry}, {"TUF_ROOT", e.TUFRoot},
 			} {
-				a.print("export %s=%s", kv[0], shellQuote(kv[1]))
+				a.Print("export %s=%s", kv[0], cli.ShellQuote(kv[1]))
 			}
 			return nil
 		},

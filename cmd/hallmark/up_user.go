@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-dev/hallmark/internal/authority"
+	"github.com/hallmark-dev/hallmark/internal/cli"
 )
 
 // upUserAnswer is what up user add --json prints.
@@ -17,7 +18,7 @@ func newUpUserCommand(a *app) *cobra.Command {
 		Use:     "user",
 		Short:   "Manage who can log in",
 		Example: `  hallmark up user add alice@example.com`,
-		Args:    args(cobra.NoArgs),
+		Args:    cli.Args(cobra.NoArgs),
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newUpUserAddCommand(a))
@@ -35,7 +36,7 @@ person who has one gets a new one, and the old one ends. A running hallmark up
 takes it at the next login.`,
 		Example: `  hallmark up user add alice@example.com
   hallmark up user add alice@example.com > secret`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, emails []string) error {
 			dir, err := a.dataDir(dir)
 			if err != nil {
@@ -46,10 +47,10 @@ takes it at the next login.`,
 				return err
 			}
 			if asJSON {
-				return a.printJSON(upUserAnswer{emails[0], secret})
+				return a.PrintJSON(upUserAnswer{emails[0], secret})
 			}
-			a.print("%s", secret)
-			a.say("%s logs in with this secret; it is not shown again", emails[0])
+			a.Print("%s", secret)
+			a.Say("%s logs in with this secret; it is not shown again", emails[0])
 			return nil
 		},
 	}

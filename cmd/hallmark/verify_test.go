@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 )
@@ -52,14 +53,14 @@ func TestVerifyConformance(t *testing.T) {
 		}
 		for _, arg := range []string{artifact, string(evidence.SHA256(data))} {
 			var stdout, stderr bytes.Buffer
-			a := &app{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, env: func(string) string { return "" }}
+			a := &app{&cli.App{Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Env: func(string) string { return "" }}}
 			switch code := run(append(call, arg), a); {
-			case strings.HasSuffix(dir, "_fail") && (code == exitFailure || code == exitUsage || code == exitDenied):
+			case strings.HasSuffix(dir, "_fail") && (code == cli.ExitFailure || code == cli.ExitUsage || code == cli.ExitDenied):
 				refused++
 				if strings.Contains(stdout.String(), "Verified ") || stderr.Len() == 0 {
 					t.Errorf("%s %s: refused with\n%s%s", dir, arg, &stdout, &stderr)
 				}
-			case !strings.HasSuffix(dir, "_fail") && code == exitOK:
+			case !strings.HasSuffix(dir, "_fail") && code == cli.ExitOK:
 				accepted++
 			default:
 				t.Errorf("%s %s: exit code %d\n%s", dir, arg, code, &stderr)

@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/hallmark-dev/hallmark/internal/cli"
 )
 
 // version is set by the linker (-X main.version); a plain go build leaves "dev".
@@ -25,7 +27,7 @@ func newVersionCommand(a *app) *cobra.Command {
 		Short: "Print the version of this binary",
 		Example: `  hallmark version
   hallmark version --json`,
-		Args: args(cobra.NoArgs),
+		Args: cli.Args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			v := versionAnswer{Version: version, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 			if bi, ok := debug.ReadBuildInfo(); ok {
@@ -36,9 +38,9 @@ func newVersionCommand(a *app) *cobra.Command {
 				}
 			}
 			if asJSON {
-				return a.printJSON(v)
+				return a.PrintJSON(v)
 			}
-			a.print("hallmark %s (%s, %s/%s)", v.Version, v.Go, v.OS, v.Arch)
+			a.Print("hallmark %s (%s, %s/%s)", v.Version, v.Go, v.OS, v.Arch)
 			return nil
 		},
 	}

@@ -1,21 +1,21 @@
-package main
+package check
 
 import (
 	"context"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/gate"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/verify"
 )
 
-// verifyAnswer is what `hallmark verify --json` prints, and what the text is made
+// VerifyAnswer is what `hallmark verify --json` prints, and what the text is made
 // of. docs/json.md, "verify", says the same.
-type verifyAnswer struct {
+type VerifyAnswer struct {
 	Ref      string           `json:"ref"` // as the call named it
 	Subject  evidence.Subject `json:"subject"`
 	Allowed  bool             `json:"allowed"`
@@ -46,8 +46,8 @@ type foundEvidence struct {
 	Annotations  map[string]string `json:"annotations,omitempty"`
 }
 
-func (o *verifyOptions) answer(ctx context.Context, arg string, q gate.Requirements, r gate.Result) (*verifyAnswer, error) {
-	answer := &verifyAnswer{Ref: arg, Subject: r.Subject, Allowed: r.Decision.Allowed, Reasons: r.Decision.Reasons,
+func (o *verifyOptions) answer(ctx context.Context, arg string, q gate.Requirements, r gate.Result) (*VerifyAnswer, error) {
+	answer := &VerifyAnswer{Ref: arg, Subject: r.Subject, Allowed: r.Decision.Allowed, Reasons: r.Decision.Reasons,
 		Warnings: r.Decision.Warnings, Want: q.AttestationType, Found: []foundEvidence{}}
 	for _, t := range r.Tried {
 		f := newFound(t)
@@ -115,18 +115,18 @@ func (o *verifyOptions) pin(arg string, q gate.Requirements, f policy.Fact) stri
 	add("--bundle", o.bundle)
 	words = append(words, arg)
 	for i, w := range words {
-		words[i] = shellQuote(w)
+		words[i] = cli.ShellQuote(w)
 	}
 	return strings.Join(words, " ")
 }
 
 // printVerified prints the answer on one screen: what counts, how we know, and
 // what else is there.
-func (a *app) printVerified(answer *verifyAnswer) {
+func (a *Commands) printVerified(answer *VerifyAnswer) {
 	if d := string(answer.Subject.Digest); strings.Contains(answer.Ref, d) {
-		a.print("%s", plain(answer.Ref))
+		a.Print("%s", cli.Plain(answer.Ref))
 	} else {
-		a.print("%s is %s", plain(answer.Ref), d)
+		a.Print("%s is %s", cli.Plain(answer.Ref), d)
 	}
 	var rest []foundEvidence
 	for _, f := range answer.Found {
@@ -137,18 +137,18 @@ func (a *app) printVerified(answer *verifyAnswer) {
 		}
 	}
 	if answer.Allowed && len(rest) > 0 {
-		a.print("")
-		a.print("Also found, for nothing that was asked:")
+		a.Print("")
+		a.Print("Also found, for nothing that was asked:")
 	} else if len(rest) > 0 {
-		a.print("")
-		a.print("Found:")
+		a.Print("")
+		a.Print("Found:")
 	}
 	a.printRest(rest)
 	if len(answer.Pin) > 0 {
-		a.print("")
-		a.print("If this is who you expected, demand it:")
+		a.Print("")
+		a.Print("If this is who you expected, demand it:")
 		for _, cmd := range answer.Pin {
-			a.print("  %s", plain(cmd))
+			a.Print("  %s", cli.Plain(cmd))
 		}
 	}
 }
@@ -156,22 +156,22 @@ func (a *app) printVerified(answer *verifyAnswer) {
 // maxRest bounds the lines about what does not count; --json has all of it.
 const maxRest = 10
 
-func (a *app) printRest(rest []foundEvidence) {
+func (a *Commands) printRest(rest []foundEvidence) {
 	for i, f := range rest {
 		if i == maxRest {
-			a.print("  … and %d more; --json has them all", len(rest)-maxRest)
+			a.Print("  … and %d more; --json has them all", len(rest)-maxRest)
 			return
 		}
 		what := kindOf(f)
 		switch {
 		case f.Verified && len(f.Reasons) == 0:
-			a.print("  %s by %s (verified)", what, plain(f.Signer.String()))
+			a.Print("  %s by %s (verified)", what, cli.Plain(f.Signer.String()))
 		case len(f.Reasons) > 0:
-			a.print("  %s: %s %s", plain(what), f.Reasons[0].Code, plain(oneLine(f.Reasons[0].Message)))
+			a.Print("  %s: %s %s", cli.Plain(what), f.Reasons[0].Code, cli.Plain(cli.OneLine(f.Reasons[0].Message)))
 		default:
-			a.print("  %s: %s", plain(what), plain(f.Note))
+			a.Print("  %s: %s", cli.Plain(what), cli.Plain(f.Note))
 		}
-		a.print("    %s", plain(f.Where.Ref))
+		a.Print("    %s", cli.Plain(f.Where.Ref))
 	}
 }
 
@@ -188,29 +188,29 @@ func kindOf(f foundEvidence) string {
 			return name + " attestation"
 		}
 	}
-	return plain(f.PredicateType) + " attestation"
+	return cli.Plain(f.PredicateType) + " attestation"
 }
 
-func (a *app) printEvidence(answer *verifyAnswer, f foundEvidence) {
+func (a *Commands) printEvidence(answer *VerifyAnswer, f foundEvidence) {
 	line := func(label, format string, args ...any) {
-		a.print("  %-13s"+format, append([]any{label}, args...)...)
+		a.Print("  %-13s"+format, append([]any{label}, args...)...)
 	}
-	a.print("")
-	a.print("Verified %s", kindOf(f))
+	a.Print("")
+	a.Print("Verified %s", kindOf(f))
 	if f.Signer.Identity != "" {
-		line("signed by", "%s", plain(f.Signer.Identity))
-		line("vouched by", "%s", plain(f.Signer.Issuer))
+		line("signed by", "%s", cli.Plain(f.Signer.Identity))
+		line("vouched by", "%s", cli.Plain(f.Signer.Issuer))
 	} else {
 		line("signed by", "the key %s", f.Signer.Key)
 	}
 	if c := f.Certificate; c != nil {
-		line("certificate", "valid %s to %s, by %s; its SCT by a trusted certificate log was checked", stamp(c.NotBefore), stamp(c.NotAfter), plain(c.Authority))
+		line("certificate", "valid %s to %s, by %s; its SCT by a trusted certificate log was checked", cli.Stamp(c.NotBefore), cli.Stamp(c.NotAfter), cli.Plain(c.Authority))
 	}
 	for _, t := range f.Times {
 		if t.Kind == "rfc3161" {
-			line("time", "%s, timestamp by %s", stamp(t.At), plain(t.By))
+			line("time", "%s, timestamp by %s", cli.Stamp(t.At), cli.Plain(t.By))
 		} else {
-			line("time", "%s, promised by log %s", stamp(t.At), plain(t.By))
+			line("time", "%s, promised by log %s", cli.Stamp(t.At), cli.Plain(t.By))
 		}
 	}
 	for _, l := range f.Log {
@@ -218,7 +218,7 @@ func (a *app) printEvidence(answer *verifyAnswer, f foundEvidence) {
 		if l.Included {
 			how = "the proof that it is included was checked"
 		}
-		line("log", "%s, entry %d; %s", plain(l.Origin), l.Index, how)
+		line("log", "%s, entry %d; %s", cli.Plain(l.Origin), l.Index, how)
 	}
 	switch {
 	case f.LogUnchecked:
@@ -227,9 +227,7 @@ func (a *app) printEvidence(answer *verifyAnswer, f foundEvidence) {
 		line("log", "none")
 	}
 	for _, k := range slices.Sorted(maps.Keys(f.Annotations)) {
-		line("annotation", "%s=%s", plain(k), plain(f.Annotations[k]))
+		line("annotation", "%s=%s", cli.Plain(k), cli.Plain(f.Annotations[k]))
 	}
-	line("found as", "%s", plain(f.Where.Ref))
+	line("found as", "%s", cli.Plain(f.Where.Ref))
 }
-
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -1,22 +1,20 @@
-package main
+package check
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 )
 
-// showAnswer is what `hallmark show --json` prints: one object. Nothing in it is
+// ShowAnswer is what `hallmark show --json` prints: one object. Nothing in it is
 // verified. docs/json.md, "show", says the same.
-type showAnswer struct {
+type ShowAnswer struct {
 	Image    string `json:"image"`    // the reference as it was understood, in full
 	Verified bool   `json:"verified"` // always false: show verifies nothing
 	showNode
@@ -55,7 +53,8 @@ type showOptions struct {
 	platform string
 }
 
-func newShowCommand(a *app) *cobra.Command {
+// Show is the command show.
+func (a *Commands) Show() *cobra.Command {
 	var o showOptions
 	c := &cobra.Command{
 		Use:   "show IMAGE",
@@ -68,7 +67,7 @@ Nothing is verified: signers and times are what each thing claims.`,
 		Example: `  hallmark show 127.0.0.1:8420/app:1.0
   hallmark show 127.0.0.1:8420/app:1.0 --json
   hallmark show oci:layout:1.0`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, argv []string) error { return a.show(c.Context(), argv[0], o) },
 	}
 	c.Flags().BoolVar(&o.asJSON, "json", false, "print one JSON object")
@@ -76,17 +75,12 @@ Nothing is verified: signers and times are what each thing claims.`,
 	return c
 }
 
-// newRegistryClient is the registry client of a command.
-func (a *app) newRegistryClient() *registry.Client {
-	return registry.NewClient(registry.Options{PlainHTTP: a.plainHTTP, UserAgent: "hallmark/" + version})
-}
-
-func (a *app) show(ctx context.Context, image string, o showOptions) error {
+func (a *Commands) show(ctx context.Context, image string, o showOptions) error {
 	ref, err := registry.ParseRef(image)
 	if err != nil {
 		return err
 	}
-	repo, err := a.newRegistryClient().Open(ctx, ref)
+	repo, err := a.RegistryClient().Open(ctx, ref)
 	if err != nil {
 		return err
 	}
@@ -98,9 +92,9 @@ func (a *app) show(ctx context.Context, image string, o showOptions) error {
 	if err != nil {
 		return err
 	}
-	answer := showAnswer{Image: ref.String(), showNode: newShowNode(tree)}
+	answer := ShowAnswer{Image: ref.String(), showNode: newShowNode(tree)}
 	if o.asJSON {
-		return a.printJSON(answer)
+		return a.PrintJSON(answer)
 	}
 	a.printTree(answer)
 	return nil
@@ -116,7 +110,7 @@ func newShowNode(n *collect.Node) showNode {
 		s.Created = &n.Created
 	}
 	if n.Err != nil {
-		s.Error = oneLine(n.Err.Error())
+		s.Error = cli.OneLine(n.Err.Error())
 	}
 	if n.Claim != nil {
 		s.addClaim(n.Claim)
@@ -136,7 +130,7 @@ func newShowNode(n *collect.Node) showNode {
 func (s *showNode) addClaim(c *evidence.Claim) {
 	signer, err := collect.ClaimedSigner(c)
 	if err != nil {
-		s.Error = oneLine(err.Error())
+		s.Error = cli.OneLine(err.Error())
 	} else {
 		s.ClaimedSigner = &signer
 	}
@@ -145,14 +139,14 @@ func (s *showNode) addClaim(c *evidence.Claim) {
 	}
 }
 
-func (a *app) printTree(answer showAnswer) {
-	a.print("%s", plain(answer.Image))
+func (a *Commands) printTree(answer ShowAnswer) {
+	a.Print("%s", cli.Plain(answer.Image))
 	if answer.empty() {
 		a.printNode(answer.showNode, "")
-		a.print("nothing is attached")
+		a.Print("nothing is attached")
 		return
 	}
-	a.print("Nothing below is verified: signers and times are claims. hallmark verify checks them.")
+	a.Print("Nothing below is verified: signers and times are claims. hallmark verify checks them.")
 	a.printNode(answer.showNode, "")
 	a.printBranches(answer.showNode, "")
 }
@@ -167,14 +161,14 @@ func (s *showNode) empty() bool {
 	return len(s.Attached) == 0
 }
 
-func (a *app) printBranches(s showNode, indent string) {
+func (a *Commands) printBranches(s showNode, indent string) {
 	below := append(append([]showNode{}, s.Attached...), s.Manifests...)
 	for i, child := range below {
 		branch, deeper := "├─ ", "│  "
 		if i == len(below)-1 {
 			branch, deeper = "└─ ", "   "
 		}
-		a.print("%s%s%s", indent, branch, child.headline())
+		a.Print("%s%s%s", indent, branch, child.headline())
 		a.printNode(child, indent+deeper)
 		a.printBranches(child, indent+deeper)
 	}
@@ -196,55 +190,34 @@ func (s *showNode) headline() string {
 	default:
 		head = "attestation " + s.PredicateType + " (" + head + ")"
 	}
-	return plain(head)
+	return cli.Plain(head)
 }
 
 // printNode prints the lines below a headline.
-func (a *app) printNode(s showNode, indent string) {
-	a.print("%s%s", indent, plain(s.Ref))
-	size := readableSize(s.Size)
+func (a *Commands) printNode(s showNode, indent string) {
+	a.Print("%s%s", indent, cli.Plain(s.Ref))
+	size := cli.ReadableSize(s.Size)
 	if s.Created != nil {
 		size = s.Created.Format(time.RFC3339) + ", " + size
 	}
-	a.print("%s%s", indent, size)
+	a.Print("%s%s", indent, size)
 	if s.ClaimedSigner != nil {
 		signer := s.ClaimedSigner.String()
 		if s.ClaimedSigner.Identity == "" && s.ClaimedSigner.Key == "" {
 			signer = "nobody named"
 		}
-		a.print("%ssigner claimed, not verified: %s", indent, plain(signer))
+		a.Print("%ssigner claimed, not verified: %s", indent, cli.Plain(signer))
 	}
 	if s.About != "" {
-		a.print("%sabout %s", indent, plain(s.About))
+		a.Print("%sabout %s", indent, cli.Plain(s.About))
 	}
 	for _, st := range s.Statements {
-		a.print("%sunsigned statement %s, %s", indent, plain(st.PredicateType), readableSize(st.Size))
+		a.Print("%sunsigned statement %s, %s", indent, cli.Plain(st.PredicateType), cli.ReadableSize(st.Size))
 	}
 	if s.Note != "" {
-		a.print("%snote: %s", indent, plain(s.Note))
+		a.Print("%snote: %s", indent, cli.Plain(s.Note))
 	}
 	if s.Error != "" {
-		a.print("%scannot be read: %s", indent, plain(s.Error))
+		a.Print("%scannot be read: %s", indent, cli.Plain(s.Error))
 	}
-}
-
-// plain makes foreign text safe for a terminal: one line, nothing that moves
-// the cursor or reorders text.
-func plain(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '�'
-		}
-		return r
-	}, s)
-}
-
-func readableSize(n int64) string {
-	switch {
-	case n < 1000:
-		return fmt.Sprintf("%d B", n)
-	case n < 1000*1000:
-		return fmt.Sprintf("%.1f kB", float64(n)/1000)
-	}
-	return fmt.Sprintf("%.1f MB", float64(n)/1e6)
 }

@@ -1,4 +1,4 @@
-package main
+package cli_test
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 )
@@ -16,9 +17,9 @@ func TestForeignTextIsPlain(t *testing.T) {
 	t.Parallel()
 	const foreign = "linux\x1b[2J\x1b[1;1H\u202eallowed\u0085\x07\r\nDENIED"
 	var out bytes.Buffer
-	a := &app{stderr: &out}
-	_ = a.deny(policy.Decision{Reasons: []policy.Reason{{Code: "X", Message: foreign, Hint: foreign}}})
-	a.exit(context.Background(), fault.Hint(fault.Usagef("there are %s", foreign), "not %s", foreign))
+	a := &cli.App{Stderr: &out}
+	_ = a.Deny(policy.Decision{Reasons: []policy.Reason{{Code: "X", Message: foreign, Hint: foreign}}})
+	a.Exit(context.Background(), fault.Hint(fault.Usagef("there are %s", foreign), "not %s", foreign))
 	if n := strings.Count(out.String(), "\n"); n != 4 {
 		t.Errorf("%d lines", n)
 	}

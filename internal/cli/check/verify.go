@@ -1,20 +1,20 @@
-package main
+package check
 
 import (
 	"context"
 	"crypto"
 	"fmt"
-	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/gate"
-	"github.com/hallmark-dev/hallmark/internal/key"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 	"github.com/hallmark-dev/hallmark/internal/trust"
@@ -22,7 +22,7 @@ import (
 )
 
 type verifyOptions struct {
-	serviceFlags
+	trustedRoot string
 	key         string
 	identity    policy.Identity
 	cosigns     policy.Identity // by cosign's names for the same flags
@@ -33,7 +33,8 @@ type verifyOptions struct {
 	asJSON      bool
 }
 
-func newVerifyCommand(a *app) *cobra.Command {
+// Verify is the command verify.
+func (a *Commands) Verify() *cobra.Command {
 	o := &verifyOptions{}
 	c := &cobra.Command{
 		Use:   "verify IMAGE | FILE --bundle FILE",
@@ -55,16 +56,16 @@ prove itself. An image layout on disk is oci:DIR[:TAG].`,
   hallmark verify --identity alice@example.com --issuer http://127.0.0.1:8420 127.0.0.1:8420/app:1.0
   hallmark verify --key release.pub --attestation slsaprovenance1 --policy provenance.cue 127.0.0.1:8420/app:1.0
   hallmark verify --key release.pub --bundle app.sigstore.json app.tar`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, argv []string) error { return a.runVerify(c.Context(), o, argv[0]) },
 	}
 	o.addFlags(c)
-	c.Flags().StringVar(&o.attestation, "attestation", "", "want an attestation of this `TYPE` instead of a signature: "+strings.Join(predicateNames(), ", ")+", or a URI")
+	c.Flags().StringVar(&o.attestation, "attestation", "", "want an attestation of this `TYPE` instead of a signature: "+strings.Join(cli.PredicateNames(), ", ")+", or a URI")
 	return c
 }
 
-// newVerifyAttestationCommand is verify --attestation under cosign's name.
-func newVerifyAttestationCommand(a *app) *cobra.Command {
+// VerifyAttestation is verify --attestation under cosign's name.
+func (a *Commands) VerifyAttestation() *cobra.Command {
 	o := &verifyOptions{}
 	c := &cobra.Command{
 		Use:   "verify-attestation IMAGE --type TYPE",
@@ -72,7 +73,7 @@ func newVerifyAttestationCommand(a *app) *cobra.Command {
 		Long:  "Check an attestation of an image or a file. This is hallmark verify --attestation TYPE, which see.",
 		Example: `  hallmark verify-attestation --type slsaprovenance1 --key release.pub 127.0.0.1:8420/app:1.0
   hallmark verify-attestation --type spdx --policy sbom.rego --key release.pub 127.0.0.1:8420/app:1.0`,
-		Args:   args(cobra.ExactArgs(1)),
+		Args:   cli.Args(cobra.ExactArgs(1)),
 		Hidden: true,
 		RunE: func(c *cobra.Command, argv []string) error {
 			if o.attestation == "" {
@@ -82,7 +83,7 @@ func newVerifyAttestationCommand(a *app) *cobra.Command {
 		},
 	}
 	o.addFlags(c)
-	c.Flags().StringVar(&o.attestation, "type", "", "the `TYPE` that is wanted: "+strings.Join(predicateNames(), ", ")+", or a URI")
+	c.Flags().StringVar(&o.attestation, "type", "", "the `TYPE` that is wanted: "+strings.Join(cli.PredicateNames(), ", ")+", or a URI")
 	return c
 }
 
@@ -102,11 +103,11 @@ func (o *verifyOptions) addFlags(c *cobra.Command) {
 	f.StringArrayVar(&o.policies, "policy", nil, "what the attestation must say: a .cue or .rego `FILE`; may be repeated")
 	f.StringVar(&o.bundle, "bundle", "", "the argument is a file, or sha256:HEX of one: its signature is in `FILE`")
 	f.BoolVar(&o.asJSON, "json", false, "print one JSON object")
-	o.addTrust(c)
+	f.StringVar(&o.trustedRoot, "trusted-root", "", "`FILE` with the trust root; \"public\" is Sigstore's public instance")
 }
 
 // requirements turns the flags into the policy that they build.
-func (o *verifyOptions) requirements() (gate.Requirements, error) {
+func (o *verifyOptions) requirements(a *Commands) (gate.Requirements, error) {
 	var q gate.Requirements
 	if err := o.mergeIdentity(); err != nil {
 		return q, err
@@ -122,7 +123,7 @@ func (o *verifyOptions) requirements() (gate.Requirements, error) {
 	}
 	q.Keys = o.key != ""
 	var err error
-	if q.Annotations, err = keyValues(o.annotations); err != nil {
+	if q.Annotations, err = cli.KeyValues(o.annotations); err != nil {
 		return q, err
 	}
 	if o.attestation == "" {
@@ -131,10 +132,10 @@ func (o *verifyOptions) requirements() (gate.Requirements, error) {
 		}
 		return q, nil
 	}
-	if q.AttestationType, err = predicateType(o.attestation); err != nil {
+	if q.AttestationType, err = cli.PredicateType(o.attestation); err != nil {
 		return q, err
 	}
-	q.AttestationPolicies, err = statementPolicies(o.policies)
+	q.AttestationPolicies, err = a.statements(o.policies)
 	return q, err
 }
 
@@ -155,35 +156,19 @@ func (o *verifyOptions) mergeIdentity() error {
 	return nil
 }
 
-func keyValues(list []string) (map[string]string, error) {
-	out := map[string]string{}
-	for _, kv := range list {
-		k, v, ok := strings.Cut(kv, "=")
-		_, twice := out[k]
-		switch {
-		case !ok || k == "":
-			return nil, fault.Usagef("-a %s: want KEY=VALUE", kv)
-		case twice:
-			return nil, fault.Usagef("-a %s: given twice", k)
-		}
-		out[k] = v
-	}
-	return out, nil
-}
-
 // verifier reads key and trust root. With a key and no named trust root nothing
 // is fetched: the key is all that is checked.
-func (a *app) verifier(ctx context.Context, o *verifyOptions) (*verify.Verifier, error) {
-	cfg := verify.Config{Now: now}
+func (a *Commands) verifier(ctx context.Context, o *verifyOptions) (*verify.Verifier, error) {
+	cfg := verify.Config{Now: time.Now}
 	if o.key != "" {
-		public, err := readPublicKey(o.key)
+		public, err := cli.ReadPublicKey(o.key)
 		if err != nil {
 			return nil, err
 		}
 		cfg.Keys = []crypto.PublicKey{public}
 	}
-	if o.key == "" || a.hasTrustedRoot(&o.serviceFlags) {
-		root, err := a.trustedRoot(ctx, &o.serviceFlags)
+	if o.key == "" || a.HasTrustedRoot(o.trustedRoot) {
+		root, err := a.TrustedRoot(ctx, o.trustedRoot)
 		if err != nil {
 			return nil, err
 		}
@@ -192,32 +177,8 @@ func (a *app) verifier(ctx context.Context, o *verifyOptions) (*verify.Verifier,
 	return verify.New(cfg)
 }
 
-// maxKeyFile bounds public key files.
-const maxKeyFile = 64 << 10
-
-func readPublicKey(path string) (crypto.PublicKey, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fault.Usagef("--key: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
-	if err != nil {
-		return nil, fmt.Errorf("--key %s: %w", path, err)
-	}
-	defer clear(data)
-	if strings.Contains(string(data), "PRIVATE KEY-----") {
-		return nil, fault.Hint(fault.Usagef("--key %s: a private key; verifying wants the public one", path), "hallmark key public %s prints it", path)
-	}
-	public, err := key.ParsePublicPEM(data)
-	if err != nil {
-		return nil, fault.Usagef("--key %s: %w", path, err)
-	}
-	return public, nil
-}
-
-func (a *app) runVerify(ctx context.Context, o *verifyOptions, arg string) error {
-	q, err := o.requirements()
+func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, arg string) error {
+	q, err := o.requirements(a)
 	if err != nil {
 		return err
 	}
@@ -230,21 +191,21 @@ func (a *app) runVerify(ctx context.Context, o *verifyOptions, arg string) error
 		return err
 	}
 	if o.asJSON {
-		if err := a.printJSON(answer); err != nil {
+		if err := a.PrintJSON(answer); err != nil {
 			return err
 		}
 	} else {
 		a.printVerified(answer)
 	}
 	for _, w := range answer.Warnings {
-		a.warn("[%s] %s", w.Code, oneLine(w.Message))
+		a.Warn("[%s] %s", w.Code, cli.OneLine(w.Message))
 	}
 	if answer.Allowed {
 		return nil
 	}
-	denied := a.deny(result.Decision)
+	denied := a.Deny(result.Decision)
 	if nothingFound(result.Decision) {
-		return deniedError{nothing: true}
+		return cli.DeniedError{Nothing: true}
 	}
 	return denied
 }
@@ -260,7 +221,7 @@ func nothingFound(d policy.Decision) bool {
 }
 
 // judge sends an image, a file or a digest through the gate.
-func (a *app) judge(ctx context.Context, o *verifyOptions, q gate.Requirements, arg string) (gate.Result, error) {
+func (a *Commands) judge(ctx context.Context, o *verifyOptions, q gate.Requirements, arg string) (gate.Result, error) {
 	var none gate.Result
 	if o.bundle != "" {
 		return a.judgeFile(ctx, o, q, arg)
@@ -273,16 +234,16 @@ func (a *app) judge(ctx context.Context, o *verifyOptions, q gate.Requirements, 
 	if err != nil {
 		return none, err
 	}
-	repo, err := a.newRegistryClient().Open(ctx, ref)
+	repo, err := a.RegistryClient().Open(ctx, ref)
 	if err != nil {
 		return none, err
 	}
-	return gate.Image(ctx, gate.Request{Repo: repo, Ref: ref, Verifier: v, Policy: q, Now: now})
+	return gate.Image(ctx, gate.Request{Repo: repo, Ref: ref, Verifier: v, Policy: q, Now: time.Now})
 }
 
-func (a *app) judgeFile(ctx context.Context, o *verifyOptions, q gate.Requirements, arg string) (gate.Result, error) {
+func (a *Commands) judgeFile(ctx context.Context, o *verifyOptions, q gate.Requirements, arg string) (gate.Result, error) {
 	var none gate.Result
-	artifact, err := fileArtifact(arg)
+	artifact, err := FileArtifact(arg)
 	if err != nil {
 		return none, err
 	}
@@ -294,11 +255,11 @@ func (a *app) judgeFile(ctx context.Context, o *verifyOptions, q gate.Requiremen
 	if err != nil {
 		return none, err
 	}
-	return gate.Blob(ctx, gate.BlobRequest{Name: arg, Artifact: artifact, Items: []collect.Item{*item}, Verifier: v, Policy: q, Now: now})
+	return gate.Blob(ctx, gate.BlobRequest{Name: arg, Artifact: artifact, Items: []collect.Item{*item}, Verifier: v, Policy: q, Now: time.Now})
 }
 
-// fileArtifact is the file with this name, or the digest of one.
-func fileArtifact(arg string) (verify.Artifact, error) {
+// FileArtifact is the file with this name, or the digest of one.
+func FileArtifact(arg string) (verify.Artifact, error) {
 	if d, err := evidence.ParseDigest(arg); err == nil {
 		return verify.Image(d), nil
 	}

@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"crypto"
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/key"
+)
+
+// KeyValues reads the values of -a KEY=VALUE.
+func KeyValues(list []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, kv := range list {
+		k, v, ok := strings.Cut(kv, "=")
+		_, twice := out[k]
+		switch {
+		case !ok || k == "":
+			return nil, fault.Usagef("-a %s: want KEY=VALUE", kv)
+		case twice:
+			return nil, fault.Usagef("-a %s: given twice", k)
+		}
+		out[k] = v
+	}
+	return out, nil
+}
+
+// maxKeyFile bounds public key files.
+const maxKeyFile = 64 << 10
+
+// ReadPublicKey reads the file of --key.
+func ReadPublicKey(path string) (crypto.PublicKey, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fault.Usagef("--key: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	if err != nil {
+		return nil, fmt.Errorf("--key %s: %w", path, err)
+	}
+	defer clear(data)
+	if strings.Contains(string(data), "PRIVATE KEY-----") {
+		return nil, fault.Hint(fault.Usagef("--key %s: a private key; verifying wants the public one", path), "hallmark key public %s prints it", path)
+	}
+	public, err := key.ParsePublicPEM(data)
+	if err != nil {
+		return nil, fault.Usagef("--key %s: %w", path, err)
+	}
+	return public, nil
+}
+
+func PredicateNames() []string { return slices.Sorted(maps.Keys(evidence.PredicateTypes)) }
+
+// predicateType is the URI that --type means.
+func PredicateType(name string) (string, error) {
+	if uri, ok := evidence.PredicateTypes[name]; ok {
+		return uri, nil
+	}
+	if u, err := url.Parse(name); err != nil || u.Scheme == "" || strings.ContainsAny(name, " \t\n") {
+		return "", fault.Usagef("--type %q is none of %s, and no URI", name, strings.Join(PredicateNames(), ", "))
+	}
+	if name == evidence.PredicateSign {
+		return "", fault.Hint(fault.Usagef("--type %s is an image signature", name), "sign the image: hallmark sign IMAGE")
+	}
+	return name, nil
+}
