@@ -44,6 +44,7 @@ var layers = map[string]int{
 	"internal/sign":                20,
 	"internal/authority/":          20,
 	"internal/authority":           21,
+	"internal/assess":              20,
 	"internal/gate":                30,
 	"internal/policy/clusterimage": 31,
 	"internal/build":               40,

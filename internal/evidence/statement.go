@@ -27,11 +27,12 @@ const BundleMediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 // PredicateTypes maps the short names of --type to predicate type URIs.
 var PredicateTypes = map[string]string{
-	"slsaprovenance1": PredicateSLSA1,
-	"spdx":            PredicateSPDX,
-	"cyclonedx":       PredicateCycloneDX,
-	"openvex":         PredicateOpenVEX,
-	"vuln":            PredicateVuln,
+	"slsaprovenance1":  PredicateSLSA1,
+	"slsaprovenance02": PredicateSLSA02,
+	"spdx":             PredicateSPDX,
+	"cyclonedx":        PredicateCycloneDX,
+	"openvex":          PredicateOpenVEX,
+	"vuln":             PredicateVuln,
 }
 
 // Statement is an in-toto statement (in-toto/attestation spec v1, statement.md).

@@ -67,7 +67,10 @@ type Fact struct {
 	Annotations   map[string]string    `json:"annotations,omitempty"` // signed ones
 	Predicate     json.RawMessage      `json:"predicate,omitempty"`   // attestations only
 	Statement     []byte               `json:"-"`                     // attestations only: the whole statement as signed
-	Where         evidence.Location    `json:"where"`
+	// About is the digest that was signed, when it is not the image's own: that of
+	// an index which contains the image, or of the attestation manifest about it.
+	About evidence.Digest   `json:"about,omitempty"`
+	Where evidence.Location `json:"where"`
 }
 
 // Git is the source of a build. Names are buildx's (policy input "git").

@@ -1,0 +1,96 @@
+package assess
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/policy"
+)
+
+// githubIssuer vouches for the workflows of GitHub; the names of builders below
+// mean something only under it.
+const githubIssuer = "https://token.actions.githubusercontent.com"
+
+// isolating are builders whose own descriptions say, and whose users hold them
+// to it, that the jobs they build cannot reach what signs (SLSA v1.0, "Isolated"
+// and "Unforgeable").
+var isolating = []string{
+	"https://github.com/docker/github-builder/.github/workflows/",
+	"https://github.com/slsa-framework/slsa-github-generator/.github/workflows/",
+}
+
+// slsa finds the highest level that any provenance reaches.
+func slsa(e Evidence) SLSA {
+	best := SLSA{Why: "there is no provenance", Next: "level 1: provenance that says how it was built"}
+	for _, st := range e.Unsigned {
+		if id := builderID(st.PredicateType, st.Predicate); id != "" && best.BuildLevel < 1 {
+			best = SLSA{BuildLevel: 1, Builder: id, Why: "there is provenance that nobody signed",
+				Next: "level 2: provenance that the build platform signed"}
+		}
+	}
+	for _, f := range e.Attestations {
+		if s := signedProvenance(f); s.BuildLevel > best.BuildLevel || s.BuildLevel == best.BuildLevel && best.BuildLevel == 1 {
+			best = s
+		}
+	}
+	return best
+}
+
+func signedProvenance(f policy.Fact) SLSA {
+	s := SLSA{BuildLevel: 1, Builder: builderID(f.PredicateType, f.Predicate)}
+	k := kindOf(f.Signer)
+	switch {
+	case s.Builder == "":
+		return SLSA{}
+	case k.what == byKey || k.what == byPerson:
+		s.Why = "its provenance is signed by " + f.Signer.String() + ", and nothing shows that this is a build platform"
+		s.Next = "level 2: provenance that a hosted build platform signed with an identity of its own"
+		return s
+	case !k.hosted:
+		s.Why = "its provenance is signed by a CI job on a machine that the CI does not host"
+		s.Next = "level 2: a build on machines of the platform"
+		return s
+	}
+	s.BuildLevel = 2
+	if k.what == byOtherBuild && k.issuer == githubIssuer && isIsolating(k.builder) && k.identity == k.builder {
+		s.BuildLevel, s.Why = 3, "its provenance is signed by "+k.builder+", a builder that keeps what signs away from what it builds"
+		return s
+	}
+	s.Why = "its provenance is signed by the hosted build job " + k.builder
+	s.Next = "level 3: a builder outside of the source repository that is known to keep what signs away from the build, such as docker/github-builder or slsa-github-generator"
+	return s
+}
+
+func isIsolating(builder string) bool {
+	for _, b := range isolating {
+		if strings.HasPrefix(builder, b) {
+			return true
+		}
+	}
+	return false
+}
+
+// builderID is builder.id of a SLSA provenance predicate, v1 or v0.2. It is ""
+// for what is no provenance: one that does not say who built is none.
+func builderID(predicateType string, predicate []byte) string {
+	type builder struct {
+		ID string `json:"id"`
+	}
+	var p struct {
+		Builder    builder `json:"builder"` // v0.2
+		RunDetails struct {
+			Builder builder `json:"builder"`
+		} `json:"runDetails"` // v1
+	}
+	if json.Unmarshal(predicate, &p) != nil {
+		return ""
+	}
+	switch predicateType {
+	case evidence.PredicateSLSA1:
+		return p.RunDetails.Builder.ID
+	case evidence.PredicateSLSA02:
+		return p.Builder.ID
+	}
+	return ""
+}
