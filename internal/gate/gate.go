@@ -24,7 +24,8 @@ import (
 )
 
 // Policy judges verified facts. It is safe for concurrent use. An error means
-// that it could not decide.
+// that it could not decide. One that has a method Judge, as [Requirements] has,
+// is asked for its account, too.
 type Policy interface {
 	Evaluate(ctx context.Context, in policy.Input) (policy.Decision, error)
 }
@@ -44,16 +45,20 @@ type Result struct {
 	Subject  evidence.Subject // what was judged, with its resolved digest
 	Input    policy.Input     // what the policy saw
 	Decision policy.Decision
+	Steps    []Step  // how the policy came to its decision; nil when it does not tell
 	Tried    []Tried // what was found, each with its fate
 }
 
-// Tried is one found item. Fact is set when it verified and counts, Verified
-// already when it verified.
+// Tried is one found item. Fact is set when it verified and is a signature or
+// attestation, Verified already when it verified.
 type Tried struct {
 	Item     collect.Item
 	Verified *verify.Verified
 	Fact     *policy.Fact
-	Reasons  []policy.Reason // why it does not count; empty for what is only listed
+	Place    Place           // of Fact in the input
+	Counts   bool            // meets every demand of the policy
+	As       string          // the principal that it counts for
+	Reasons  []policy.Reason // why it was not verified; empty for what is only listed
 }
 
 // Codes of reasons that come from here (docs/reasons.md).
@@ -195,9 +200,11 @@ func (t *Tried) claim(in *policy.Input, a verify.Artifact, v *verify.Verifier) {
 		t.Reasons = []policy.Reason{{Code: CodeNotASignature, Message: "a plain signature over the manifest's bytes is no signature of an image", Subject: t.Item.Where.Ref}}
 		return
 	case statement == nil || statement.PredicateType == evidence.PredicateSign:
+		t.Place = Place{Index: len(in.Signatures)}
 		in.Signatures = append(in.Signatures, fact)
 	default:
 		fact.Statement = t.Item.Claim.Envelope.Payload
+		t.Place = Place{Attestation: true, Index: len(in.Attestations)}
 		in.Attestations = append(in.Attestations, fact)
 	}
 	t.Fact = &fact
@@ -206,12 +213,19 @@ func (t *Tried) claim(in *policy.Input, a verify.Artifact, v *verify.Verifier) {
 // decide asks the policy and explains a denial for want of evidence with what
 // was found and did not count.
 func decide(ctx context.Context, p Policy, r Result) (Result, error) {
-	d, err := p.Evaluate(ctx, r.Input)
+	v, err := judge(ctx, p, r.Input)
 	if err != nil {
 		return r, err
 	}
-	r.Decision = d
-	if d.Allowed {
+	r.Decision, r.Steps = v.Decision, v.Steps
+	for _, c := range v.Counted {
+		for i := range r.Tried {
+			if t := &r.Tried[i]; t.Fact != nil && t.Place == c.Place {
+				t.Counts, t.As = true, c.Principal
+			}
+		}
+	}
+	if r.Decision.Allowed {
 		return r, nil
 	}
 	for _, t := range r.Tried {
@@ -219,8 +233,18 @@ func decide(ctx context.Context, p Policy, r Result) (Result, error) {
 			return r, t.Item.Err // it may be the very evidence that is missing
 		}
 	}
-	r.Decision.Reasons = Explain(d.Reasons, Rejected(r.Tried))
+	r.Decision.Reasons = Explain(r.Decision.Reasons, Rejected(r.Tried))
 	return r, nil
+}
+
+func judge(ctx context.Context, p Policy, in policy.Input) (Verdict, error) {
+	if j, ok := p.(interface {
+		Judge(context.Context, policy.Input) (Verdict, error)
+	}); ok {
+		return j.Judge(ctx, in)
+	}
+	d, err := p.Evaluate(ctx, in)
+	return Verdict{Decision: d}, err
 }
 
 // Rejected is why found claims did not count, over all of them.

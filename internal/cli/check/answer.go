@@ -1,7 +1,6 @@
 package check
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -33,6 +32,7 @@ type foundEvidence struct {
 	Format   string            `json:"format"`
 	Verified bool              `json:"verified"`
 	Counts   bool              `json:"counts"`            // meets every demand of the call
+	As       string            `json:"as,omitempty"`      // the signer that it counts for
 	Reasons  []policy.Reason   `json:"reasons,omitempty"` // why it was not verified
 	Note     string            `json:"note,omitempty"`    // why it was not read
 
@@ -46,31 +46,18 @@ type foundEvidence struct {
 	Annotations  map[string]string `json:"annotations,omitempty"`
 }
 
-func (o *verifyOptions) answer(ctx context.Context, arg string, q gate.Requirements, r gate.Result) (*VerifyAnswer, error) {
+func (o *verifyOptions) answer(arg string, q gate.Requirements, r gate.Result) *VerifyAnswer {
 	answer := &VerifyAnswer{Ref: arg, Subject: r.Subject, Allowed: r.Decision.Allowed, Reasons: r.Decision.Reasons,
 		Warnings: r.Decision.Warnings, Want: q.AttestationType, Found: []foundEvidence{}}
 	for _, t := range r.Tried {
-		f := newFound(t)
 		if t.Fact != nil {
-			alone := r.Input
-			alone.Signatures, alone.Attestations = nil, nil
-			if isSignature(*t.Fact) {
-				alone.Signatures = []policy.Fact{*t.Fact}
-			} else {
-				alone.Attestations = []policy.Fact{*t.Fact}
-			}
-			d, err := q.Evaluate(ctx, alone)
-			if err != nil {
-				return nil, err
-			}
-			f.Counts = d.Allowed
 			if cmd := o.pin(arg, q, *t.Fact); !answer.Allowed && cmd != "" && !slices.Contains(answer.Pin, cmd) {
 				answer.Pin = append(answer.Pin, cmd)
 			}
 		}
-		answer.Found = append(answer.Found, f)
+		answer.Found = append(answer.Found, newFound(t))
 	}
-	return answer, nil
+	return answer
 }
 
 func isSignature(f policy.Fact) bool {
@@ -78,7 +65,7 @@ func isSignature(f policy.Fact) bool {
 }
 
 func newFound(t gate.Tried) foundEvidence {
-	f := foundEvidence{Where: t.Item.Where, Format: t.Item.Format, Reasons: t.Reasons, Note: t.Item.Note}
+	f := foundEvidence{Where: t.Item.Where, Format: t.Item.Format, Counts: t.Counts, As: t.As, Reasons: t.Reasons, Note: t.Item.Note}
 	v := t.Verified
 	if v == nil {
 		return f

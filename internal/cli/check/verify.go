@@ -186,10 +186,7 @@ func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, arg string) 
 	if err != nil {
 		return err
 	}
-	answer, err := o.answer(ctx, arg, q, result)
-	if err != nil {
-		return err
-	}
+	answer := o.answer(arg, q, result)
 	if o.asJSON {
 		if err := a.PrintJSON(answer); err != nil {
 			return err
