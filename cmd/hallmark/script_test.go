@@ -94,6 +94,7 @@ func pushScriptImage(ts *testscript.TestScript, name, tag, content string, platf
 	ts.Check(err)
 	d.Platform = platform
 	ts.Setenv(strings.ToUpper(name), ts.Getenv("REG")+"/"+name+"@"+d.Digest.String())
+	ts.Setenv(strings.ToUpper(name)+"_DIGEST", d.Digest.String())
 	return d
 }
 

@@ -62,6 +62,12 @@ type Requirements struct {
 
 var _ Policy = Requirements{}
 
+// WantsIdentities reports whether a signer with a certificate could meet the
+// requirements, so that a trust root is needed to judge one.
+func (q Requirements) WantsIdentities() bool {
+	return len(q.Identities) > 0 || slices.ContainsFunc(q.Principals, func(p Principal) bool { return len(p.Identities) > 0 })
+}
+
 // Check is the early complaint about identities that cannot be demanded and
 // thresholds that cannot be met.
 func (q Requirements) Check() error {

@@ -1,10 +1,10 @@
 package check
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
+	"github.com/hallmark-dev/hallmark/internal/assess"
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/gate"
@@ -23,6 +23,9 @@ type VerifyAnswer struct {
 	Found    []foundEvidence  `json:"found"`          // everything that is attached
 	Pin      []string         `json:"pin,omitempty"`  // commands that demand exactly what was found
 	Want     string           `json:"want,omitempty"` // predicate type of the wanted attestation
+	Steps    []gate.Step      `json:"steps"`          // how the policy came to its decision
+	// What the evidence that counts protects against; only when allowed.
+	*assess.Assessment
 }
 
 // foundEvidence is one thing that was found. What it says of itself is there
@@ -48,14 +51,22 @@ type foundEvidence struct {
 
 func (o *verifyOptions) answer(arg string, q gate.Requirements, r gate.Result) *VerifyAnswer {
 	answer := &VerifyAnswer{Ref: arg, Subject: r.Subject, Allowed: r.Decision.Allowed, Reasons: r.Decision.Reasons,
-		Warnings: r.Decision.Warnings, Want: q.AttestationType, Found: []foundEvidence{}}
+		Warnings: r.Decision.Warnings, Want: q.AttestationType, Found: []foundEvidence{}, Steps: r.Steps}
+	e := assess.Evidence{Threshold: q.Threshold, Attestations: r.Input.Attestations}
 	for _, t := range r.Tried {
 		if t.Fact != nil {
 			if cmd := o.pin(arg, q, *t.Fact); !answer.Allowed && cmd != "" && !slices.Contains(answer.Pin, cmd) {
 				answer.Pin = append(answer.Pin, cmd)
 			}
 		}
+		if t.Counts {
+			e.Counted = append(e.Counted, *t.Fact)
+		}
 		answer.Found = append(answer.Found, newFound(t))
+	}
+	if answer.Allowed {
+		a := assess.Of(e)
+		answer.Assessment = &a
 	}
 	return answer
 }
@@ -105,116 +116,4 @@ func (o *verifyOptions) pin(arg string, q gate.Requirements, f policy.Fact) stri
 		words[i] = cli.ShellQuote(w)
 	}
 	return strings.Join(words, " ")
-}
-
-// printVerified prints the answer on one screen: what counts, how we know, and
-// what else is there.
-func (a *Commands) printVerified(answer *VerifyAnswer) {
-	if d := string(answer.Subject.Digest); strings.Contains(answer.Ref, d) {
-		a.Print("%s", cli.Plain(answer.Ref))
-	} else {
-		a.Print("%s is %s", cli.Plain(answer.Ref), d)
-	}
-	var rest []foundEvidence
-	for _, f := range answer.Found {
-		if f.Counts {
-			a.printEvidence(answer, f)
-		} else {
-			rest = append(rest, f)
-		}
-	}
-	if answer.Allowed && len(rest) > 0 {
-		a.Print("")
-		a.Print("Also found, for nothing that was asked:")
-	} else if len(rest) > 0 {
-		a.Print("")
-		a.Print("Found:")
-	}
-	a.printRest(rest)
-	if len(answer.Pin) > 0 {
-		a.Print("")
-		a.Print("If this is who you expected, demand it:")
-		for _, cmd := range answer.Pin {
-			a.Print("  %s", cli.Plain(cmd))
-		}
-	}
-}
-
-// maxRest bounds the lines about what does not count; --json has all of it.
-const maxRest = 10
-
-func (a *Commands) printRest(rest []foundEvidence) {
-	for i, f := range rest {
-		if i == maxRest {
-			a.Print("  … and %d more; --json has them all", len(rest)-maxRest)
-			return
-		}
-		what := kindOf(f)
-		switch {
-		case f.Verified && len(f.Reasons) == 0:
-			a.Print("  %s by %s (verified)", what, cli.Plain(f.Signer.String()))
-		case len(f.Reasons) > 0:
-			a.Print("  %s: %s %s", cli.Plain(what), f.Reasons[0].Code, cli.Plain(cli.OneLine(f.Reasons[0].Message)))
-		default:
-			a.Print("  %s: %s", cli.Plain(what), cli.Plain(f.Note))
-		}
-		a.Print("    %s", cli.Plain(f.Where.Ref))
-	}
-}
-
-// kindOf says what something is; only what is verified may say so of itself.
-func kindOf(f foundEvidence) string {
-	switch {
-	case !f.Verified:
-		return f.Format
-	case f.PredicateType == "" || f.PredicateType == evidence.PredicateSign:
-		return "signature"
-	}
-	for name, uri := range evidence.PredicateTypes {
-		if uri == f.PredicateType {
-			return name + " attestation"
-		}
-	}
-	return cli.Plain(f.PredicateType) + " attestation"
-}
-
-func (a *Commands) printEvidence(answer *VerifyAnswer, f foundEvidence) {
-	line := func(label, format string, args ...any) {
-		a.Print("  %-13s"+format, append([]any{label}, args...)...)
-	}
-	a.Print("")
-	a.Print("Verified %s", kindOf(f))
-	if f.Signer.Identity != "" {
-		line("signed by", "%s", cli.Plain(f.Signer.Identity))
-		line("vouched by", "%s", cli.Plain(f.Signer.Issuer))
-	} else {
-		line("signed by", "the key %s", f.Signer.Key)
-	}
-	if c := f.Certificate; c != nil {
-		line("certificate", "valid %s to %s, by %s; its SCT by a trusted certificate log was checked", cli.Stamp(c.NotBefore), cli.Stamp(c.NotAfter), cli.Plain(c.Authority))
-	}
-	for _, t := range f.Times {
-		if t.Kind == "rfc3161" {
-			line("time", "%s, timestamp by %s", cli.Stamp(t.At), cli.Plain(t.By))
-		} else {
-			line("time", "%s, promised by log %s", cli.Stamp(t.At), cli.Plain(t.By))
-		}
-	}
-	for _, l := range f.Log {
-		how := "the log's signed promise was checked"
-		if l.Included {
-			how = "the proof that it is included was checked"
-		}
-		line("log", "%s, entry %d; %s", cli.Plain(l.Origin), l.Index, how)
-	}
-	switch {
-	case f.LogUnchecked:
-		line("log", "not checked: no trust root was given")
-	case len(f.Log) == 0:
-		line("log", "none")
-	}
-	for _, k := range slices.Sorted(maps.Keys(f.Annotations)) {
-		line("annotation", "%s=%s", cli.Plain(k), cli.Plain(f.Annotations[k]))
-	}
-	line("found as", "%s", cli.Plain(f.Where.Ref))
 }

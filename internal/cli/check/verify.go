@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -23,14 +24,21 @@ import (
 
 type verifyOptions struct {
 	trustedRoot string
-	key         string
+	keys        []string
+	signers     string
+	threshold   int
+	maxAge      time.Duration
 	identity    policy.Identity
 	cosigns     policy.Identity // by cosign's names for the same flags
 	annotations []string
 	attestation string
 	policies    []string
 	bundle      string
+	list        string
+	explain     bool
 	asJSON      bool
+
+	signerKeys []crypto.PublicKey // of the file of --signers
 }
 
 // Verify is the command verify.
@@ -56,8 +64,8 @@ prove itself. An image layout on disk is oci:DIR[:TAG].`,
   hallmark verify --identity alice@example.com --issuer http://127.0.0.1:8420 127.0.0.1:8420/app:1.0
   hallmark verify --key release.pub --attestation slsaprovenance1 --policy provenance.cue 127.0.0.1:8420/app:1.0
   hallmark verify --key release.pub --bundle app.sigstore.json app.tar`,
-		Args: cli.Args(cobra.ExactArgs(1)),
-		RunE: func(c *cobra.Command, argv []string) error { return a.runVerify(c.Context(), o, argv[0]) },
+		Args: cli.Args(o.someSubject),
+		RunE: func(c *cobra.Command, argv []string) error { return a.runVerify(c.Context(), o, argv) },
 	}
 	o.addFlags(c)
 	c.Flags().StringVar(&o.attestation, "attestation", "", "want an attestation of this `TYPE` instead of a signature: "+strings.Join(cli.PredicateNames(), ", ")+", or a URI")
@@ -73,13 +81,13 @@ func (a *Commands) VerifyAttestation() *cobra.Command {
 		Long:  "Check an attestation of an image or a file. This is hallmark verify --attestation TYPE, which see.",
 		Example: `  hallmark verify-attestation --type slsaprovenance1 --key release.pub 127.0.0.1:8420/app:1.0
   hallmark verify-attestation --type spdx --policy sbom.rego --key release.pub 127.0.0.1:8420/app:1.0`,
-		Args:   cli.Args(cobra.ExactArgs(1)),
+		Args:   cli.Args(o.someSubject),
 		Hidden: true,
 		RunE: func(c *cobra.Command, argv []string) error {
 			if o.attestation == "" {
 				return fault.Usagef("--type: say which attestation is wanted")
 			}
-			return a.runVerify(c.Context(), o, argv[0])
+			return a.runVerify(c.Context(), o, argv)
 		},
 	}
 	o.addFlags(c)
@@ -87,9 +95,27 @@ func (a *Commands) VerifyAttestation() *cobra.Command {
 	return c
 }
 
+// someSubject wants something to verify, and files one at a time.
+func (o *verifyOptions) someSubject(_ *cobra.Command, argv []string) error {
+	switch {
+	case o.list == "" && len(argv) == 0:
+		return errors.New("nothing to verify: name an image, or a list of them with --file")
+	case o.list != "" && len(argv) > 0:
+		return errors.New("--file has the images: leave the others out")
+	case o.bundle != "" && (o.list != "" || len(argv) > 1):
+		return errors.New("--bundle is about one file")
+	case o.explain && (o.list != "" || len(argv) > 1):
+		return errors.New("--explain is about one image")
+	}
+	return nil
+}
+
 func (o *verifyOptions) addFlags(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&o.key, "key", "", "want a signature by the public key in `FILE`")
+	f.StringArrayVar(&o.keys, "key", nil, "want a signature by the public key in `FILE`; may be repeated: any of them")
+	f.StringVar(&o.signers, "signers", "", "YAML `FILE` with who may sign, each with all identities and keys that are theirs")
+	f.IntVar(&o.threshold, "threshold", 0, "want `N` distinct signers")
+	f.DurationVar(&o.maxAge, "max-age", 0, "want it signed at most this `DURATION` ago, as 720h, by a trusted time")
 	for names, v := range map[[2]string]*policy.Identity{{"identity", "issuer"}: &o.identity, {"certificate-identity", "certificate-oidc-issuer"}: &o.cosigns} {
 		f.StringVar(&v.Subject, names[0], "", "want a signature by this `IDENTITY`: an e-mail address, a workflow's URI")
 		f.StringVar(&v.SubjectRegexp, names[0]+"-regexp", "", "the same as an anchored `EXPRESSION`, ^…$")
@@ -102,72 +128,21 @@ func (o *verifyOptions) addFlags(c *cobra.Command) {
 	f.StringArrayVarP(&o.annotations, "annotation", "a", nil, "want `KEY=VALUE` signed with the image; may be repeated")
 	f.StringArrayVar(&o.policies, "policy", nil, "what the attestation must say: a .cue or .rego `FILE`; may be repeated")
 	f.StringVar(&o.bundle, "bundle", "", "the argument is a file, or sha256:HEX of one: its signature is in `FILE`")
+	f.StringVarP(&o.list, "file", "f", "", "verify each image of `LIST`, one a line; - is standard input")
+	f.BoolVar(&o.explain, "explain", false, "print how the decision was reached, too")
 	f.BoolVar(&o.asJSON, "json", false, "print one JSON object")
 	f.StringVar(&o.trustedRoot, "trusted-root", "", "`FILE` with the trust root; \"public\" is Sigstore's public instance")
 }
 
-// requirements turns the flags into the policy that they build.
-func (o *verifyOptions) requirements(a *Commands) (gate.Requirements, error) {
-	var q gate.Requirements
-	if err := o.mergeIdentity(); err != nil {
-		return q, err
-	}
-	if o.identity != (policy.Identity{}) {
-		if o.key != "" {
-			return q, fault.Usagef("--key and an identity exclude each other: say which of them must have signed")
-		}
-		q.Identities = []policy.Identity{o.identity}
-		if err := q.Check(); err != nil {
-			return q, fault.Hint(err, "give --identity and --issuer (or --identity-regexp, --issuer-regexp); hallmark verify without them lists who signed")
-		}
-	}
-	q.Keys = o.key != ""
-	var err error
-	if q.Annotations, err = cli.KeyValues(o.annotations); err != nil {
-		return q, err
-	}
-	if o.attestation == "" {
-		if len(o.policies) > 0 {
-			return q, fault.Usagef("--policy judges an attestation: say which with --attestation TYPE")
-		}
-		return q, nil
-	}
-	if q.AttestationType, err = cli.PredicateType(o.attestation); err != nil {
-		return q, err
-	}
-	q.AttestationPolicies, err = a.statements(o.policies)
-	return q, err
-}
-
-// mergeIdentity takes cosign's names of the flags for ours, but not both.
-func (o *verifyOptions) mergeIdentity() error {
-	for _, p := range [][2]*string{
-		{&o.identity.Subject, &o.cosigns.Subject}, {&o.identity.SubjectRegexp, &o.cosigns.SubjectRegexp},
-		{&o.identity.Issuer, &o.cosigns.Issuer}, {&o.identity.IssuerRegexp, &o.cosigns.IssuerRegexp},
-	} {
-		ours, theirs := p[0], p[1]
-		if *ours != "" && *theirs != "" && *ours != *theirs {
-			return fault.Usagef("%q and %q are both wanted: --certificate-identity is --identity, --certificate-oidc-issuer is --issuer", *ours, *theirs)
-		}
-		if *ours == "" {
-			*ours = *theirs
-		}
-	}
-	return nil
-}
-
-// verifier reads key and trust root. With a key and no named trust root nothing
-// is fetched: the key is all that is checked.
-func (a *Commands) verifier(ctx context.Context, o *verifyOptions) (*verify.Verifier, error) {
+// verifier reads keys and trust root. Where only keys are wanted and no trust
+// root is named, the keys are all that is checked.
+func (a *Commands) verifier(ctx context.Context, o *verifyOptions, q gate.Requirements) (*verify.Verifier, error) {
 	cfg := verify.Config{Now: time.Now}
-	if o.key != "" {
-		public, err := cli.ReadPublicKey(o.key)
-		if err != nil {
-			return nil, err
-		}
-		cfg.Keys = []crypto.PublicKey{public}
+	var err error
+	if cfg.Keys, err = o.trustedKeys(); err != nil {
+		return nil, err
 	}
-	if o.key == "" || a.HasTrustedRoot(o.trustedRoot) {
+	if len(cfg.Keys) == 0 || q.WantsIdentities() || a.HasTrustedRoot(o.trustedRoot) {
 		root, err := a.TrustedRoot(ctx, o.trustedRoot)
 		if err != nil {
 			return nil, err
@@ -177,21 +152,32 @@ func (a *Commands) verifier(ctx context.Context, o *verifyOptions) (*verify.Veri
 	return verify.New(cfg)
 }
 
-func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, arg string) error {
+func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []string) error {
 	q, err := o.requirements(a)
 	if err != nil {
 		return err
 	}
-	result, err := a.judge(ctx, o, q, arg)
+	if o.list != "" || len(argv) > 1 {
+		return a.verifyMany(ctx, o, q, argv)
+	}
+	j, err := a.newJob(ctx, o, q)
 	if err != nil {
 		return err
 	}
-	answer := o.answer(arg, q, result)
-	if o.asJSON {
+	result, err := j.judge(ctx, argv[0])
+	if err != nil {
+		return err
+	}
+	answer := o.answer(argv[0], q, result)
+	switch {
+	case o.asJSON:
 		if err := a.PrintJSON(answer); err != nil {
 			return err
 		}
-	} else {
+	case o.explain:
+		a.printVerified(answer)
+		a.printExplained(answer)
+	default:
 		a.printVerified(answer)
 	}
 	for _, w := range answer.Warnings {
@@ -217,42 +203,50 @@ func nothingFound(d policy.Decision) bool {
 	return len(d.Reasons) > 0
 }
 
+// job is what all subjects of one call share: connections, trust and policy.
+type job struct {
+	o        *verifyOptions
+	q        gate.Requirements
+	client   *registry.Client
+	verifier *verify.Verifier
+}
+
+func (a *Commands) newJob(ctx context.Context, o *verifyOptions, q gate.Requirements) (*job, error) {
+	v, err := a.verifier(ctx, o, q)
+	if err != nil {
+		return nil, err
+	}
+	return &job{o: o, q: q, client: a.RegistryClient(), verifier: v}, nil
+}
+
 // judge sends an image, a file or a digest through the gate.
-func (a *Commands) judge(ctx context.Context, o *verifyOptions, q gate.Requirements, arg string) (gate.Result, error) {
+func (j *job) judge(ctx context.Context, arg string) (gate.Result, error) {
 	var none gate.Result
-	if o.bundle != "" {
-		return a.judgeFile(ctx, o, q, arg)
+	if j.o.bundle != "" {
+		return j.file(ctx, arg)
 	}
 	ref, err := registry.ParseRef(arg)
 	if err != nil {
 		return none, fault.Hint(fault.As(fault.Usage, err), "to verify a file, name its signature: --bundle FILE")
 	}
-	v, err := a.verifier(ctx, o)
+	repo, err := j.client.Open(ctx, ref)
 	if err != nil {
 		return none, err
 	}
-	repo, err := a.RegistryClient().Open(ctx, ref)
-	if err != nil {
-		return none, err
-	}
-	return gate.Image(ctx, gate.Request{Repo: repo, Ref: ref, Verifier: v, Policy: q, Now: time.Now})
+	return gate.Image(ctx, gate.Request{Repo: repo, Ref: ref, Verifier: j.verifier, Policy: j.q, Now: time.Now})
 }
 
-func (a *Commands) judgeFile(ctx context.Context, o *verifyOptions, q gate.Requirements, arg string) (gate.Result, error) {
+func (j *job) file(ctx context.Context, arg string) (gate.Result, error) {
 	var none gate.Result
 	artifact, err := FileArtifact(arg)
 	if err != nil {
 		return none, err
 	}
-	item, err := collect.File(o.bundle)
+	item, err := collect.File(j.o.bundle)
 	if err != nil {
 		return none, err
 	}
-	v, err := a.verifier(ctx, o)
-	if err != nil {
-		return none, err
-	}
-	return gate.Blob(ctx, gate.BlobRequest{Name: arg, Artifact: artifact, Items: []collect.Item{*item}, Verifier: v, Policy: q, Now: time.Now})
+	return gate.Blob(ctx, gate.BlobRequest{Name: arg, Artifact: artifact, Items: []collect.Item{*item}, Verifier: j.verifier, Policy: j.q, Now: time.Now})
 }
 
 // FileArtifact is the file with this name, or the digest of one.

@@ -1,0 +1,160 @@
+package check
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/hallmark-dev/hallmark/internal/assess"
+	"github.com/hallmark-dev/hallmark/internal/cli"
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+)
+
+// printVerified prints the answer on one screen: what counts, how we know, and
+// what else is there.
+func (a *Commands) printVerified(answer *VerifyAnswer) {
+	if d := string(answer.Subject.Digest); strings.Contains(answer.Ref, d) {
+		a.Print("%s", cli.Plain(answer.Ref))
+	} else {
+		a.Print("%s is %s", cli.Plain(answer.Ref), d)
+	}
+	var rest []foundEvidence
+	for _, f := range answer.Found {
+		if f.Counts {
+			a.printEvidence(answer, f)
+		} else {
+			rest = append(rest, f)
+		}
+	}
+	if answer.Allowed && len(rest) > 0 {
+		a.Print("")
+		a.Print("Also found, for nothing that was asked:")
+	} else if len(rest) > 0 {
+		a.Print("")
+		a.Print("Found:")
+	}
+	a.printRest(rest)
+	if answer.Assessment != nil {
+		a.printAssessment(answer.Assessment)
+	}
+	if len(answer.Pin) > 0 {
+		a.Print("")
+		a.Print("If this is who you expected, demand it:")
+		for _, cmd := range answer.Pin {
+			a.Print("  %s", cli.Plain(cmd))
+		}
+	}
+}
+
+// maxRest bounds the lines about what does not count; --json has all of it.
+const maxRest = 10
+
+func (a *Commands) printRest(rest []foundEvidence) {
+	for i, f := range rest {
+		if i == maxRest {
+			a.Print("  … and %d more; --json has them all", len(rest)-maxRest)
+			return
+		}
+		what := kindOf(f)
+		switch {
+		case f.Verified && len(f.Reasons) == 0:
+			a.Print("  %s by %s (verified)", what, cli.Plain(f.Signer.String()))
+		case len(f.Reasons) > 0:
+			a.Print("  %s: %s %s", cli.Plain(what), f.Reasons[0].Code, cli.Plain(cli.OneLine(f.Reasons[0].Message)))
+		default:
+			a.Print("  %s: %s", cli.Plain(what), cli.Plain(f.Note))
+		}
+		a.Print("    %s", cli.Plain(f.Where.Ref))
+	}
+}
+
+// kindOf says what something is; only what is verified may say so of itself.
+func kindOf(f foundEvidence) string {
+	switch {
+	case !f.Verified:
+		return f.Format
+	case f.PredicateType == "" || f.PredicateType == evidence.PredicateSign:
+		return "signature"
+	}
+	for name, uri := range evidence.PredicateTypes {
+		if uri == f.PredicateType {
+			return name + " attestation"
+		}
+	}
+	return cli.Plain(f.PredicateType) + " attestation"
+}
+
+func (a *Commands) printEvidence(answer *VerifyAnswer, f foundEvidence) {
+	line := func(label, format string, args ...any) {
+		a.Print("  %-13s"+format, append([]any{label}, args...)...)
+	}
+	a.Print("")
+	a.Print("Verified %s", kindOf(f))
+	if f.Signer.Identity != "" {
+		line("signed by", "%s", cli.Plain(f.Signer.Identity))
+		line("vouched by", "%s", cli.Plain(f.Signer.Issuer))
+	} else {
+		line("signed by", "the key %s", f.Signer.Key)
+	}
+	if c := f.Certificate; c != nil {
+		line("certificate", "valid %s to %s, by %s; its SCT by a trusted certificate log was checked", cli.Stamp(c.NotBefore), cli.Stamp(c.NotAfter), cli.Plain(c.Authority))
+	}
+	for _, t := range f.Times {
+		if t.Kind == "rfc3161" {
+			line("time", "%s, timestamp by %s", cli.Stamp(t.At), cli.Plain(t.By))
+		} else {
+			line("time", "%s, promised by log %s", cli.Stamp(t.At), cli.Plain(t.By))
+		}
+	}
+	for _, l := range f.Log {
+		how := "the log's signed promise was checked"
+		if l.Included {
+			how = "the proof that it is included was checked"
+		}
+		line("log", "%s, entry %d; %s", cli.Plain(l.Origin), l.Index, how)
+	}
+	switch {
+	case f.LogUnchecked:
+		line("log", "not checked: no trust root was given")
+	case len(f.Log) == 0:
+		line("log", "none")
+	}
+	for _, k := range slices.Sorted(maps.Keys(f.Annotations)) {
+		line("annotation", "%s=%s", cli.Plain(k), cli.Plain(f.Annotations[k]))
+	}
+	if f.As != "" && f.As != f.Signer.String() {
+		line("counts for", "%s", cli.Plain(f.As))
+	}
+	line("found as", "%s", cli.Plain(f.Where.Ref))
+}
+
+// threats in words.
+var threatNames = map[string]string{
+	assess.RegistryCredentials: "stolen registry credentials",
+	assess.ForgeCredentials:    "stolen forge credentials",
+	assess.CIToken:             "a leaked CI token",
+	assess.RogueMaintainer:     "a rogue maintainer",
+	assess.BuildDependency:     "a malicious build dependency",
+	assess.HostLeak:            "a leak of the build host",
+}
+
+// printAssessment says what this protects against and what not, in a few lines.
+func (a *Commands) printAssessment(s *assess.Assessment) {
+	var shown []string
+	for _, p := range s.Protections {
+		if p.Shown {
+			shown = append(shown, threatNames[p.Threat])
+		}
+	}
+	a.Print("")
+	a.Print("Protects against %s", strings.Join(shown, ", "))
+	for _, p := range s.Protections {
+		if !p.Shown {
+			a.Print("  not shown against %s: %s", threatNames[p.Threat], cli.Plain(p.Why))
+		}
+	}
+	a.Print("SLSA build level %d: %s", s.SLSA.BuildLevel, cli.Plain(s.SLSA.Why))
+	if s.SLSA.Next != "" {
+		a.Print("  missing for %s", cli.Plain(s.SLSA.Next))
+	}
+}
