@@ -32,6 +32,7 @@ var layers = map[string]int{
 	"internal/loopback":               1,
 	"internal/evidence/bundle":        10,
 	"internal/evidence/simplesigning": 10,
+	"internal/evidence/attestation":   11,
 	"internal/ociartifact":            10,
 	"internal/registry":               11,
 	"internal/trust":                  11,

@@ -36,6 +36,7 @@ type Certificate struct {
 	NotBefore time.Time `json:"notBefore"`
 	NotAfter  time.Time `json:"notAfter"`
 	Authority string    `json:"authority"` // whose root it leads to
+	Issuer    string    `json:"issuer"`    // distinguished name of who issued it
 	SCT       time.Time `json:"sct"`       // when certificate transparency saw it
 	SHA256    string    `json:"sha256"`    // of the DER, hexadecimal
 }

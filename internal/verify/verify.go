@@ -206,7 +206,7 @@ func (j judge) certificate(out *Verified, leaf *x509.Certificate, extra []*x509.
 	if r != nil {
 		return r
 	}
-	out.cert = &Certificate{NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Authority: path.authority.Name(), SCT: seen,
+	out.cert = &Certificate{NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Authority: path.authority.Name(), Issuer: leaf.Issuer.String(), SCT: seen,
 		SHA256: hex.EncodeToString(spkiHash(leaf.Raw))}
 	return nil
 }
