@@ -12,148 +12,104 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"os"
 	"slices"
 	"sync/atomic"
-	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
-	"github.com/hallmark-dev/hallmark/internal/evidence/bundle"
+	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/ociartifact"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 )
 
-// Item is one thing that was found. Exactly one of Claim, Note and Err is set,
-// but for the items of a [Tree], which may have none.
-type Item struct {
-	Where         evidence.Location
-	Manifest      ocispec.Descriptor // media type, digest and size of the manifest that carries it
-	Claim         *evidence.Claim
-	Format        string    // one of the Format constants, or an evidence.Format for a claim
-	ArtifactType  string    // as the manifest itself says, not the listing
-	PredicateType string    // as annotated: unsigned, for people and for sorting
-	Created       time.Time // as annotated: unsigned; zero when absent
-	Size          int64     // of what the manifest carries, bytes
-	Statements    []Statement
-	Note          string // why it was not read as a claim
-	Err           error  // why it could not be read; a fault.Unreachable means that it may yet be good
+// Collection is what was found for one subject.
+type Collection struct {
+	Items []Item
+
+	repo    *registry.Repository
+	subject ocispec.Descriptor
+	opts    Options
+	legacy  bool // cosign's older tags were looked for
 }
 
-// Statement is an in-toto statement that lies unsigned in an attestation
-// manifest, by its layer.
-type Statement struct {
-	PredicateType string
-	Layer         ocispec.Descriptor
+// Image is [Collect], for callers who do not want to ask again.
+func Image(ctx context.Context, repo *registry.Repository, subject ocispec.Descriptor, opts Options) ([]Item, error) {
+	c, err := Collect(ctx, repo, subject, opts)
+	if err != nil {
+		return nil, err
+	}
+	return c.Items, nil
 }
 
-// Formats of items beside evidence.Format.
-const (
-	FormatBundle            = "sigstore-bundle" // of a version that was not read
-	FormatCosignSignature   = "cosign-signature"
-	FormatCosignAttestation = "cosign-attestation"
-	FormatCosignSBOM        = "cosign-sbom"
-	FormatNotary            = "notary-signature"
-	FormatBuildKit          = "buildkit-attestation"
-	FormatImage             = "image"
-	FormatIndex             = "index"
-	FormatOther             = "other"
-)
-
-// HowLegacyTag is the Location.How of cosign's tags sha256-<hex>.sig, .att and .sbom.
-const HowLegacyTag = "legacy-tag"
-
-// MalformedError is evidence that cannot be read as what it says it is.
-type MalformedError struct{ Err error }
-
-func (e *MalformedError) Error() string { return e.Err.Error() }
-
-// Unwrap is the cause.
-func (e *MalformedError) Unwrap() error { return e.Err }
-
-func malformed(format string, args ...any) error {
-	return &MalformedError{Err: fmt.Errorf(format, args...)}
-}
-
-// Options are the limits of a collection; zero values are the defaults.
-type Options struct {
-	MaxReferrers int   // of one subject; default and most 1,000
-	MaxBundle    int64 // bytes of one bundle; default 64 MiB
-	MaxTotal     int64 // bytes of all bundles together; default 256 MiB; small ones are read first
-	Concurrency  int   // default 8
-	LegacyTags   bool  // look for cosign's tags too, also when bundles were found
-
-	noLegacyTags bool          // not even when nothing was found: the subject is no image
-	maxNodes     int           // of a tree; default 5,000
-	shared       *atomic.Int64 // bytes that all collections of a tree may still read; nil: no such limit
-}
-
-// maxManifests is how many bytes all referrers' manifests of one subject may
-// have; a signature's has about one thousand.
-const maxManifests = 64 << 20
-
-// take asks for room to read size bytes, of *room and of what is shared.
-func (o Options) take(size int64, room *int64) bool {
-	if size > *room {
-		return false
-	}
-	if o.shared != nil && o.shared.Add(-size) < 0 {
-		o.shared.Add(size)
-		return false
-	}
-	*room -= size
-	return true
-}
-
-func (o Options) withDefaults() Options {
-	if o.MaxReferrers <= 0 || o.MaxReferrers > registry.MaxReferrers {
-		o.MaxReferrers = registry.MaxReferrers
-	}
-	if o.MaxBundle <= 0 {
-		o.MaxBundle = 64 << 20
-	}
-	if o.MaxTotal <= 0 {
-		o.MaxTotal = 256 << 20
-	}
-	if o.Concurrency <= 0 {
-		o.Concurrency = 8
-	}
-	if o.maxNodes <= 0 {
-		o.maxNodes = 5000
-	}
-	return o
-}
-
-// Image finds what is attached to subject: one listing, one manifest per
-// referrer and one blob per bundle, none twice. Cosign's older tags are looked
-// for only when there is no bundle (or with LegacyTags). An error means that
+// Collect finds what is attached to subject: one listing, one manifest per
+// referrer and one blob per claim, none twice. Cosign's older tags are looked
+// for only when there is no claim (or with LegacyTags). An error means that
 // nothing could be listed; what is wrong with one referrer is in its item, and
 // more referrers than the limit are an item with an Err too.
-func Image(ctx context.Context, repo *registry.Repository, subject ocispec.Descriptor, opts Options) ([]Item, error) {
+func Collect(ctx context.Context, repo *registry.Repository, subject ocispec.Descriptor, opts Options) (*Collection, error) {
 	opts = opts.withDefaults()
+	c := &Collection{repo: repo, subject: subject, opts: opts, legacy: opts.noLegacyTags}
+	repos := []*registry.Repository{repo}
+	if other := opts.SignatureRepository; other != nil && other.Ref().Name() != repo.Ref().Name() {
+		repos = append(repos, other)
+	}
+	for _, r := range repos {
+		items, err := attached(ctx, r, subject, opts)
+		if err != nil {
+			return nil, err
+		}
+		c.Items = append(c.Items, items...)
+	}
+	if opts.Attestations {
+		if err := c.belowAttestations(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if opts.LegacyTags || !slices.ContainsFunc(c.Items, func(i Item) bool { return i.Claim != nil }) {
+		c.Extend(ctx)
+	}
+	return c, ctx.Err()
+}
+
+// Extend looks for cosign's older tags unless that was done already, adds what
+// it finds to Items and returns it. It is for gates whose policy was not
+// satisfied by what the referrers hold.
+func (c *Collection) Extend(ctx context.Context) []Item {
+	if c.legacy {
+		return nil
+	}
+	c.legacy = true
+	repo := c.repo
+	if c.opts.SignatureRepository != nil {
+		repo = c.opts.SignatureRepository
+	}
+	more := legacyItems(ctx, repo, c.subject, c.opts)
+	c.Items = append(c.Items, more...)
+	return more
+}
+
+// attached is what is attached to subject in one repository.
+func attached(ctx context.Context, repo *registry.Repository, subject ocispec.Descriptor, opts Options) ([]Item, error) {
 	c := &collector{repo: repo, subject: subject, opts: opts}
 	if err := c.list(ctx); err != nil {
 		return nil, err
 	}
-	c.eachConcurrently(ctx, c.affordableManifests(), c.readManifest)
-	c.eachConcurrently(ctx, c.affordable(), c.readBundle)
-	if !opts.noLegacyTags && (opts.LegacyTags || !slices.ContainsFunc(c.items, func(i Item) bool { return i.Claim != nil })) {
-		c.readLegacyTags(ctx)
-	}
-	return c.items, ctx.Err()
+	found := make([][]reading, len(c.items)) // by item, so that goroutines share nothing
+	c.eachConcurrently(c.affordableManifests(), func(i int) { found[i] = c.readManifest(ctx, i) })
+	c.readClaims(ctx, c.spread(found))
+	return c.items, nil
 }
 
-// collector is one collection: items by index, so that goroutines share nothing.
+// collector is one listing with everything in it.
 type collector struct {
 	repo    *registry.Repository
 	subject ocispec.Descriptor
 	opts    Options
 	items   []Item
-	bundles []ocispec.Descriptor // layer that holds the bundle of the item with the same index; zero for none
+	stalled atomic.Int32 // requests that were not answered in time
 }
 
 func (c *collector) list(ctx context.Context) error {
@@ -166,12 +122,12 @@ func (c *collector) list(ctx context.Context) error {
 		list, many = list[:c.opts.MaxReferrers], &registry.TooManyReferrersError{Listed: c.opts.MaxReferrers}
 	}
 	c.items = make([]Item, len(list), len(list)+1)
-	c.bundles = make([]ocispec.Descriptor, len(list))
 	for i, r := range list {
 		c.items[i] = c.item(r.How, r.Descriptor)
 	}
 	if many != nil {
-		c.items = append(c.items, Item{Format: FormatOther, Where: evidence.Location{Ref: c.repo.RefOf(c.subject.Digest)}, Err: many})
+		c.items = append(c.items, Item{Format: FormatOther, Subject: evidence.Digest(c.subject.Digest),
+			Where: evidence.Location{Ref: c.repo.RefOf(c.subject.Digest)}, Err: many})
 	}
 	return nil
 }
@@ -180,6 +136,7 @@ func (c *collector) item(how string, d ocispec.Descriptor) Item {
 	return Item{
 		Where:        evidence.Location{How: how, Ref: c.repo.RefOf(d.Digest), Digest: evidence.Digest(d.Digest), Size: d.Size},
 		Manifest:     ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size},
+		Subject:      evidence.Digest(c.subject.Digest),
 		Format:       FormatOther,
 		ArtifactType: d.ArtifactType,
 	}
@@ -188,68 +145,21 @@ func (c *collector) item(how string, d ocispec.Descriptor) Item {
 // affordableManifests are the items whose manifest may be read, smallest first:
 // what is fetched has the size that was listed, or is refused.
 func (c *collector) affordableManifests() []int {
-	which := make([]int, len(c.bundles))
-	for i := range which {
-		which[i] = i
+	var which []int
+	for i := range c.items {
+		if c.items[i].Err == nil {
+			which = append(which, i)
+		}
 	}
 	slices.SortStableFunc(which, func(a, b int) int { return cmp.Compare(c.items[a].Manifest.Size, c.items[b].Manifest.Size) })
 	room := int64(maxManifests)
 	return slices.DeleteFunc(which, func(i int) bool {
-		if size := c.items[i].Manifest.Size; !c.opts.take(size, &room) {
-			c.items[i].Err = malformed("a manifest of %d bytes, more than is read of what is attached", size)
-			return true
-		}
-		return false
-	})
-}
-
-func (c *collector) eachConcurrently(ctx context.Context, which []int, fn func(context.Context, int)) {
-	var g errgroup.Group
-	g.SetLimit(c.opts.Concurrency)
-	for _, i := range which {
-		g.Go(func() error { fn(ctx, i); return nil })
-	}
-	_ = g.Wait()
-}
-
-// readManifest fetches an item's manifest and recognises what it carries.
-func (c *collector) readManifest(ctx context.Context, i int) {
-	it := &c.items[i]
-	data, err := c.repo.Manifest(ctx, it.Manifest)
-	if err != nil {
-		it.Err = err
-		return
-	}
-	m, err := ociartifact.Parse(data)
-	if err != nil {
-		it.Err = &MalformedError{Err: err}
-		return
-	}
-	if m.Subject == nil || m.Subject.Digest != c.subject.Digest {
-		it.Err = malformed("it is listed as attached to %s but names another subject or none", c.subject.Digest)
-		return
-	}
-	c.bundles[i] = it.recognise(m)
-}
-
-// affordable are the items with a bundle that may be read, smallest first: junk
-// that is large cannot take the room of a signature that is small.
-func (c *collector) affordable() []int {
-	var which []int
-	for i := range c.bundles {
-		if c.bundles[i].Digest != "" && c.items[i].Err == nil {
-			which = append(which, i)
-		}
-	}
-	slices.SortStableFunc(which, func(a, b int) int { return cmp.Compare(c.bundles[a].Size, c.bundles[b].Size) })
-	room := c.opts.MaxTotal
-	return slices.DeleteFunc(which, func(i int) bool {
-		size := c.bundles[i].Size
+		size := c.items[i].Manifest.Size
 		switch {
-		case size > c.opts.MaxBundle:
-			c.items[i].Err = malformed("a bundle of %d bytes; at most %d are read", size, c.opts.MaxBundle)
+		case size > c.opts.MaxManifest:
+			c.items[i].Err = malformed("a manifest of %d bytes; at most %d are read", size, c.opts.MaxManifest)
 		case !c.opts.take(size, &room):
-			c.items[i].Err = malformed("a bundle of %d bytes, and all bundles of one image together may have %d", size, c.opts.MaxTotal)
+			c.items[i].Err = malformed("a manifest of %d bytes, more than is read of what is attached", size)
 		default:
 			return false
 		}
@@ -257,99 +167,152 @@ func (c *collector) affordable() []int {
 	})
 }
 
-func (c *collector) readBundle(ctx context.Context, i int) {
+func (c *collector) eachConcurrently(which []int, fn func(int)) {
+	var g errgroup.Group
+	g.SetLimit(c.opts.Concurrency)
+	for _, i := range which {
+		g.Go(func() error { fn(i); return nil })
+	}
+	_ = g.Wait()
+}
+
+// inTime does one request with the time that an item has. A registry that does
+// not answer many of them is not asked for the rest.
+func (c *collector) inTime(ctx context.Context, fn func(context.Context) ([]byte, error)) ([]byte, error) {
+	if c.stalled.Load() >= maxStalled {
+		return nil, fault.Unreachablef("not asked for: %s left %d other requests without an answer in time", c.repo.Ref().Name(), maxStalled)
+	}
+	one, cancel := context.WithTimeout(ctx, c.opts.ItemTimeout)
+	defer cancel()
+	data, err := fn(one)
+	if err != nil && one.Err() != nil && ctx.Err() == nil {
+		c.stalled.Add(1)
+		return nil, fault.Unreachablef("no answer within %s: %s", c.opts.ItemTimeout, err)
+	}
+	return data, err
+}
+
+func (c *collector) manifest(ctx context.Context, d ocispec.Descriptor) (*ociartifact.Manifest, error) {
+	data, err := c.inTime(ctx, func(ctx context.Context) ([]byte, error) { return c.repo.Manifest(ctx, d) })
+	if err != nil {
+		return nil, err
+	}
+	m, err := ociartifact.Parse(data)
+	if err != nil {
+		return nil, &MalformedError{Err: err}
+	}
+	return m, nil
+}
+
+// readManifest fetches an item's manifest and recognises what it carries.
+func (c *collector) readManifest(ctx context.Context, i int) []reading {
 	it := &c.items[i]
-	data, err := c.repo.Blob(ctx, c.bundles[i], c.opts.MaxBundle)
+	m, err := c.manifest(ctx, it.Manifest)
+	if err != nil {
+		it.Err = err
+		return nil
+	}
+	if m.Subject == nil || m.Subject.Digest != c.subject.Digest {
+		it.Err = malformed("it is listed as attached to %s but names another subject or none", c.subject.Digest)
+		return nil
+	}
+	return it.recognise(m)
+}
+
+// spread gives each reading an item of its own: the manifest's for its first
+// one, a copy for each further one. found is by item.
+func (c *collector) spread(found [][]reading) []reading {
+	var all []reading
+	layers := 0
+	order := make([]int, len(found)) // those with few layers first
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(len(found[a]), len(found[b])) })
+	for _, i := range order {
+		list, base := found[i], c.items[i]
+		for n, r := range list {
+			r.item = i
+			if n > 0 {
+				r.item = len(c.items)
+				c.items = append(c.items, base)
+			}
+			it := &c.items[r.item]
+			if layers++; n == c.opts.MaxLayers || layers > maxClaims && !r.alone {
+				it.Err = malformed("%d of its %d signatures and attestations were not read: at most %d of one manifest and %d of one image are", len(list)-n, len(list), c.opts.MaxLayers, maxClaims)
+				break
+			}
+			it.Layer, it.Format = r.layer, r.format
+			if len(list) > 1 {
+				it.Size = r.layer.Size
+			}
+			if t := r.layer.Annotations["predicateType"]; t != "" && !r.alone {
+				it.PredicateType = t
+			}
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// readClaims fetches each layer once, smallest first, and reads it for every
+// item that is made of it: equal payloads that several people signed are one blob.
+func (c *collector) readClaims(ctx context.Context, all []reading) {
+	byLayer := map[digest.Digest][]reading{}
+	var order []int // indices into all, of the first reading of each layer
+	for i, r := range all {
+		if c.items[r.item].Err != nil {
+			continue
+		}
+		if len(byLayer[r.layer.Digest]) == 0 {
+			order = append(order, i)
+		}
+		byLayer[r.layer.Digest] = append(byLayer[r.layer.Digest], r)
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(all[a].layer.Size, all[b].layer.Size) })
+	room := c.opts.MaxTotal
+	order = slices.DeleteFunc(order, func(i int) bool {
+		r := all[i]
+		err := c.affordable(r, &room)
+		for _, same := range byLayer[r.layer.Digest] {
+			c.items[same.item].Err = err
+		}
+		return err != nil
+	})
+	c.eachConcurrently(order, func(i int) {
+		layer := all[i].layer
+		data, err := c.inTime(ctx, func(ctx context.Context) ([]byte, error) { return c.repo.Blob(ctx, layer, all[i].limit(c.opts)) })
+		for _, r := range byLayer[layer.Digest] {
+			c.items[r.item].read(r, data, err)
+		}
+	})
+}
+
+func (c *collector) affordable(r reading, room *int64) error {
+	size := r.layer.Size
+	switch most := r.limit(c.opts); {
+	case size > most:
+		return malformed("a %s of %d bytes; at most %d are read", r.what, size, most)
+	case !c.opts.take(size, room):
+		return malformed("a %s of %d bytes, and all bundles of one image together may have %d", r.what, size, c.opts.MaxTotal)
+	}
+	return nil
+}
+
+// read parses what was fetched for an item. Layers of one digest that say
+// different sizes are not one layer: what was fetched has the first one's.
+func (it *Item) read(r reading, data []byte, err error) {
+	if err == nil && int64(len(data)) != r.layer.Size {
+		err = malformed("it says that its %s has %d bytes; it has %d", r.what, r.layer.Size, len(data))
+	}
 	if err != nil {
 		it.Err = err
 		return
 	}
-	it.parse(data)
-}
-
-// parse reads a bundle's bytes into the item.
-func (it *Item) parse(data []byte) {
-	claim, err := bundle.Parse(data)
+	claim, err := r.parse(data, r.layer)
 	if err != nil {
 		it.Err = &MalformedError{Err: err}
 		return
 	}
 	it.Claim, it.Format = claim, string(claim.Format)
-}
-
-// readLegacyTags lists what cosign stored under tags before version 3.
-func (c *collector) readLegacyTags(ctx context.Context) {
-	d := evidence.Digest(c.subject.Digest)
-	found := make([]*Item, len(legacyTags))
-	var g errgroup.Group
-	for i, kind := range legacyTags {
-		g.Go(func() error {
-			ref := c.repo.Ref()
-			ref.Digest, ref.Tag = "", d.Algorithm()+"-"+d.Hex()+kind.suffix
-			desc, err := c.repo.Resolve(ctx, ref)
-			if errors.Is(err, registry.ErrNotFound) {
-				return nil
-			}
-			it := c.item(HowLegacyTag, desc)
-			it.Format, it.Note, it.Err = kind.format, kind.note, err
-			if err == nil {
-				c.readLegacy(ctx, &it)
-			} else {
-				it.Where, it.Note = evidence.Location{How: HowLegacyTag, Ref: ref.String()}, ""
-			}
-			found[i] = &it
-			return nil
-		})
-	}
-	_ = g.Wait()
-	for _, it := range found {
-		if it != nil {
-			c.items = append(c.items, *it)
-		}
-	}
-}
-
-func (c *collector) readLegacy(ctx context.Context, it *Item) {
-	data, err := c.repo.Manifest(ctx, it.Manifest)
-	var m *ociartifact.Manifest
-	if err == nil {
-		m, err = ociartifact.Parse(data)
-	}
-	if err != nil {
-		it.Note, it.Err = "", err
-		return
-	}
-	it.describe(m)
-	for _, l := range m.Layers {
-		if t := l.Annotations["predicateType"]; t != "" {
-			it.PredicateType = t
-		}
-	}
-}
-
-// File reads a bundle file of at most 64 MiB.
-func File(path string) (*Item, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read bundle: %w", err)
-	}
-	defer f.Close()
-	limit := Options{}.withDefaults().MaxBundle
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("read bundle: %w", err)
-	}
-	if int64(len(data)) > limit {
-		return nil, malformed("bundle %s is larger than %d bytes", path, limit)
-	}
-	it := &Item{
-		Where:  evidence.Location{How: "file", Ref: path, Digest: evidence.SHA256(data), Size: int64(len(data))},
-		Format: FormatBundle,
-		Size:   int64(len(data)),
-	}
-	it.parse(data)
-	if it.Err != nil {
-		return nil, malformed("bundle %s: %w", path, it.Err)
-	}
-	return it, nil
 }

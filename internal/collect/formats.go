@@ -5,40 +5,77 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/evidence/attestation"
+	"github.com/hallmark-dev/hallmark/internal/evidence/bundle"
+	"github.com/hallmark-dev/hallmark/internal/evidence/simplesigning"
 	"github.com/hallmark-dev/hallmark/internal/ociartifact"
 )
 
 // Media types by which formats are recognised.
 const (
-	typeBundlePrefix    = "application/vnd.dev.sigstore.bundle" // ".v0.3+json", "+json;version=0.1"
-	typeNotary          = "application/vnd.cncf.notary.signature"
-	typeNotaryJWS       = "application/jose+json"
-	typeNotaryCOSE      = "application/cose"
-	typeSimpleSigning   = "application/vnd.dev.cosign.simplesigning.v1+json"
-	typeCosignSignature = "application/vnd.dev.cosign.artifact.sig.v1+json"
-	typeDSSE            = "application/vnd.dsse.envelope.v1+json"
-	typeBuildKit        = "application/vnd.docker.attestation.manifest.v1+json"
-	typeInToto          = "application/vnd.in-toto+json"
-
-	annotationPredicate = "in-toto.io/predicate-type"   // BuildKit, on layers
-	annotationRefType   = "vnd.docker.reference.type"   // BuildKit, on an index's entries
-	annotationRefDigest = "vnd.docker.reference.digest" // the image that an attestation manifest is about
-	refTypeAttestation  = "attestation-manifest"
+	typeBundlePrefix      = "application/vnd.dev.sigstore.bundle" // ".v0.3+json", "+json;version=0.1"
+	typeNotary            = "application/vnd.cncf.notary.signature"
+	typeNotaryJWS         = "application/jose+json"
+	typeNotaryCOSE        = "application/cose"
+	typeCosignSignature   = "application/vnd.dev.cosign.artifact.sig.v1+json"
+	typeCosignAttestation = "application/vnd.dev.cosign.artifact.att.v1+json"
 )
 
 // Notes of formats that are recognised and not verified.
 const (
-	noteCosign   = "stored in cosign's older format: listed, not verified"
 	noteNotary   = "Notary Project signature: listed, not verified"
 	noteBuildKit = "unsigned statements of the builder: listed, nothing to verify"
+	noteSBOM     = "unsigned SBOM: listed, nothing to verify"
 	noteOther    = "not a signature or attestation that is known: listed only"
 )
 
 // legacyTags are cosign's tags beside the image, sha256-<hex> and these suffixes.
-var legacyTags = []struct{ suffix, format, note string }{
-	{".sig", FormatCosignSignature, noteCosign},
-	{".att", FormatCosignAttestation, noteCosign},
-	{".sbom", FormatCosignSBOM, "unsigned SBOM: listed, nothing to verify"},
+func legacyTags() []struct{ suffix, format string } {
+	return []struct{ suffix, format string }{
+		{".sig", FormatCosignSignature}, {".att", FormatCosignAttestation}, {".sbom", FormatCosignSBOM},
+	}
+}
+
+// parser turns a layer of one media type into a claim. This is the only list of
+// formats: a format that is not here is listed and not verified.
+type parser struct {
+	format string
+	what   string // "bundle": for messages
+	limit  func(Options) int64
+	// alone: the manifest must have no second layer of its kind.
+	alone bool
+	parse func(data []byte, layer ocispec.Descriptor) (*evidence.Claim, error)
+}
+
+// parserOf is the parser of a layer's media type. A known format that is not
+// read has a note instead.
+func parserOf(mediaType string) (p parser, note string) {
+	switch {
+	case isBundle(mediaType):
+		return parser{FormatBundle, "bundle", func(o Options) int64 { return o.MaxBundle }, true,
+			func(data []byte, _ ocispec.Descriptor) (*evidence.Claim, error) { return bundle.Parse(data) }}, ""
+	case mediaType == simplesigning.PayloadMediaType:
+		return parser{FormatCosignSignature, "payload", func(Options) int64 { return maxPayload }, false,
+			func(data []byte, l ocispec.Descriptor) (*evidence.Claim, error) {
+				return simplesigning.ParseSignature(data, l.Annotations)
+			}}, ""
+	case mediaType == simplesigning.EnvelopeMediaType:
+		return parser{FormatCosignAttestation, "envelope", func(o Options) int64 { return o.MaxBundle }, false,
+			func(data []byte, l ocispec.Descriptor) (*evidence.Claim, error) {
+				return simplesigning.ParseAttestation(data, l.Annotations)
+			}}, ""
+	case mediaType == typeNotaryJWS, mediaType == typeNotaryCOSE:
+		return parser{format: FormatNotary, what: "envelope", limit: func(o Options) int64 { return o.MaxEnvelope }, alone: true}, noteNotary
+	}
+	return parser{}, ""
+}
+
+// reading is a layer that is to be read into an item.
+type reading struct {
+	item  int // index of the item
+	layer ocispec.Descriptor
+	parser
 }
 
 // describe fills in what the manifest itself says.
@@ -53,49 +90,75 @@ func (it *Item) describe(m *ociartifact.Manifest) {
 }
 
 // recognise tells formats apart by the manifest's own artifact type and layers,
-// whatever a listing said, and returns the layer of a bundle that is to be read.
-func (it *Item) recognise(m *ociartifact.Manifest) (bundle ocispec.Descriptor) {
+// whatever a listing said, and returns the layers that hold claims.
+func (it *Item) recognise(m *ociartifact.Manifest) []reading {
 	it.describe(m)
 	layers := append(m.Layers, m.Blobs...)
-	has := func(mediaTypes ...string) bool {
-		for _, want := range mediaTypes {
-			if m.Artifact() == want {
-				return true
-			}
-			for _, l := range layers {
-				if l.MediaType == want {
-					return true
-				}
-			}
-		}
-		return false
+	types := map[string]bool{m.ArtifactType: true, m.Artifact(): true}
+	if m.Config != nil {
+		types[m.Config.MediaType] = true
 	}
-	var bundles []ocispec.Descriptor
-	for _, l := range layers {
-		if isBundle(l.MediaType) {
-			bundles = append(bundles, l)
+	switch found := claims(layers); {
+	case types[typeNotary]:
+		it.Format = FormatNotary
+		return it.notary(layers)
+	case len(found) > 0 && found[0].format != FormatNotary:
+		it.Format = found[0].format
+		if found[0].alone && len(found) > 1 {
+			it.Err = malformed("a bundle's manifest with %d bundles; there must be one", len(found))
+			return nil
 		}
-	}
-	switch {
-	case len(bundles) == 1:
+		return found
+	case isBundle(m.Artifact()):
 		it.Format = FormatBundle
-		return bundles[0]
-	case len(bundles) > 1 || isBundle(m.Artifact()):
-		it.Format = FormatBundle
-		it.Err = malformed("a bundle's manifest with %d bundles; there must be one", len(bundles))
-	case has(typeNotary, typeNotaryJWS, typeNotaryCOSE):
-		it.Format, it.Note = FormatNotary, noteNotary
-	case has(typeSimpleSigning, typeCosignSignature):
-		it.Format, it.Note = FormatCosignSignature, noteCosign
-	case has(typeDSSE):
-		it.Format, it.Note = FormatCosignAttestation, noteCosign
-	case has(typeBuildKit, typeInToto):
-		it.Format, it.Note = FormatBuildKit, noteBuildKit
-		it.Statements = statements(layers)
+		it.Err = malformed("a bundle's manifest with 0 bundles; there must be one")
+	case types[typeCosignSignature], types[typeCosignAttestation]:
+		it.Format = FormatCosignSignature
+		it.Err = malformed("a manifest of cosign's older format without a layer that is a signature or attestation")
+	case attestation.Of(m) != nil:
+		it.attestation(attestation.Of(m))
 	default:
 		it.Note = noteOther
 	}
-	return ocispec.Descriptor{}
+	return nil
+}
+
+// claims are the layers of the first format that is found, bundles first.
+func claims(layers []ocispec.Descriptor) []reading {
+	byFormat := map[string][]reading{}
+	for _, l := range layers {
+		if p, _ := parserOf(l.MediaType); p.format != "" {
+			byFormat[p.format] = append(byFormat[p.format], reading{layer: l, parser: p})
+		}
+	}
+	for _, format := range []string{FormatBundle, FormatCosignSignature, FormatCosignAttestation, FormatNotary} {
+		if found := byFormat[format]; len(found) > 0 {
+			if other := byFormat[FormatCosignAttestation]; format == FormatCosignSignature {
+				found = append(found, other...)
+			}
+			return found
+		}
+	}
+	return nil
+}
+
+// notary wants exactly one layer, an envelope (notaryproject/specifications,
+// specs/signature-specification.md, "Storage").
+func (it *Item) notary(layers []ocispec.Descriptor) []reading {
+	if len(layers) != 1 {
+		it.Err = malformed("a Notary signature's manifest with %d layers; there must be one, the envelope", len(layers))
+		return nil
+	}
+	p, note := parserOf(layers[0].MediaType)
+	switch {
+	case p.format != FormatNotary:
+		it.Err = malformed("a Notary signature whose envelope is of the type %q; %s and %s are known", clip(layers[0].MediaType), typeNotaryJWS, typeNotaryCOSE)
+	case p.parse == nil:
+		it.Note = note
+	default:
+		return []reading{{layer: layers[0], parser: p}}
+	}
+	return nil
 }
 
 func isBundle(mediaType string) bool {
@@ -103,13 +166,20 @@ func isBundle(mediaType string) bool {
 	return ok && rest != "" && (rest[0] == '.' || rest[0] == '+')
 }
 
-// statements are the in-toto layers of an attestation manifest.
-func statements(layers []ocispec.Descriptor) []Statement {
-	var list []Statement
-	for _, l := range layers {
-		if l.MediaType == typeInToto {
-			list = append(list, Statement{PredicateType: l.Annotations[annotationPredicate], Layer: l})
-		}
+// attestation fills in what an attestation manifest holds.
+func (it *Item) attestation(m *attestation.Manifest) {
+	it.Format, it.Note = FormatBuildKit, noteBuildKit
+	if m.About != "" {
+		it.About = string(m.About)
 	}
-	return list
+	for _, l := range m.Layers {
+		it.Statements = append(it.Statements, Statement{PredicateType: l.PredicateType, Layer: l.Descriptor})
+	}
+}
+
+func clip(s string) string {
+	if len(s) > 100 {
+		return s[:100] + "…"
+	}
+	return s
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/evidence/attestation"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/ociartifact"
 	"github.com/hallmark-dev/hallmark/internal/registry"
@@ -27,7 +28,6 @@ const (
 type Node struct {
 	Item
 	Platform  string  // "linux/arm64/v8"; empty when unknown or not an image
-	About     string  // digest of the image that a BuildKit attestation manifest names
 	Attached  []*Node // its referrers
 	Manifests []*Node // of an index
 }
@@ -93,8 +93,10 @@ func (t *tree) image(ctx context.Context, n *Node, platform string, depth int) e
 		if err := t.index(ctx, n, m, platform, depth); err != nil {
 			return err
 		}
-	case m.ArtifactType == typeBuildKit || len(statements(m.Layers)) > 0:
-		n.Format, n.Note, n.Statements = FormatBuildKit, noteBuildKit, statements(m.Layers)
+	case attestation.Of(m) != nil:
+		about := n.About
+		n.attestation(attestation.Of(m))
+		n.About = about // as the index says
 	}
 	n.Size = 0
 	for _, d := range append(m.Layers, m.Manifests...) {
@@ -110,8 +112,8 @@ func (t *tree) index(ctx context.Context, n *Node, m *ociartifact.Manifest, plat
 	}
 	for _, d := range list {
 		child := &Node{Item: t.item(d), Platform: platformOf(d)}
-		if d.Annotations[annotationRefType] == refTypeAttestation {
-			child.About = d.Annotations[annotationRefDigest]
+		if attestation.IsEntry(d) {
+			child.About = d.Annotations[attestation.AnnotationAbout]
 		}
 		if err := t.image(ctx, child, "", depth+1); err != nil {
 			child.Err = err
@@ -151,8 +153,8 @@ func ofPlatform(list []ocispec.Descriptor, platform string) ([]ocispec.Descripto
 		return nil, fault.Usagef("no image for the platform %s; there are %s", platform, strings.Join(have, ", "))
 	}
 	for _, d := range list {
-		about := d.Annotations[annotationRefDigest]
-		if d.Annotations[annotationRefType] == refTypeAttestation && slices.ContainsFunc(picked, func(p ocispec.Descriptor) bool { return p.Digest.String() == about }) {
+		about := d.Annotations[attestation.AnnotationAbout]
+		if attestation.IsEntry(d) && slices.ContainsFunc(picked, func(p ocispec.Descriptor) bool { return p.Digest.String() == about }) {
 			picked = append(picked, d)
 		}
 	}
@@ -183,10 +185,12 @@ func (t *tree) attached(ctx context.Context, n *Node, depth int) error {
 		return err
 	}
 	var below []*Node
-	for _, it := range items { // all are counted before the first is looked at
+	seen := map[evidence.Digest]bool{} // a manifest of several claims is several nodes, looked below once
+	for _, it := range items {         // all are counted before the first is looked at
 		child := &Node{Item: it}
 		n.Attached = append(n.Attached, child)
-		if it.Manifest.Digest != "" && !t.full(child, depth+1) {
+		if it.Where.Digest != "" && !t.full(child, depth+1) && !seen[it.Where.Digest] {
+			seen[it.Where.Digest] = true
 			below = append(below, child)
 		}
 	}

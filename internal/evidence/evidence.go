@@ -174,6 +174,9 @@ type Envelope struct {
 	PayloadType string
 	Payload     []byte
 	Signatures  []EnvelopeSignature
+	// JSON is the envelope as it was written, and only kept of a
+	// [FormatCosignAttestation]: cosign's timestamps are over it.
+	JSON []byte
 }
 
 // EnvelopeSignature is one signature over [Envelope.PAE].

@@ -177,9 +177,8 @@ func itemReason(item collect.Item) policy.Reason {
 	return r
 }
 
-// claim verifies the item's claim and sorts it: the signature of an image is a
-// statement of type sign/v1, of a file also a plain signature; everything else
-// with a statement is an attestation.
+// claim verifies the item's claim and sorts it: a file may also be signed by a
+// plain signature; everything with a statement that is no signature is an attestation.
 func (t *Tried) claim(in *policy.Input, a verify.Artifact, v *verify.Verifier) {
 	verified, reasons := v.Claim(t.Item.Claim, a)
 	if verified == nil || len(reasons) > 0 {
@@ -194,18 +193,17 @@ func (t *Tried) claim(in *policy.Input, a verify.Artifact, v *verify.Verifier) {
 	}
 	t.Verified = verified
 	fact := verified.Fact(t.Item.Where)
-	statement := verified.Statement()
-	switch {
-	case statement == nil && in.Kind == "image":
-		t.Reasons = []policy.Reason{{Code: CodeNotASignature, Message: "a plain signature over the manifest's bytes is no signature of an image", Subject: t.Item.Where.Ref}}
-		return
-	case statement == nil || statement.PredicateType == evidence.PredicateSign:
+	switch kind := verified.Kind(); {
+	case verified.IsSignature(), kind == verify.KindMessage && in.Kind != "image":
 		t.Place = Place{Index: len(in.Signatures)}
 		in.Signatures = append(in.Signatures, fact)
-	default:
+	case kind == verify.KindAttestation:
 		fact.Statement = t.Item.Claim.Envelope.Payload
 		t.Place = Place{Attestation: true, Index: len(in.Attestations)}
 		in.Attestations = append(in.Attestations, fact)
+	default:
+		t.Reasons = []policy.Reason{{Code: CodeNotASignature, Message: "a plain signature over the manifest's bytes is no signature of an image", Subject: t.Item.Where.Ref}}
+		return
 	}
 	t.Fact = &fact
 }

@@ -3,6 +3,12 @@ package gate_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"io"
 	"os"
 	"strings"
@@ -14,6 +20,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/evidence/bundle"
+	"github.com/hallmark-dev/hallmark/internal/evidence/simplesigning"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/gate"
 	"github.com/hallmark-dev/hallmark/internal/hmtest"
@@ -262,5 +269,82 @@ func TestBlob(t *testing.T) {
 	}
 	if _, err := gate.Blob(t.Context(), gate.BlobRequest{Name: "file", Items: items, Verifier: verifier, Policy: attested}); err == nil {
 		t.Error("a file without a digest was judged")
+	}
+}
+
+// Cosign's older signature counts as a signature, its older attestation as an
+// attestation with its statement, by a key as by a certificate.
+func TestImageSignedInCosignsOlderFormat(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	image := w.Image("team/legacy", "one")
+	ref, at := w.open(image)
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(data []byte) string {
+		sum := sha256.Sum256(data)
+		sig, err := ecdsa.SignASN1(rand.Reader, private, sum[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return base64.StdEncoding.EncodeToString(sig)
+	}
+	push := func(suffix, mediaType string, content []byte, annotations map[string]string) {
+		layer, err := at.Repo.PushBlob(t.Context(), mediaType, content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		layer.Annotations = annotations
+		if _, err := at.Repo.PushBlob(t.Context(), ocispec.MediaTypeEmptyJSON, []byte(ociartifact.EmptyConfig)); err != nil {
+			t.Fatal(err)
+		}
+		m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: ociartifact.EmptyConfigDescriptor(), Layers: []ocispec.Descriptor{layer}}
+		m.SchemaVersion = 2
+		data, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := at.Repo.PushManifest(t.Context(), registry.Describe(m.MediaType, data), data, "sha256-"+at.Digest().Hex()+suffix); err != nil {
+			t.Fatal(err)
+		}
+	}
+	payload := []byte(`{"critical":{"identity":{"docker-reference":"x"},"image":{"docker-manifest-digest":"` + string(at.Digest()) + `"},"type":"cosign container image signature"},"optional":{"env":"prod"}}`)
+	push(".sig", simplesigning.PayloadMediaType, payload, map[string]string{simplesigning.AnnotationSignature: sign(payload)})
+	statement := []byte(`{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"` + evidence.PredicateSPDX + `","subject":[{"name":"x","digest":{"sha256":"` + at.Digest().Hex() + `"}}],"predicate":{}}`)
+	envelope, err := json.Marshal(map[string]any{"payloadType": evidence.InTotoPayloadType, "payload": statement,
+		"signatures": []any{map[string]string{"sig": sign(evidence.PAE(evidence.InTotoPayloadType, statement))}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	push(".att", simplesigning.EnvelopeMediaType, envelope, map[string]string{"predicateType": evidence.PredicateSPDX})
+
+	verifier, err := verify.New(verify.Config{Keys: []crypto.PublicKey{private.Public()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := gate.Image(t.Context(), gate.Request{Repo: at.Repo, Ref: ref, Verifier: verifier,
+		Policy: gate.Requirements{Keys: true, Annotations: map[string]string{"env": "prod"}}})
+	if err != nil || !result.Decision.Allowed {
+		t.Fatalf("%+v %v", result.Decision, err)
+	}
+	in := result.Input
+	if len(in.Signatures) != 1 || in.Signatures[0].Format != evidence.FormatCosignSignature || in.Signatures[0].Where.How != collect.HowLegacyTag {
+		t.Errorf("signatures %+v", in.Signatures)
+	}
+	if len(in.Attestations) != 1 || in.Attestations[0].PredicateType != evidence.PredicateSPDX || string(in.Attestations[0].Statement) != string(statement) {
+		t.Errorf("attestations %+v", in.Attestations)
+	}
+	// An attestation alone is no signature.
+	other := w.Image("team/legacy", "two")
+	ref, at = w.open(other)
+	statement = []byte(strings.Replace(string(statement), result.Subject.Digest.Hex(), at.Digest().Hex(), 1))
+	envelope, _ = json.Marshal(map[string]any{"payloadType": evidence.InTotoPayloadType, "payload": statement,
+		"signatures": []any{map[string]string{"sig": sign(evidence.PAE(evidence.InTotoPayloadType, statement))}}})
+	push(".att", simplesigning.EnvelopeMediaType, envelope, nil)
+	result, err = gate.Image(t.Context(), gate.Request{Repo: at.Repo, Ref: ref, Verifier: verifier, Policy: gate.Requirements{Keys: true}})
+	if err != nil || result.Decision.Allowed || len(result.Input.Attestations) != 1 || len(result.Input.Signatures) != 0 {
+		t.Errorf("%+v %v", result, err)
 	}
 }

@@ -68,7 +68,12 @@ func (b *remoteBackend) getManifest(ctx context.Context, name string) (ocispec.D
 
 func (b *remoteBackend) openManifest(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if desc.MediaType != "" {
-		return b.repo.Manifests().Fetch(ctx, desc)
+		rc, err := b.repo.Manifests().Fetch(ctx, desc)
+		if err == nil || answered(err) {
+			return rc, err
+		}
+		// The listing that the descriptor is from names another media type or size
+		// than the registry now does. The bytes decide.
 	}
 	_, rc, err := b.repo.Manifests().FetchReference(ctx, desc.Digest.String())
 	return rc, err

@@ -238,6 +238,9 @@ func (s *entrySubject) matchHashedrekord(sig, signer []byte, sum hashWire) *refu
 	if r := s.matchSigner(sig, signer); r != nil {
 		return r
 	}
+	if s.claim.Simple != nil {
+		return s.matchPayload(sum)
+	}
 	var have []byte
 	for _, h := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
 		switch {

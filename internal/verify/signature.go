@@ -96,8 +96,11 @@ func signature(c *evidence.Claim, a Artifact, pub crypto.PublicKey) (signed, *re
 	if len(ways) == 0 {
 		return signed{}, refuse(CertUntrusted, "the signer's key is of a kind or size that is not used for signing")
 	}
-	if c.Envelope != nil {
+	switch {
+	case c.Envelope != nil:
 		return envelopeSignature(c.Envelope, pub, ways)
+	case c.Simple != nil:
+		return payloadSignature(c.Simple, pub, ways)
 	}
 	return messageSignature(c.Message, a, pub, ways)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/asn1"
+	"slices"
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
@@ -13,18 +14,23 @@ import (
 // maxTimestamps bounds what one claim may make us verify.
 const maxTimestamps = 32
 
-// timestamps verifies every token over the signature. Tokens by authorities that
+// timestamps verifies every token over the signature, or over the envelope as it
+// was written where the format has it so. Tokens by authorities that
 // the trust root does not know prove nothing and are passed over, but when there
 // are tokens, one must be believed; and a token of a known authority that does
 // not hold refuses the claim.
-func (j judge) timestamps(tokens [][]byte, sig []byte) ([]evidence.Timestamp, *refusal) {
+func (j judge) timestamps(c *evidence.Claim) ([]evidence.Timestamp, *refusal) {
+	tokens, stamped := c.Timestamps, [][]byte{c.Signature()}
+	if c.Envelope != nil && len(c.Envelope.JSON) > 0 {
+		stamped = append(stamped, c.Envelope.JSON)
+	}
 	if len(tokens) > maxTimestamps {
 		return nil, refuse(Malformed, "the claim has %d timestamps; at most %d are read", len(tokens), maxTimestamps)
 	}
 	var out []evidence.Timestamp
 	var unknown *refusal
 	for i, der := range tokens {
-		ts, known, r := j.timestamp(der, sig)
+		ts, known, r := j.timestamp(der, stamped)
 		switch {
 		case r != nil && known:
 			return nil, r
@@ -45,14 +51,14 @@ func (j judge) timestamps(tokens [][]byte, sig []byte) ([]evidence.Timestamp, *r
 	return out, nil
 }
 
-// timestamp verifies one token. known says whether it is by an authority of the
+// timestamp verifies one token over one of the stamped texts. known says whether it is by an authority of the
 // trust root, or broken in itself.
-func (j judge) timestamp(der, sig []byte) (ts evidence.Timestamp, known bool, r *refusal) {
+func (j judge) timestamp(der []byte, stamped [][]byte) (ts evidence.Timestamp, known bool, r *refusal) {
 	t, err := parseToken(der)
 	if err != nil {
 		return ts, true, refuse(TimeUntrusted, "a timestamp of the claim cannot be believed: %s", err)
 	}
-	if !t.stamps(sig) {
+	if !slices.ContainsFunc(stamped, t.stamps) {
 		return ts, true, refuse(TimeUntrusted, "a timestamp of the claim is about another signature")
 	}
 	why := refuse(TimeUntrusted, "the timestamp of %s is by no authority of the trust root", stamp(t.genTime)).

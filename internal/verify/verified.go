@@ -11,6 +11,7 @@ import (
 
 // Verified is a claim whose cryptography held. It says only what was checked.
 type Verified struct {
+	kind        Kind
 	format      evidence.Format
 	signer      evidence.Signer
 	statement   *evidence.Statement
@@ -20,11 +21,22 @@ type Verified struct {
 	cert        *Certificate
 }
 
+// Kind says what a verified claim is.
+type Kind string
+
+// The kinds. The zero Kind is none of them.
+const (
+	KindSignature   Kind = "signature"   // says "this image is signed": a statement of type sign/v1, or simple signing
+	KindMessage     Kind = "message"     // a signature over an artifact's plain bytes
+	KindAttestation Kind = "attestation" // a signed statement of any other type
+)
+
 // Certificate is what is known of a verified signing certificate.
 type Certificate struct {
 	NotBefore time.Time `json:"notBefore"`
 	NotAfter  time.Time `json:"notAfter"`
 	Authority string    `json:"authority"` // whose root it leads to
+	Issuer    string    `json:"issuer"`    // distinguished name of who issued it
 	SCT       time.Time `json:"sct"`       // when certificate transparency saw it
 	SHA256    string    `json:"sha256"`    // of the DER, hexadecimal
 }
@@ -40,6 +52,12 @@ type LogEntry struct {
 	Included bool `json:"included"`
 }
 
+// Kind is what the claim is.
+func (v *Verified) Kind() Kind { return v.kind }
+
+// IsSignature reports whether the claim says that an image is signed, and no more.
+func (v *Verified) IsSignature() bool { return v.kind == KindSignature }
+
 // Format is the format of the claim.
 func (v *Verified) Format() evidence.Format { return v.format }
 
@@ -50,8 +68,8 @@ func (v *Verified) Signer() evidence.Signer {
 	return s
 }
 
-// Statement is the signed in-toto statement, nil for message signatures. It is
-// not to be modified.
+// Statement is the signed in-toto statement, nil for message signatures and for
+// simple signing. It is not to be modified.
 func (v *Verified) Statement() *evidence.Statement { return v.statement }
 
 // PredicateType is the statement's, "" for message signatures.
@@ -119,7 +137,7 @@ func (v *Verified) Fact(where evidence.Location) policy.Fact {
 	if i, ok := v.LogIndex(); ok {
 		f.LogIndex = &i
 	}
-	if v.statement != nil && v.statement.PredicateType != evidence.PredicateSign {
+	if v.kind == KindAttestation {
 		f.Predicate = v.statement.Predicate
 	}
 	return f

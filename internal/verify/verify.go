@@ -100,8 +100,8 @@ func (v *Verifier) Claim(c *evidence.Claim, a Artifact) (*Verified, []policy.Rea
 }
 
 func (v *Verifier) claim(c *evidence.Claim, a Artifact) (*Verified, *refusal) {
-	if c == nil || !oneOf(c.Message != nil, c.Envelope != nil) {
-		return nil, refuse(Malformed, "the claim signs neither a message nor an envelope")
+	if c == nil || !oneOf(c.Message != nil, c.Envelope != nil, c.Simple != nil) {
+		return nil, refuse(Malformed, "the claim signs neither a message nor an envelope nor a payload")
 	}
 	if len(c.Signature()) == 0 {
 		return nil, refuse(Malformed, "the claim does not have exactly one signature")
@@ -206,7 +206,7 @@ func (j judge) certificate(out *Verified, leaf *x509.Certificate, extra []*x509.
 	if r != nil {
 		return r
 	}
-	out.cert = &Certificate{NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Authority: path.authority.Name(), SCT: seen,
+	out.cert = &Certificate{NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Authority: path.authority.Name(), Issuer: leaf.Issuer.String(), SCT: seen,
 		SHA256: hex.EncodeToString(spkiHash(leaf.Raw))}
 	return nil
 }
@@ -268,7 +268,7 @@ func isRFC3161(t evidence.Timestamp) bool { return t.Kind == "rfc3161" }
 // proofs verifies timestamps and log entries and collects the trusted times.
 func (j judge) proofs(out *Verified, s entrySubject) *refusal {
 	var r *refusal
-	if out.times, r = j.timestamps(s.claim.Timestamps, s.claim.Signature()); r != nil {
+	if out.times, r = j.timestamps(s.claim); r != nil {
 		return r
 	}
 	if s.cert != nil && j.cfg.RequireTimestamp && len(out.times) == 0 {
@@ -300,7 +300,11 @@ func (j judge) proofs(out *Verified, s entrySubject) *refusal {
 
 // content reads what was signed, now that it is known by whom.
 func (out *Verified) content(c *evidence.Claim, a Artifact) *refusal {
-	if c.Envelope == nil {
+	switch {
+	case c.Simple != nil:
+		return out.simpleContent(c.Simple, a)
+	case c.Envelope == nil:
+		out.kind = KindMessage
 		return nil
 	}
 	if c.Envelope.PayloadType != evidence.InTotoPayloadType {
@@ -314,6 +318,9 @@ func (out *Verified) content(c *evidence.Claim, a Artifact) *refusal {
 	if r != nil {
 		return r
 	}
-	out.statement, out.annotations = st, annotations
+	out.kind, out.statement, out.annotations = KindAttestation, st, annotations
+	if st.PredicateType == evidence.PredicateSign {
+		out.kind = KindSignature
+	}
 	return nil
 }

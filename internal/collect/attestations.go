@@ -1,0 +1,130 @@
+package collect
+
+import (
+	"context"
+	"fmt"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/evidence/attestation"
+	"github.com/hallmark-dev/hallmark/internal/registry"
+)
+
+// belowAttestations adds what is attached to the attestation manifests about the
+// subject, and the attestation manifests themselves where the referrers do not
+// list them. An error means that the subject's manifest could not be read.
+func (c *Collection) belowAttestations(ctx context.Context) error {
+	reader := &collector{repo: c.repo, subject: c.subject, opts: c.opts}
+	seen := map[evidence.Digest]bool{}
+	var manifests []ocispec.Descriptor
+	for _, it := range c.Items {
+		if it.Format == FormatBuildKit && it.Err == nil {
+			seen[it.Where.Digest] = true
+			manifests = append(manifests, it.Manifest)
+		}
+	}
+	m, err := reader.manifest(ctx, c.subject)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.repo.RefOf(c.subject.Digest), err)
+	}
+	for _, a := range attestation.Listed(m) {
+		if !seen[evidence.Digest(a.Manifest.Digest)] {
+			seen[evidence.Digest(a.Manifest.Digest)] = true
+			manifests = append(manifests, a.Manifest)
+			c.Items = append(c.Items, reader.attestationManifest(ctx, a))
+		}
+	}
+	if n := len(manifests); n > maxAttestations {
+		manifests = manifests[:maxAttestations]
+		c.Items = append(c.Items, Item{Format: FormatBuildKit, Subject: evidence.Digest(c.subject.Digest), Where: evidence.Location{Ref: c.repo.RefOf(c.subject.Digest)},
+			Err: malformed("%d attestation manifests; what is attached to more than %d is not looked for", n, maxAttestations)})
+	}
+	below := make([][]Item, len(manifests))
+	which := make([]int, len(manifests))
+	for i := range which {
+		which[i] = i
+	}
+	reader.eachConcurrently(which, func(i int) {
+		items, err := attached(ctx, c.repo, manifests[i], c.opts)
+		if err != nil {
+			items = []Item{{Format: FormatOther, Subject: evidence.Digest(manifests[i].Digest), Where: evidence.Location{Ref: c.repo.RefOf(manifests[i].Digest)}, Err: err}}
+		}
+		below[i] = items
+	})
+	for _, items := range below {
+		c.Items = append(c.Items, items...)
+	}
+	return nil
+}
+
+// attestationManifest reads an attestation manifest that an index lists.
+func (c *collector) attestationManifest(ctx context.Context, a attestation.Entry) Item {
+	it := c.item("", a.Manifest)
+	it.Format, it.About, it.Subject = FormatBuildKit, string(a.About), a.About
+	m, err := c.manifest(ctx, a.Manifest)
+	if err != nil {
+		it.Err = err
+		return it
+	}
+	it.describe(m)
+	switch own := attestation.Of(m); {
+	case own == nil:
+		it.Err = malformed("the index lists it as an attestation manifest; it has no statements")
+	case own.About != "" && own.About != a.About:
+		it.Err = malformed("the index says that it is about %s, it says %s", a.About, own.About)
+	default:
+		it.attestation(own)
+	}
+	return it
+}
+
+// maxStatement is the largest statement that is read, bytes.
+const maxStatement = 64 << 20
+
+// ReadStatement fetches an unsigned statement of an attestation manifest, of at
+// most 64 MiB, and reads it. It says what somebody with push rights wrote, unless
+// a verified signature covers the attestation manifest or an index that lists it.
+func ReadStatement(ctx context.Context, repo *registry.Repository, s Statement) (*attestation.Statement, error) {
+	data, err := repo.Blob(ctx, s.Layer, maxStatement)
+	if err != nil {
+		return nil, err
+	}
+	st, err := attestation.ParseStatement(data, s.PredicateType)
+	if err != nil {
+		return nil, &MalformedError{Err: err}
+	}
+	return st, nil
+}
+
+// Index is what an index lists, and which manifests thereby are covered by a
+// signature of the index.
+type Index struct {
+	Images       []ocispec.Descriptor // with their platforms
+	Attestations []attestation.Entry
+	Others       []ocispec.Descriptor // without a platform; may be further indexes
+}
+
+// ReadIndex fetches the manifest of desc and reads it as an index; nil when it
+// is an image's. What a signature of the index covers is exactly what it lists.
+func ReadIndex(ctx context.Context, repo *registry.Repository, desc ocispec.Descriptor) (*Index, error) {
+	c := &collector{repo: repo, subject: desc, opts: Options{}.withDefaults()}
+	m, err := c.manifest(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	if !m.IsIndex() {
+		return nil, nil
+	}
+	x := &Index{Attestations: attestation.Listed(m)}
+	for _, d := range m.Manifests {
+		switch {
+		case attestation.IsEntry(d):
+		case platformOf(d) != "":
+			x.Images = append(x.Images, d)
+		default:
+			x.Others = append(x.Others, d)
+		}
+	}
+	return x, nil
+}

@@ -1,0 +1,330 @@
+package verify_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"maps"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/evidence/simplesigning"
+	"github.com/hallmark-dev/hallmark/internal/trust"
+	"github.com/hallmark-dev/hallmark/internal/verify"
+)
+
+// layer is a layer of cosign's .sig or .att manifest.
+type layer struct {
+	content     []byte
+	annotations map[string]string
+}
+
+func simplePayload(digest evidence.Digest, kind, optional string) []byte {
+	return []byte(`{"critical":{"identity":{"docker-reference":"registry.test/app"},"image":{"docker-manifest-digest":"` +
+		string(digest) + `"},"type":"` + kind + `"},"optional":` + optional + `}`)
+}
+
+func goodPayload() []byte {
+	return simplePayload(evidence.SHA256(artifact), simplesigning.Type, `{"env":"prod","n":1}`)
+}
+
+func certPEM(ders ...[]byte) string {
+	var out bytes.Buffer
+	for _, d := range ders {
+		out.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: d}))
+	}
+	return out.String()
+}
+
+// simple signs a payload as cosign did before version 3: SET and chain with the root.
+func (w *world) simple(payload []byte, o claimOptions) layer {
+	if o.signer == nil {
+		o.signer = newKey(elliptic.P256())
+	}
+	digest, opts := payload, crypto.SignerOpts(crypto.Hash(0))
+	if _, ok := o.signer.(ed25519.PrivateKey); !ok {
+		sum := sha256.Sum256(payload)
+		digest, opts = sum[:], crypto.SHA256
+	}
+	sig := must(o.signer.Sign(rand.Reader, digest, opts))
+	l := layer{payload, map[string]string{simplesigning.AnnotationSignature: b64(sig), simplesigning.AnnotationCertificate: "", simplesigning.AnnotationChain: ""}}
+	c := &evidence.Claim{Message: &evidence.MessageSignature{Signature: sig}}
+	w.annotate(c, o, l.annotations)
+	sum := sha256.Sum256(payload)
+	w.prove(c, o, l.annotations, sum[:], sig)
+	return l
+}
+
+// simpleAttestation wraps a statement as cosign attest did before version 3.
+func (w *world) simpleAttestation(statement []byte, o claimOptions) layer {
+	o.signer, o.payload = newKey(elliptic.P256()), statement
+	pae := evidence.PAE(evidence.InTotoPayloadType, statement)
+	sig := signECDSA(o.signer.(*ecdsa.PrivateKey), pae)
+	envelope := must(json.Marshal(object{"payloadType": evidence.InTotoPayloadType, "payload": b64(statement), "signatures": []object{{"keyid": "", "sig": b64(sig)}}}))
+	l := layer{envelope, map[string]string{simplesigning.AnnotationSignature: "", "predicateType": "unsigned"}}
+	c := &evidence.Claim{Envelope: &evidence.Envelope{PayloadType: evidence.InTotoPayloadType, Payload: statement, Signatures: []evidence.EnvelopeSignature{{Sig: sig}}}}
+	w.annotate(c, o, l.annotations)
+	sum := sha256.Sum256(pae)
+	w.prove(c, o, l.annotations, sum[:], envelope)
+	return l
+}
+
+func (w *world) annotate(c *evidence.Claim, o claimOptions, a map[string]string) {
+	if o.keyOnly {
+		return
+	}
+	l := leafOptions{email: "alice@example.com", issuerV1: "https://issuer.test", issuerV2: "https://issuer.test"}
+	if o.leaf != nil {
+		l = *o.leaf
+	}
+	l.key = o.signer.Public()
+	c.Certificates = [][]byte{w.leaf(l).Raw}
+	a[simplesigning.AnnotationCertificate] = certPEM(c.Certificates[0])
+	a[simplesigning.AnnotationChain] = certPEM(w.ca.cert.Raw)
+}
+
+func (w *world) prove(c *evidence.Claim, o claimOptions, a map[string]string, digest, stamped []byte) {
+	for _, kind := range o.logs {
+		a[simplesigning.AnnotationBundle] = setBundle(w.entryV1(c, o, kind, digest))
+	}
+	if o.token {
+		a[simplesigning.AnnotationTimestamp] = string(must(json.Marshal(object{"SignedRFC3161Timestamp": b64(w.token(stamped, tokenOptions{at: o.tokenAt}))})))
+	}
+}
+
+func setBundle(e evidence.LogEntry) string {
+	return string(must(json.Marshal(object{"SignedEntryTimestamp": b64(e.Promise), "Payload": object{"body": b64(e.Body),
+		"integratedTime": e.IntegratedTime, "logIndex": e.LogIndex, "logID": hex.EncodeToString(e.LogID)}})))
+}
+
+// judgeLayer reads and judges a layer about the world's artifact.
+func (w *world) judgeLayer(l layer, cfg verify.Config) (*verify.Verified, string) {
+	w.t.Helper()
+	parse := simplesigning.ParseSignature
+	if _, ok := l.annotations["predicateType"]; ok {
+		parse = simplesigning.ParseAttestation
+	}
+	c, err := parse(l.content, l.annotations)
+	if err != nil {
+		return nil, "UNREADABLE " + err.Error()
+	}
+	if len(cfg.Roots) == 0 && cfg.Keys == nil {
+		cfg.Roots = []*trust.Root{w.root}
+	}
+	v := must(verify.New(cfg))
+	ok, reasons := v.Claim(c, verify.Image(evidence.SHA256(artifact)))
+	if (ok == nil) == (len(reasons) == 0) {
+		w.t.Fatalf("verified %v and reasons %v", ok, reasons)
+	}
+	if ok == nil {
+		return nil, reasons[0].String()
+	}
+	return ok, ""
+}
+
+func TestSimpleSigningVerifies(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, edKey, _ := ed25519.GenerateKey(rand.Reader)
+	ecKey := newKey(elliptic.P384())
+	keys := func(k crypto.Signer) verify.Config { return verify.Config{Keys: []crypto.PublicKey{k.Public()}} }
+	withRoot := keys(ecKey)
+	withRoot.Roots, withRoot.RequireLog = []*trust.Root{w.root}, true
+	for name, c := range map[string]struct {
+		l     layer
+		cfg   verify.Config
+		times int
+	}{
+		"keyless, SET":               {w.simple(goodPayload(), claimOptions{logs: []string{"v1 hashedrekord"}}), verify.Config{}, 1},
+		"keyless, SET and timestamp": {w.simple(goodPayload(), claimOptions{logs: []string{"v1 hashedrekord"}, token: true}), verify.Config{RequireTimestamp: true}, 2},
+		"key":                        {w.simple(goodPayload(), claimOptions{keyOnly: true, signer: ecKey}), keys(ecKey), 0},
+		"key, Ed25519":               {w.simple(goodPayload(), claimOptions{keyOnly: true, signer: edKey}), keys(edKey), 0},
+		"key in the log":             {w.simple(goodPayload(), claimOptions{keyOnly: true, signer: ecKey, logs: []string{"v1 hashedrekord"}}), withRoot, 1},
+	} {
+		ok, why := w.judgeLayer(c.l, c.cfg)
+		if ok == nil {
+			t.Errorf("%s: %s", name, why)
+			continue
+		}
+		if !ok.IsSignature() || ok.Kind() != verify.KindSignature || ok.Statement() != nil || ok.PredicateType() != "" {
+			t.Errorf("%s: kind %s, statement %v", name, ok.Kind(), ok.Statement())
+		}
+		if f := ok.Fact(evidence.Location{}); f.Format != evidence.FormatCosignSignature || !maps.Equal(f.Annotations, map[string]string{"env": "prod"}) || f.Predicate != nil || len(f.Times) != c.times {
+			t.Errorf("%s: fact %+v", name, f)
+		}
+	}
+}
+
+func TestSimpleSigningNearMisses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	keyless := claimOptions{logs: []string{"v1 hashedrekord"}}
+	good := func(change func(a map[string]string)) layer {
+		l := w.simple(goodPayload(), keyless)
+		if change != nil {
+			change(l.annotations)
+		}
+		return l
+	}
+	payload := func(data string) layer { return w.simple([]byte(data), keyless) }
+	text := string(goodPayload())
+	other, another := good(nil), w.simple(simplePayload(evidence.SHA256([]byte("x")), simplesigning.Type, "null"), keyless)
+	const sig, cert, chain, set, ts = simplesigning.AnnotationSignature, simplesigning.AnnotationCertificate,
+		simplesigning.AnnotationChain, simplesigning.AnnotationBundle, simplesigning.AnnotationTimestamp
+	stranger := issue(caTemplate("stranger", w.now), nil, w.ct.Public(), w.ct)
+	foreign := newWorld(t)
+	replace := func(key, old, new string) layer {
+		return good(func(a map[string]string) {
+			if !strings.Contains(a[key], old) {
+				t.Fatalf("%s has no %s", key, old)
+			}
+			a[key] = strings.Replace(a[key], old, new, 1)
+		})
+	}
+	for name, c := range map[string]struct {
+		l    layer
+		want string
+	}{
+		"another digest":              {another, verify.WrongSubject},
+		"digest in upper case":        {payload(strings.Replace(text, "sha256:", "SHA256:", 1)), "UNREADABLE"},
+		"GPG's type":                  {w.simple(simplePayload(evidence.SHA256(artifact), "atomic container signature", "null"), keyless), verify.Malformed},
+		"type in another case":        {payload(strings.Replace(text, "cosign container", "Cosign container", 1)), verify.Malformed},
+		"no type":                     {payload(strings.Replace(text, `,"type":"`+simplesigning.Type+`"`, "", 1)), "UNREADABLE"},
+		"duplicate member":            {payload(strings.Replace(text, `"image":`, `"image":{"docker-manifest-digest":"`+string(evidence.SHA256(nil))+`"},"image":`, 1)), "UNREADABLE"},
+		"duplicate annotation":        {payload(strings.Replace(text, `"n":1`, `"env":"dev"`, 1)), "UNREADABLE"},
+		"member in another case":      {payload(strings.Replace(text, `"critical"`, `"Critical"`, 1)), "UNREADABLE"},
+		"unknown member":              {payload(strings.Replace(text, `"optional"`, `"more":1,"optional"`, 1)), "UNREADABLE"},
+		"trailing data":               {payload(text + "{}"), "UNREADABLE"},
+		"optional a list":             {payload(strings.Replace(text, `{"env":"prod","n":1}`, `[]`, 1)), "UNREADABLE"},
+		"payload changed afterwards":  {layer{[]byte(strings.Replace(text, "prod", "dev!", 1)), good(nil).annotations}, verify.SignatureBad},
+		"no signature":                {good(func(a map[string]string) { delete(a, sig) }), "UNREADABLE"},
+		"signature with a line break": {good(func(a map[string]string) { a[sig] = a[sig][:8] + "\n" + a[sig][8:] }), "UNREADABLE"},
+		"another's signature":         {good(func(a map[string]string) { a[sig] = other.annotations[sig] }), verify.SignatureBad},
+		"swapped log entries":         {good(func(a map[string]string) { a[set] = other.annotations[set] }), verify.LogMismatch},
+		"entry of another payload":    {good(func(a map[string]string) { a[set] = another.annotations[set] }), verify.LogMismatch},
+		"entry by another log":        {good(func(a map[string]string) { a[set] = foreign.simple(goodPayload(), keyless).annotations[set] }), verify.LogUntrusted},
+		"no entry":                    {good(func(a map[string]string) { delete(a, set) }), verify.LogMissing},
+		"only a timestamp":            {w.simple(goodPayload(), claimOptions{token: true}), verify.LogMissing},
+		"time changed":                {replace(set, `"integratedTime":1`, `"integratedTime":2`), verify.LogProofBad},
+		"index changed":               {replace(set, `"logIndex":1001`, `"logIndex":1002`), verify.LogProofBad},
+		"log id in upper case":        {replace(set, `"logID":"`, `"logID":"A`), "UNREADABLE"},
+		"entry with two times":        {replace(set, `"integratedTime":`, `"integratedTime":5,"integratedTime":`), "UNREADABLE"},
+		"entry with unknown member":   {replace(set, `"Payload":`, `"More":1,"Payload":`), "UNREADABLE"},
+		"entry in another case":       {replace(set, `"SignedEntryTimestamp"`, `"signedEntryTimestamp"`), "UNREADABLE"},
+		"entry with a tail":           {good(func(a map[string]string) { a[set] += "1" }), "UNREADABLE"},
+		"negative time":               {replace(set, `"integratedTime":`, `"integratedTime":-`), "UNREADABLE"},
+		"certificate removed":         {good(func(a map[string]string) { delete(a, cert) }), "UNREADABLE"},
+		"certificate and chain gone":  {good(func(a map[string]string) { delete(a, cert); delete(a, chain) }), verify.KeyUnknown},
+		"two certificates":            {good(func(a map[string]string) { a[cert] += a[cert] }), "UNREADABLE"},
+		"text before the certificate": {good(func(a map[string]string) { a[cert] = "x\n" + a[cert] }), "UNREADABLE"},
+		"another's certificate":       {good(func(a map[string]string) { a[cert] = other.annotations[cert] }), verify.SignatureBad},
+		"by a CA of the chain alone":  {foreign.simple(goodPayload(), keyless), verify.LogUntrusted},
+		"a leaf in the chain":         {good(func(a map[string]string) { a[chain] = other.annotations[cert] + a[chain] }), verify.Malformed},
+		"a key in the chain":          {good(func(a map[string]string) { a[chain] += "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n" }), "UNREADABLE"},
+		"signed after the leaf ended": {w.simple(goodPayload(), claimOptions{logs: keyless.logs, leaf: &leafOptions{email: "alice@example.com", issuerV1: "https://issuer.test", notBefore: w.now.Add(-time.Hour)}}), verify.CertExpired},
+		"without SCT": {w.simple(goodPayload(), claimOptions{logs: keyless.logs, leaf: &leafOptions{email: "alice@example.com", issuerV1: "https://issuer.test",
+			sct: func([]byte) []byte { return nil }}}), verify.SCTBad},
+		"timestamp of another signature": {func() layer {
+			l := w.simple(goodPayload(), claimOptions{logs: keyless.logs, token: true})
+			l.annotations[ts] = w.simple(goodPayload(), claimOptions{token: true}).annotations[ts]
+			return l
+		}(), verify.TimeUntrusted},
+		"timestamp with a second member": {good(func(a map[string]string) { a[ts] = `{"SignedRFC3161Timestamp":"AAAA","x":1}` }), "UNREADABLE"},
+		"bad base64 in the timestamp":    {good(func(a map[string]string) { a[ts] = `{"SignedRFC3161Timestamp":"AAA"}` }), "UNREADABLE"},
+	} {
+		if ok, why := w.judgeLayer(c.l, verify.Config{}); ok != nil || !strings.HasPrefix(why, c.want+" ") {
+			t.Errorf("%s: verified %v, %q; want %s", name, ok != nil, why, c.want)
+		}
+	}
+	// Roots of the claim are neither believed nor in the way; strangers are useless.
+	for name, text := range map[string]string{
+		"no chain": "", "root alone": certPEM(w.ca.cert.Raw), "a stranger's root": certPEM(stranger.Raw), "both": certPEM(stranger.Raw, w.ca.cert.Raw),
+	} {
+		if ok, why := w.judgeLayer(good(func(a map[string]string) { a[chain] = text }), verify.Config{}); ok == nil {
+			t.Errorf("%s: %s", name, why)
+		}
+	}
+}
+
+// An intermediate of the chain helps to reach a trusted root and is believed no
+// further; without it the leaf leads nowhere.
+func TestSimpleSigningWithAnIntermediate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	root := w.ca
+	key := newKey(elliptic.P256())
+	template := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "intermediate"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}, NotBefore: w.now.AddDate(-1, 0, 0), NotAfter: w.now.AddDate(5, 0, 0)}
+	rootKey := newKey(elliptic.P256())
+	rootTemplate := caTemplate("deep root", w.now)
+	rootTemplate.MaxPathLenZero = false
+	root = &authority{issue(rootTemplate, nil, rootKey.Public(), rootKey), rootKey}
+	w.ca = root
+	w.root = w.trustRoot(nil)
+	w.ca = &authority{issue(template, root, key.Public(), nil), key}
+	l := w.simple(goodPayload(), claimOptions{logs: []string{"v1 hashedrekord"}})
+	l.annotations[simplesigning.AnnotationChain] = certPEM(w.ca.cert.Raw, root.cert.Raw)
+	if ok, why := w.judgeLayer(l, verify.Config{}); ok == nil {
+		t.Errorf("with the intermediate: %s", why)
+	}
+	l.annotations[simplesigning.AnnotationChain] = certPEM(root.cert.Raw)
+	if ok, why := w.judgeLayer(l, verify.Config{}); ok != nil || !strings.HasPrefix(why, verify.CertUntrusted) {
+		t.Errorf("without it: %v %s", ok, why)
+	}
+}
+
+func TestCosignAttestations(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	provenance := []byte(strings.Replace(string(statementAbout(artifactSubject())), evidence.PredicateSign, evidence.PredicateSLSA1, 1))
+	elsewhere := statementAbout(`{"digest":{"sha256":"` + evidence.SHA256(nil).Hex() + `"}}`)
+	for name, logs := range map[string]string{"dsse": "v1 dsse", "intoto": "v1 intoto", "hashedrekord": "v1 hashedrekord"} {
+		ok, why := w.judgeLayer(w.simpleAttestation(provenance, claimOptions{logs: []string{logs}, token: true}), verify.Config{RequireTimestamp: true})
+		if ok == nil {
+			t.Errorf("%s: %s", name, why)
+			continue
+		}
+		if ok.IsSignature() || ok.Kind() != verify.KindAttestation || ok.PredicateType() != evidence.PredicateSLSA1 || ok.Format() != evidence.FormatCosignAttestation {
+			t.Errorf("%s: %s %s %s", name, ok.Kind(), ok.PredicateType(), ok.Format())
+		}
+	}
+	swapped := w.simpleAttestation(provenance, claimOptions{logs: []string{"v1 dsse"}})
+	swapped.annotations[simplesigning.AnnotationBundle] = w.simpleAttestation(provenance, claimOptions{logs: []string{"v1 dsse"}}).annotations[simplesigning.AnnotationBundle]
+	foreignTime := w.simpleAttestation(provenance, claimOptions{logs: []string{"v1 dsse"}})
+	foreignTime.annotations[simplesigning.AnnotationTimestamp] = w.simpleAttestation(provenance, claimOptions{token: true}).annotations[simplesigning.AnnotationTimestamp]
+	named := w.simpleAttestation(provenance, claimOptions{logs: []string{"v1 dsse"}})
+	named.annotations[simplesigning.AnnotationSignature] = "AAAA"
+	twice := w.simpleAttestation(provenance, claimOptions{logs: []string{"v1 dsse"}})
+	twice.content = bytes.Replace(twice.content, []byte(`"signatures":[{`), []byte(`"signatures":[{"sig":"AAAA"},{`), 1)
+	doubled := w.simpleAttestation(provenance, claimOptions{logs: []string{"v1 dsse"}})
+	doubled.content = bytes.Replace(doubled.content, []byte(`{"payload"`), []byte(`{"payloadType":"x","payload"`), 1)
+	for name, c := range map[string]struct {
+		l    layer
+		want string
+	}{
+		"about another image":       {w.simpleAttestation(elsewhere, claimOptions{logs: []string{"v1 dsse"}}), verify.WrongSubject},
+		"swapped log entries":       {swapped, verify.LogMismatch},
+		"another's timestamp":       {foreignTime, verify.TimeUntrusted},
+		"no log entry":              {w.simpleAttestation(provenance, claimOptions{}), verify.LogMissing},
+		"another signature named":   {named, "UNREADABLE"},
+		"two signatures":            {twice, "UNREADABLE"},
+		"two payload types":         {doubled, "UNREADABLE"},
+		"payload under another tag": {layer{twice.content[:0], named.annotations}, "UNREADABLE"},
+	} {
+		if ok, why := w.judgeLayer(c.l, verify.Config{}); ok != nil || !strings.HasPrefix(why, c.want+" ") {
+			t.Errorf("%s: verified %v, %q; want %s", name, ok != nil, why, c.want)
+		}
+	}
+}
