@@ -1,4 +1,4 @@
-# make build   bin/hallmark; needs only Go
+# make build   bin/hallmark, and beside it hallmark-conformance; needs only Go
 # make demo    the whole story on real parts (REPO=path-or-url REF=tag: on yours; SELF=1: on Hallmark itself; KEEP=1: leave it running)
 # make test    installs what the tests need and runs them all
 # make bench   the benchmark table, beside the peers
@@ -32,7 +32,7 @@ endif
 
 build:
 	@mkdir -p $(BIN)
-	go build $(BUILDFLAGS) -o $(BIN)/ ./cmd/hallmark
+	go build $(BUILDFLAGS) -o $(BIN)/ ./cmd/...
 
 demo: build
 	@tools/install.sh demo
