@@ -76,6 +76,20 @@ var heavy = map[string][]string{
 // with the reason. Every binary has its entry.
 var forbidden = map[string]map[string]string{
 	"cmd/hallmark": {},
+	"cmd/hallmark-verify": {
+		"github.com/open-policy-agent/": "it judges no policy files",
+		"cuelang.org/":                  "it judges no policy files",
+		"github.com/moby/buildkit":      "it builds nothing",
+		"google.golang.org/grpc":        "it serves nothing",
+		"filippo.io/":                   "it issues nothing",
+		module + "internal/sign":        "it signs nothing",
+		module + "internal/build":       "it builds nothing",
+		module + "internal/authority":   "it serves nothing",
+		module + "internal/admission":   "it admits nothing",
+		module + "internal/policy/":     "it judges no policy files",
+		module + "internal/git":         "it looks at no source",
+		module + "internal/idtoken":     "it is nobody",
+	},
 	"cmd/hallmark-conformance": {
 		"github.com/open-policy-agent/": "it judges no policies",
 		"cuelang.org/":                  "it judges no policies",
