@@ -19,6 +19,7 @@ import (
 // Root makes root, which has a name and a description, the root command of a
 // binary: what every binary of ours does alike is set here.
 func (a *App) Root(root *cobra.Command) *cobra.Command {
+	a.Program = root.Name()
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return refuseEmptyFlags(c) }
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return UsageError(c, err) })
