@@ -1,4 +1,4 @@
-# make build   bin/hallmark; needs only Go
+# make build   bin/hallmark, and beside it hallmark-verify and hallmark-conformance; needs only Go
 # make demo    the whole story on real parts (REPO=path-or-url REF=tag: on yours; SELF=1: on Hallmark itself; KEEP=1: leave it running)
 # make test    installs what the tests need and runs them all
 # make bench   the benchmark table, beside the peers
@@ -16,6 +16,7 @@ BUILDFLAGS := -trimpath -tags grpcnotrace -ldflags "$(LDFLAGS)" \
 	-gcflags=cuelang.org/go/...=-l -gcflags=github.com/moby/buildkit/...=-l \
 	-gcflags=github.com/lestrrat-go/...=-l -gcflags=github.com/vektah/gqlparser/...=-l
 BIN ?= bin
+PROGRAMS ?= ./cmd/...
 
 # Packages whose tests run programs wait for the tools; all others start at once.
 TOOL_PKGS := $(shell grep -rlE 'hmtest\.Tool|HALLMARK_TOOLS|exec\.Command|gitrepo\.|Busybox' --include='*_test.go' cmd demo internal | xargs -n1 dirname | sort -u | sed 's|^|./|')
@@ -32,7 +33,7 @@ endif
 
 build:
 	@mkdir -p $(BIN)
-	go build $(BUILDFLAGS) -o $(BIN)/ ./cmd/hallmark
+	go build $(BUILDFLAGS) -o $(BIN)/ $(PROGRAMS)
 
 demo: build
 	@tools/install.sh demo

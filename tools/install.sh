@@ -4,7 +4,7 @@
 #   tools/install.sh [demo|test|race|lint]...     (default: demo test)
 #
 #   demo   git, ssh-keygen, runc, busybox-static (Debian) and buildkitd
-#   test   demo's, and gnupg, openssl, cosign, oras, crane
+#   test   demo's, and gnupg, openssl, strace, cosign, oras, crane
 #   race   a C compiler, which Go's race detector wants
 #   lint   staticcheck
 #
@@ -63,6 +63,8 @@ tests() {
 	demo
 	need gpg gnupg
 	need openssl openssl
+	need strace strace
+	need unshare util-linux
 	build peers "1 to 3 minutes" "" github.com/sigstore/cosign/v3/cmd/cosign
 	build oci "half a minute" "" github.com/google/go-containerregistry/cmd/crane oras.land/oras/cmd/oras
 }

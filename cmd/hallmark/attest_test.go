@@ -12,6 +12,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/hmtest"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/release"
 )
 
 // TestAttestMemory: a predicate of 40 MiB is attested in less than 200 MB of
@@ -23,7 +24,7 @@ func TestAttestMemory(t *testing.T) {
 	if err := os.WriteFile(predicate, []byte(`{"packages":["`+strings.Repeat(`x","`, 10<<20)+`"]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	bin := releaseBinary(t)
+	bin := release.Binary(t, "hallmark")
 	run := func(args ...string) int64 {
 		t.Helper()
 		cmd := exec.Command(bin, args...)

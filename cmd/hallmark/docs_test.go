@@ -198,7 +198,7 @@ var jsonAnswers = map[string][]any{
 	"key import":         {keyAnswer{}},
 	"key public":         {publicKeyAnswer{}},
 	"env":                {environmentAnswer{}},
-	"version":            {versionAnswer{}},
+	"version":            {cli.VersionAnswer{}},
 }
 
 // TestJSONIsDocumented: docs/json.md has a section for each command with --json;

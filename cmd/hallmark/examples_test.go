@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/hallmark-dev/hallmark/internal/cli"
+	"github.com/hallmark-dev/hallmark/internal/cli/check"
 )
 
 // exampleAddress is where hallmark up listens, and so what examples name.
@@ -26,7 +29,7 @@ type exampleGroup struct {
 	lines []string
 }
 
-// TestExamples runs every example of every command and every ```sh block of
+// TestExamples runs every example of every command, hallmark-verify's too, and every ```sh block of
 // README.md and docs/: each line, as it stands but for the port, must exit 0, or
 // with the code that its comment "# exit N" names.
 func TestExamples(t *testing.T) {
@@ -41,7 +44,7 @@ func TestExamples(t *testing.T) {
 // commandExamples are the examples of --help; a command without one is an error.
 func commandExamples(t *testing.T) []exampleGroup {
 	var groups []exampleGroup
-	for _, c := range allCommands(newRootCommand(newApp())) {
+	for _, c := range append(allCommands(newRootCommand(newApp())), allCommands(check.Root(cli.New(version)))...) {
 		lines := shellLines(c.Example)
 		if len(lines) == 0 {
 			t.Errorf("%s has no example", c.CommandPath())

@@ -5,11 +5,18 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/hallmark-dev/hallmark/internal/cli"
+	"github.com/hallmark-dev/hallmark/internal/cli/check"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"hallmark": main,
+		"hallmark-verify": func() {
+			a := cli.New(version)
+			os.Exit(a.Execute(check.Root(a), os.Args[1:]))
+		},
 	})
 }
 

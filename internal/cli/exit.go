@@ -57,7 +57,7 @@ func (a *App) Exit(ctx context.Context, err error) int {
 	unknown := strings.HasPrefix(err.Error(), "unknown command") // cobra's, of the root command
 	hint := fault.HintOf(err)
 	if hint == "" && unknown {
-		hint = "see hallmark --help"
+		hint = "see " + a.Program + " --help"
 	}
 	if hint != "" {
 		a.Say("hint: %s", OneLine(hint))

@@ -35,6 +35,7 @@ type App struct {
 	Stderr io.Writer
 	Env    func(string) string
 
+	Program   string // the binary's name, in hints; set by Root
 	Version   string // of the binary
 	PlainHTTP bool   // spoken to registries and services beyond this machine
 }

@@ -292,3 +292,36 @@ func TestBigPredicateStreams(t *testing.T) {
 		t.Errorf("%+v %v", m.Layers, err)
 	}
 }
+
+// TestReadyStatement: a statement of somebody else is signed byte for byte, and
+// one that nobody could look for, or that has two meanings, is refused.
+func TestReadyStatement(t *testing.T) {
+	const digest = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
+	statement := func(members string) []byte {
+		return []byte(`{ "_type":"https://in-toto.io/Statement/v1", "predicateType":"https://example.com/t"` + members + `}`)
+	}
+	good := statement(`, "subject":[{"digest":{"sha256":"` + digest + `"}}], "predicate":{ "z":1,"a":"<" }`)
+	st, err := sign.ReadyStatement(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(st.Reader())
+	if err != nil || string(got) != string(good) || st.Size() != int64(len(good)) {
+		t.Errorf("%s, %v", got, err)
+	}
+	if st.Subject != "sha256:"+digest || st.PredicateType != "https://example.com/t" || string(st.Predicate()) != `{ "z":1,"a":"<" }` {
+		t.Errorf("%+v", st)
+	}
+	for name, payload := range map[string][]byte{
+		"no JSON":        []byte("a file\n"),
+		"no subject":     statement(`,"predicate":{}`),
+		"another digest": statement(`,"subject":[{"digest":{"sha1":"` + digest[:40] + `"}}],"predicate":{}`),
+		"short digest":   statement(`,"subject":[{"digest":{"sha256":"` + digest[:62] + `"}}],"predicate":{}`),
+		"twice":          statement(`,"predicateType":"https://example.com/u","subject":[{"digest":{"sha256":"` + digest + `"}}],"predicate":{}`),
+		"too large":      append(bytes.Repeat([]byte(" "), sign.MaxPredicate), good...),
+	} {
+		if _, err := sign.ReadyStatement(payload); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/evidence/bundle"
 	"github.com/hallmark-dev/hallmark/internal/strictjson"
 )
 
@@ -31,6 +32,7 @@ type Statement struct {
 	Subject       evidence.Digest
 	Annotations   map[string]string // signed ones, of an image signature
 	parts         [][]byte
+	predicate     []byte // JSON, within parts
 }
 
 // ImageStatement is cosign v3's image signature: an empty predicate of type
@@ -91,8 +93,27 @@ func newStatement(predicateType, name string, subject evidence.Digest, annotatio
 	open := bytes.TrimSuffix(b.Bytes(), []byte("}\n"))
 	return &Statement{
 		PredicateType: predicateType, Subject: subject,
-		parts: [][]byte{append(open, `,"predicate":`...), predicate, []byte("}")},
+		parts: [][]byte{append(open, `,"predicate":`...), predicate, []byte("}")}, predicate: predicate,
 	}, nil
+}
+
+// ReadyStatement is an in-toto statement that somebody else wrote, version 1 or
+// 0.1, to be signed byte for byte as it is. Its Subject is the SHA-256 digest of
+// the first thing that it is about; a statement without one is refused, because
+// nobody could look for it.
+func ReadyStatement(payload []byte) (*Statement, error) {
+	if len(payload) > MaxPredicate {
+		return nil, fmt.Errorf("statement: more than %d MiB", MaxPredicate>>20)
+	}
+	st, err := bundle.ParseStatement(payload)
+	if err != nil {
+		return nil, err
+	}
+	subject, err := evidence.ParseDigest("sha256:" + st.Subject[0].Digest["sha256"])
+	if err != nil {
+		return nil, fmt.Errorf("statement: subject[0].digest: %w", err)
+	}
+	return &Statement{PredicateType: st.PredicateType, Subject: subject, parts: [][]byte{payload}, predicate: st.Predicate}, nil
 }
 
 // Size is the length of the statement's JSON in bytes.
@@ -162,4 +183,4 @@ func (r *base64Reader) Read(p []byte) (int, error) {
 func (st *Statement) SignedDigest() []byte { return st.paeDigest(sha256.New()) }
 
 // Predicate is the predicate's JSON as it was given. It is not to be modified.
-func (st *Statement) Predicate() []byte { return st.parts[1] }
+func (st *Statement) Predicate() []byte { return st.predicate }

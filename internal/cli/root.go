@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/hallmark-dev/hallmark/internal/fault"
+)
+
+// Root makes root, which has a name and a description, the root command of a
+// binary: what every binary of ours does alike is set here.
+func (a *App) Root(root *cobra.Command) *cobra.Command {
+	a.Program = root.Name()
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return refuseEmptyFlags(c) }
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return UsageError(c, err) })
+	root.PersistentFlags().BoolVar(&a.PlainHTTP, "plain-http", false, "speak plain HTTP to registries and services that are not on this machine")
+	return root
+}
+
+// Execute runs one command line and returns its exit code.
+func (a *App) Execute(root *cobra.Command, argv []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root.SetArgs(argv)
+	root.SetIn(a.Stdin)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
+	return a.Exit(ctx, root.ExecuteContext(ctx))
+}
+
+// refuseEmptyFlags refuses --key "$KEY" and the like where the variable is not
+// set: to go on as if the flag had not been given would sign as somebody else, or
+// demand less, than the caller wrote.
+func refuseEmptyFlags(c *cobra.Command) error {
+	var err error
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if err == nil && f.Value.Type() == "string" && f.Value.String() == "" {
+			err = fault.Hint(fault.Usagef("--%s is given without a value", f.Name), "is the variable that it comes from set? Leave the flag out if it is not meant")
+		}
+	})
+	return err
+}
+
+// Help shows a root command's --help in the order in which people need the
+// commands, on one screen of 24 lines; the commands' own help is cobra's.
+func Help(root *cobra.Command, order []string) {
+	commands := root.HelpFunc()
+	root.SetHelpFunc(func(c *cobra.Command, argv []string) {
+		if c.HasParent() {
+			commands(c, argv)
+			return
+		}
+		fmt.Fprint(c.OutOrStdout(), overview(c, order))
+	})
+}
+
+func overview(c *cobra.Command, order []string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s.\n", c.Short)
+	list := func(title, group string) {
+		fmt.Fprintf(&b, "\n%s\n", title)
+		for _, name := range order {
+			if sub, _, err := c.Find([]string{name}); err == nil && sub.GroupID == group {
+				fmt.Fprintf(&b, "  %-12s%s\n", name, sub.Short)
+			}
+		}
+	}
+	for _, group := range c.Groups() {
+		list(group.Title, group.ID)
+	}
+	if len(c.Groups()) == 0 {
+		list("Commands:", "")
+	}
+	b.WriteString("\n--plain-http speaks plain HTTP to registries and services on other machines.\n")
+	fmt.Fprintf(&b, "%s COMMAND --help has the flags of a command, and examples.\n", c.Name())
+	return b.String()
+}
+
+// Rename has the examples of the commands below root call them by root's name,
+// where a binary has commands that are written for hallmark.
+func Rename(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		ours, theirs := "hallmark "+c.Name(), root.Name()+" "+c.Name()
+		for _, c := range append(c.Commands(), c) {
+			c.Example = strings.ReplaceAll(c.Example, ours, theirs)
+			c.Long = strings.ReplaceAll(c.Long, ours, theirs)
+		}
+	}
+}
+
+// CompletionCommand is the command completion of the binary with this name.
+func (a *App) CompletionCommand(binary string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "completion bash|zsh|fish",
+		Short: "Print a script that completes " + binary + "'s words in a shell",
+		Long: "Print a script that completes " + binary + `'s words in a shell. Put it where
+the shell looks for such scripts; for zsh, the folder must be in fpath.`,
+		Example: strings.ReplaceAll(`  NAME completion bash > ~/.local/share/bash-completion/completions/NAME
+  NAME completion zsh > ~/.zsh/completions/_NAME
+  NAME completion fish > ~/.config/fish/completions/NAME.fish`, "NAME", binary),
+		ValidArgs: []string{"bash", "zsh", "fish"},
+		Args:      Args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, argv []string) error {
+			switch argv[0] {
+			case "bash":
+				return c.Root().GenBashCompletionV2(a.Stdout, true)
+			case "zsh":
+				return c.Root().GenZshCompletion(a.Stdout)
+			case "fish":
+				return c.Root().GenFishCompletion(a.Stdout, true)
+			}
+			return fault.Usagef("completion %s: there are bash, zsh and fish", argv[0])
+		},
+	}
+}
+
+// VersionAnswer is what version --json prints.
+type VersionAnswer struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"`
+	Go      string `json:"go"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+}
+
+// VersionCommand is the command version.
+func (a *App) VersionCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of this binary",
+		Example: `  hallmark version
+  hallmark version --json`,
+		Args: Args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			v := VersionAnswer{Version: a.Version, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+			if bi, ok := debug.ReadBuildInfo(); ok {
+				for _, s := range bi.Settings {
+					if s.Key == "vcs.revision" {
+						v.Commit = s.Value
+					}
+				}
+			}
+			if asJSON {
+				return a.PrintJSON(v)
+			}
+			a.Print("%s %s (%s, %s/%s)", c.Root().Name(), v.Version, v.Go, v.OS, v.Arch)
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return c
+}
