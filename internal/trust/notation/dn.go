@@ -2,12 +2,13 @@ package notation
 
 import (
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // DN is a distinguished name as trusted identities write it (RFC 4514): some
@@ -129,21 +130,24 @@ func (d DN) within(other DN) bool {
 // with. A subject that Notation cannot compare, because an attribute has several
 // values, is there twice or is of another kind, is an error.
 func SubjectDN(cert *x509.Certificate) (DN, error) {
-	d := DN{text: cert.Subject.String(), attrs: map[string]string{}}
-	var seq pkix.RDNSequence
-	if rest, err := asn1.Unmarshal(cert.RawSubject, &seq); err != nil || len(rest) > 0 {
+	d := DN{attrs: make(map[string]string, len(cert.Subject.Names))}
+	seq := cryptobyte.String(cert.RawSubject)
+	if !seq.ReadASN1(&seq, cbasn1.SEQUENCE) {
 		return d, errors.New("the certificate's subject cannot be read")
 	}
-	for _, rdn := range seq {
-		if len(rdn) != 1 {
+	for !seq.Empty() {
+		var set cryptobyte.String
+		if !seq.ReadASN1(&set, cbasn1.SET) || !set.SkipASN1(cbasn1.SEQUENCE) || !set.Empty() {
 			return d, errors.New("the certificate's subject has an attribute with several values")
 		}
-		name := attributes[rdn[0].Type.String()]
-		value, ok := rdn[0].Value.(string)
+	}
+	for _, a := range cert.Subject.Names {
+		name := attributes[a.Type.String()]
+		value, ok := a.Value.(string)
 		_, twice := d.attrs[name]
 		switch {
 		case name == "" || !ok:
-			return d, fmt.Errorf("the certificate's subject has an attribute %s, which is not compared", rdn[0].Type)
+			return d, fmt.Errorf("the certificate's subject has an attribute %s, which is not compared", a.Type)
 		case twice:
 			return d, fmt.Errorf("the certificate's subject has the attribute %s twice", name)
 		case value == "" || strings.Contains(value, "=#"):

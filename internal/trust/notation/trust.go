@@ -51,7 +51,16 @@ type Trust struct {
 	// one generation say nothing about another.
 	Generation string
 
-	stores map[StoreName][]*x509.Certificate
+	stores   map[StoreName][]*x509.Certificate
+	subjects map[*x509.Certificate]string // of all certificates in stores
+}
+
+// Subject is the distinguished name of a store's certificate.
+func (t *Trust) Subject(c *x509.Certificate) string {
+	if s, ok := t.subjects[c]; ok {
+		return s
+	}
+	return c.Subject.String()
 }
 
 // Store is the certificates of a store; ok says whether there is one of that name.
@@ -62,7 +71,7 @@ func (t *Trust) Store(n StoreName) (certs []*x509.Certificate, ok bool) {
 
 // New makes a Trust of its parts.
 func New(p Parts) (*Trust, error) {
-	t := &Trust{stores: map[StoreName][]*x509.Certificate{}}
+	t := &Trust{stores: map[StoreName][]*x509.Certificate{}, subjects: map[*x509.Certificate]string{}}
 	var err error
 	if len(p.Policy) > 0 {
 		if t.Policy, err = ParsePolicy(p.Policy); err != nil {
@@ -87,6 +96,9 @@ func New(p Parts) (*Trust, error) {
 		}
 		if t.stores[name], err = s.parse(); err != nil {
 			return nil, fmt.Errorf("the trust store %s: %w", name, err)
+		}
+		for _, c := range t.stores[name] {
+			t.subjects[c] = c.Subject.String()
 		}
 	}
 	if t.Revocation, err = revocation.New(p.CRLs, p.OCSP); err != nil {
