@@ -354,7 +354,8 @@ func TestImageListsOtherFormats(t *testing.T) {
 	items := p.collect(subject, collect.Options{})
 	for digest, format := range want {
 		it := items[digest]
-		if it.Format != format || it.Note == "" || it.Err != nil || it.Claim != nil {
+		broken := format == collect.FormatNotary // these envelopes hold one letter
+		if it.Format != format || (it.Note == "") != broken || (it.Err != nil) != broken || it.Claim != nil {
 			t.Errorf("%s: %+v, want format %s", digest, it, format)
 		}
 		switch format {

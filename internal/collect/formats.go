@@ -8,6 +8,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/evidence/attestation"
 	"github.com/hallmark-dev/hallmark/internal/evidence/bundle"
+	"github.com/hallmark-dev/hallmark/internal/evidence/notary"
 	"github.com/hallmark-dev/hallmark/internal/evidence/simplesigning"
 	"github.com/hallmark-dev/hallmark/internal/ociartifact"
 )
@@ -24,7 +25,6 @@ const (
 
 // Notes of formats that are recognised and not verified.
 const (
-	noteNotary   = "Notary Project signature: listed, not verified"
 	noteBuildKit = "unsigned statements of the builder: listed, nothing to verify"
 	noteSBOM     = "unsigned SBOM: listed, nothing to verify"
 	noteOther    = "not a signature or attestation that is known: listed only"
@@ -48,27 +48,29 @@ type parser struct {
 	parse func(data []byte, layer ocispec.Descriptor) (*evidence.Claim, error)
 }
 
-// parserOf is the parser of a layer's media type. A known format that is not
-// read has a note instead.
-func parserOf(mediaType string) (p parser, note string) {
+// parserOf is the parser of a layer's media type, the zero parser for others.
+func parserOf(mediaType string) parser {
 	switch {
 	case isBundle(mediaType):
 		return parser{FormatBundle, "bundle", func(o Options) int64 { return o.MaxBundle }, true,
-			func(data []byte, _ ocispec.Descriptor) (*evidence.Claim, error) { return bundle.Parse(data) }}, ""
+			func(data []byte, _ ocispec.Descriptor) (*evidence.Claim, error) { return bundle.Parse(data) }}
 	case mediaType == simplesigning.PayloadMediaType:
 		return parser{FormatCosignSignature, "payload", func(Options) int64 { return maxPayload }, false,
 			func(data []byte, l ocispec.Descriptor) (*evidence.Claim, error) {
 				return simplesigning.ParseSignature(data, l.Annotations)
-			}}, ""
+			}}
 	case mediaType == simplesigning.EnvelopeMediaType:
 		return parser{FormatCosignAttestation, "envelope", func(o Options) int64 { return o.MaxBundle }, false,
 			func(data []byte, l ocispec.Descriptor) (*evidence.Claim, error) {
 				return simplesigning.ParseAttestation(data, l.Annotations)
-			}}, ""
+			}}
 	case mediaType == typeNotaryJWS, mediaType == typeNotaryCOSE:
-		return parser{format: FormatNotary, what: "envelope", limit: func(o Options) int64 { return o.MaxEnvelope }, alone: true}, noteNotary
+		return parser{FormatNotary, "envelope", func(o Options) int64 { return o.MaxEnvelope }, true,
+			func(data []byte, l ocispec.Descriptor) (*evidence.Claim, error) {
+				return notary.Parse(l.MediaType, data)
+			}}
 	}
-	return parser{}, ""
+	return parser{}
 }
 
 // reading is a layer that is to be read into an item.
@@ -127,7 +129,7 @@ func (it *Item) recognise(m *ociartifact.Manifest) []reading {
 func claims(layers []ocispec.Descriptor) []reading {
 	byFormat := map[string][]reading{}
 	for _, l := range layers {
-		if p, _ := parserOf(l.MediaType); p.format != "" {
+		if p := parserOf(l.MediaType); p.format != "" {
 			byFormat[p.format] = append(byFormat[p.format], reading{layer: l, parser: p})
 		}
 	}
@@ -149,16 +151,12 @@ func (it *Item) notary(layers []ocispec.Descriptor) []reading {
 		it.Err = malformed("a Notary signature's manifest with %d layers; there must be one, the envelope", len(layers))
 		return nil
 	}
-	p, note := parserOf(layers[0].MediaType)
-	switch {
-	case p.format != FormatNotary:
+	p := parserOf(layers[0].MediaType)
+	if p.format != FormatNotary {
 		it.Err = malformed("a Notary signature whose envelope is of the type %q; %s and %s are known", clip(layers[0].MediaType), typeNotaryJWS, typeNotaryCOSE)
-	case p.parse == nil:
-		it.Note = note
-	default:
-		return []reading{{layer: layers[0], parser: p}}
+		return nil
 	}
-	return nil
+	return []reading{{layer: layers[0], parser: p}}
 }
 
 func isBundle(mediaType string) bool {

@@ -67,10 +67,21 @@ type Fact struct {
 	Annotations   map[string]string    `json:"annotations,omitempty"` // signed ones
 	Predicate     json.RawMessage      `json:"predicate,omitempty"`   // attestations only
 	Statement     []byte               `json:"-"`                     // attestations only: the whole statement as signed
+	// TrustPolicy is Notation's statement that a Notary Project signature was judged
+	// under, and Warnings the checks that failed and that it does not enforce: at
+	// level audit a fact with warnings does not say who signed.
+	TrustPolicy *TrustPolicy `json:"trustPolicy,omitempty"`
+	Warnings    []Reason     `json:"warnings,omitempty"`
 	// About is the digest that was signed, when it is not the image's own: that of
 	// an index which contains the image, or of the attestation manifest about it.
 	About evidence.Digest   `json:"about,omitempty"`
 	Where evidence.Location `json:"where"`
+}
+
+// TrustPolicy is a statement of a Notation trust policy.
+type TrustPolicy struct {
+	Name  string `json:"name"`
+	Level string `json:"level"` // "strict", "permissive", "audit", or "custom" with overrides
 }
 
 // Git is the source of a build. Names are buildx's (policy input "git").

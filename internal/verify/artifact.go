@@ -25,6 +25,10 @@ type Artifact struct {
 	// Repository is where an image was found, host/repository, "" for files:
 	// Notation's trust policies are chosen by it.
 	Repository string
+	// MediaType of an image's manifest, and Size of the artifact in bytes; "" and 0
+	// when they are not known. Notary Project signatures sign both.
+	MediaType string
+	Size      int64
 }
 
 // Image is the artifact with one digest: an image's manifest.

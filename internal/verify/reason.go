@@ -34,6 +34,20 @@ const (
 	LogMismatch = "LOG_MISMATCH"
 	// TimeUntrusted: no trusted time says when the signature was made, or a timestamp does not hold.
 	TimeUntrusted = "TIME_UNTRUSTED"
+	// WrongIdentity: signed by somebody whom Notation's trust policy does not name.
+	WrongIdentity = "WRONG_IDENTITY"
+	// NoTrustPolicy: no statement of Notation's trust policy is for the artifact.
+	NoTrustPolicy = "NO_TRUST_POLICY"
+	// TrustPolicySkips: Notation's trust policy wants nothing verified here, so nothing was.
+	TrustPolicySkips = "TRUST_POLICY_SKIPS"
+	// SignatureExpired: the signer said until when the signature is to be believed.
+	SignatureExpired = "SIGNATURE_EXPIRED"
+	// Revoked: a certificate was revoked by its issuer.
+	Revoked = "REVOKED"
+	// RevocationUnknown: nothing fresh says whether a certificate was revoked.
+	RevocationUnknown = "REVOCATION_UNKNOWN"
+	// RevocationUnchecked: a certificate does not say where its revocation would be published.
+	RevocationUnchecked = "REVOCATION_UNCHECKED"
 )
 
 // refusal is a policy.Reason on its way up.

@@ -20,6 +20,7 @@ import (
 // signature is not checked yet.
 type token struct {
 	genTime     time.Time
+	accuracy    time.Duration // by which genTime may be off either way
 	imprintHash crypto.Hash
 	imprint     []byte
 
@@ -70,7 +71,7 @@ const (
 // covers must be what it has to be, or is not there.
 func parseToken(der []byte) (*token, error) {
 	in := cryptobyte.String(der)
-	var resp, status, contentInfo, signedData cryptobyte.String
+	var resp, status, contentInfo cryptobyte.String
 	var granted int64
 	if !in.ReadASN1(&resp, cbasn1.SEQUENCE) || !in.Empty() || !resp.ReadASN1(&status, cbasn1.SEQUENCE) {
 		return nil, errToken
@@ -82,7 +83,17 @@ func parseToken(der []byte) (*token, error) {
 	if !status.Empty() && (!status.ReadASN1(&text, cbasn1.SEQUENCE) || !status.Empty()) {
 		return nil, errToken
 	}
-	if !resp.ReadASN1(&contentInfo, cbasn1.SEQUENCE) || !resp.Empty() {
+	if !resp.ReadASN1Element(&contentInfo, cbasn1.SEQUENCE) || !resp.Empty() {
+		return nil, errToken
+	}
+	return parseContentInfo(contentInfo)
+}
+
+// parseContentInfo reads a bare TimeStampToken (RFC 3161, 2.4.2) in DER.
+func parseContentInfo(der []byte) (*token, error) {
+	in := cryptobyte.String(der)
+	var contentInfo, signedData cryptobyte.String
+	if !in.ReadASN1(&contentInfo, cbasn1.SEQUENCE) || !in.Empty() {
 		return nil, errToken
 	}
 	if id, ok := readOID(&contentInfo); !ok || id != oidSignedData ||
@@ -177,11 +188,13 @@ func (t *token) parseInfo(content cryptobyte.String) error {
 	if t.genTime, ok = parseGenTime(string(genTime)); !ok {
 		return errors.New("its time is not written as RFC 3161 wants it")
 	}
-	// accuracy, ordering and nonce say nothing that is used; tsa names the
-	// authority, which the certificate does better.
+	// ordering and nonce say nothing that is used; tsa names the authority, which
+	// the certificate does better.
 	var ordering bool
-	if info.PeekASN1Tag(cbasn1.SEQUENCE) && !info.ReadASN1(&skipped, cbasn1.SEQUENCE) ||
-		info.PeekASN1Tag(cbasn1.BOOLEAN) && !info.ReadASN1Boolean(&ordering) ||
+	if t.accuracy, ok = readAccuracy(&info, policy.String()); !ok {
+		return errToken
+	}
+	if info.PeekASN1Tag(cbasn1.BOOLEAN) && !info.ReadASN1Boolean(&ordering) ||
 		info.PeekASN1Tag(cbasn1.INTEGER) && !info.ReadASN1Integer(new(big.Int)) ||
 		info.PeekASN1Tag(constructed(0)) && !info.ReadASN1(&skipped, constructed(0)) {
 		return errToken
@@ -193,6 +206,44 @@ func (t *token) parseInfo(content cryptobyte.String) error {
 		return errToken
 	}
 	return nil
+}
+
+// readAccuracy reads the Accuracy of a TSTInfo, if there is one. Under ETSI's
+// baseline policy it is a second where it is left out (ETSI EN 319 421, 5.2).
+func readAccuracy(info *cryptobyte.String, policy string) (time.Duration, bool) {
+	var accuracy, part cryptobyte.String
+	var total time.Duration
+	if info.PeekASN1Tag(cbasn1.SEQUENCE) {
+		var seconds int64
+		if !info.ReadASN1(&accuracy, cbasn1.SEQUENCE) ||
+			accuracy.PeekASN1Tag(cbasn1.INTEGER) && (!accuracy.ReadASN1Integer(&seconds) || seconds < 0 || seconds > 1<<31) {
+			return 0, false
+		}
+		total = time.Duration(seconds) * time.Second
+		for tag, unit := range []time.Duration{time.Millisecond, time.Microsecond} {
+			if !accuracy.PeekASN1Tag(context(uint8(tag))) {
+				continue
+			}
+			if !accuracy.ReadASN1(&part, context(uint8(tag))) || len(part) == 0 || len(part) > 2 || part[0] > 0x7f {
+				return 0, false
+			}
+			n := 0
+			for _, b := range part {
+				n = n<<8 | int(b)
+			}
+			if n < 1 || n > 999 {
+				return 0, false
+			}
+			total += time.Duration(n) * unit
+		}
+		if !accuracy.Empty() {
+			return 0, false
+		}
+	}
+	if total == 0 && policy == "0.4.0.2023.1.1" {
+		total = time.Second
+	}
+	return total, true
 }
 
 // parseGenTime reads YYYYMMDDhhmmss[.s…]Z, where a fraction does not end in 0.

@@ -19,6 +19,8 @@ type Verified struct {
 	times       []evidence.Timestamp
 	logs        []logged
 	cert        *Certificate
+	trustPolicy *policy.TrustPolicy
+	warnings    []policy.Reason
 }
 
 // Kind says what a verified claim is.
@@ -35,10 +37,10 @@ const (
 type Certificate struct {
 	NotBefore time.Time `json:"notBefore"`
 	NotAfter  time.Time `json:"notAfter"`
-	Authority string    `json:"authority"` // whose root it leads to
-	Issuer    string    `json:"issuer"`    // distinguished name of who issued it
-	SCT       time.Time `json:"sct"`       // when certificate transparency saw it
-	SHA256    string    `json:"sha256"`    // of the DER, hexadecimal
+	Authority string    `json:"authority"`    // whose root it leads to
+	Issuer    string    `json:"issuer"`       // distinguished name of who issued it
+	SCT       time.Time `json:"sct,omitzero"` // when certificate transparency saw it; zero for Notary Project signatures
+	SHA256    string    `json:"sha256"`       // of the DER, hexadecimal
 }
 
 // LogEntry is what a log has proven about a verified claim.
@@ -96,6 +98,21 @@ func (v *Verified) Certificate() *Certificate {
 	return &c
 }
 
+// TrustPolicy is the statement of Notation's trust policy under which a Notary
+// Project signature was judged, nil for all others. At its level checks may have
+// failed without a denial: [Verified.Warnings] names them.
+func (v *Verified) TrustPolicy() *policy.TrustPolicy {
+	if v.trustPolicy == nil {
+		return nil
+	}
+	t := *v.trustPolicy
+	return &t
+}
+
+// Warnings are checks that failed and that the trust policy does not enforce, and
+// checks that could not be made.
+func (v *Verified) Warnings() []policy.Reason { return slices.Clone(v.warnings) }
+
 // LogEntries are the verified log entries. Entries that could not be checked,
 // for want of a trust root, are not among them.
 func (v *Verified) LogEntries() []LogEntry {
@@ -132,6 +149,8 @@ func (v *Verified) Fact(where evidence.Location) policy.Fact {
 		Times:         v.Times(),
 		LogOrigin:     v.LogOrigin(),
 		Annotations:   v.Annotations(),
+		TrustPolicy:   v.TrustPolicy(),
+		Warnings:      v.Warnings(),
 		Where:         where,
 	}
 	if i, ok := v.LogIndex(); ok {

@@ -21,6 +21,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/evidence/bundle"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/trust"
+	"github.com/hallmark-dev/hallmark/internal/trust/notation"
 )
 
 // Config says what is believed. The zero Config believes nothing.
@@ -40,6 +41,12 @@ type Config struct {
 	RequireLog bool
 	// RequireTimestamp wants an RFC 3161 timestamp of every signature.
 	RequireTimestamp bool
+	// Notary is believed about Notary Project signatures, and about no others; nil
+	// believes none.
+	Notary *notation.Trust
+	// Chains remembers chains of long-lived certificates; nil is a cache of the
+	// verifier's own. Verifiers made anew, for new trust say, may go on with one.
+	Chains *ChainCache
 	// Now is the clock; nil is time.Now. Signatures from the future are refused.
 	Now func() time.Time
 }
@@ -71,6 +78,9 @@ func New(cfg Config) (*Verifier, error) {
 	if v.cfg.Now == nil {
 		v.cfg.Now = time.Now
 	}
+	if v.cfg.Chains == nil {
+		v.cfg.Chains = NewChainCache()
+	}
 	for _, root := range cfg.Roots {
 		v.judges = append(v.judges, judge{&v.cfg, root})
 	}
@@ -89,6 +99,9 @@ func New(cfg Config) (*Verifier, error) {
 
 // Claim judges one claim about an artifact. Exactly one of the results is nil.
 func (v *Verifier) Claim(c *evidence.Claim, a Artifact) (*Verified, []policy.Reason) {
+	if c != nil && c.Notary != nil {
+		return v.notary(c, a)
+	}
 	verified, r := v.claim(c, a)
 	if r != nil {
 		if r.Subject == "" {

@@ -161,7 +161,7 @@ func (c *completeness) image(in policy.Input) {
 
 func (c *completeness) fact(path string, f policy.Fact) {
 	c.need(path+".format", f.Format != "")
-	c.need(path+".signer", f.Signer.Key != "" || f.Signer.Identity != "" && f.Signer.Issuer != "")
+	c.need(path+".signer", f.Signer.Key != "" || f.Signer.Identity != "" && f.Signer.Issuer != "" || f.Signer.Subject != "" && f.Signer.Certificate != "")
 }
 
 // objectID reports whether s is a git object id: 40 or 64 lower-case digits.
