@@ -40,6 +40,9 @@ type Config struct {
 	RequireLog bool
 	// RequireTimestamp wants an RFC 3161 timestamp of every signature.
 	RequireTimestamp bool
+	// Chains remembers chains of long-lived certificates; nil is a cache of the
+	// verifier's own. Verifiers made anew, for new trust say, may go on with one.
+	Chains *ChainCache
 	// Now is the clock; nil is time.Now. Signatures from the future are refused.
 	Now func() time.Time
 }
@@ -53,8 +56,9 @@ type Verifier struct {
 
 // judge judges proofs under one trust root.
 type judge struct {
-	cfg  *Config
-	root *trust.Root
+	cfg    *Config
+	root   *trust.Root
+	chains *ChainCache
 }
 
 type bareKey struct {
@@ -71,8 +75,11 @@ func New(cfg Config) (*Verifier, error) {
 	if v.cfg.Now == nil {
 		v.cfg.Now = time.Now
 	}
+	if v.cfg.Chains == nil {
+		v.cfg.Chains = NewChainCache()
+	}
 	for _, root := range cfg.Roots {
-		v.judges = append(v.judges, judge{&v.cfg, root})
+		v.judges = append(v.judges, judge{&v.cfg, root, v.cfg.Chains})
 	}
 	for _, k := range cfg.Keys {
 		if len(schemes(k)) == 0 {
