@@ -71,6 +71,10 @@ func verifyData(pub crypto.PublicKey, h crypto.Hash, data, sig []byte) bool {
 	if !h.Available() {
 		return false
 	}
+	if h == crypto.SHA256 {
+		sum := sha256.Sum256(data)
+		return verifyDigest(pub, h, sum[:], sig)
+	}
 	sum := h.New()
 	sum.Write(data)
 	return verifyDigest(pub, h, sum.Sum(nil), sig)

@@ -54,8 +54,7 @@ func (j judge) timestamp(der, sig []byte) (ts evidence.Timestamp, known bool, r 
 	if !t.stamps(sig) {
 		return ts, true, refuse(TimeUntrusted, "a timestamp of the claim is about another signature")
 	}
-	why := refuse(TimeUntrusted, "the timestamp of %s is by no authority of the trust root", stamp(t.genTime)).
-		unknownHere().hint("check that --trusted-root belongs to the Sigstore instance that signed")
+	var why *refusal
 	for i := range j.root.TSAs {
 		a := &j.root.TSAs[i]
 		for _, signer := range t.signers(a) {
@@ -66,6 +65,10 @@ func (j judge) timestamp(der, sig []byte) (ts evidence.Timestamp, known bool, r 
 				known, why = true, r.refusal
 			}
 		}
+	}
+	if why == nil {
+		why = refuse(TimeUntrusted, "the timestamp of %s is by no authority of the trust root", stamp(t.genTime)).
+			unknownHere().hint("check that --trusted-root belongs to the Sigstore instance that signed")
 	}
 	return ts, known, why
 }
