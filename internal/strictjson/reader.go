@@ -1,6 +1,7 @@
 package strictjson
 
 import (
+	"bytes"
 	"encoding/base64"
 	"strconv"
 )
@@ -13,11 +14,12 @@ type Reader struct {
 	d     decoder
 	depth int
 	arena []byte // decoded base64; its capacity is all that data can hold
+	few   [8][]byte
 }
 
 // NewReader reads data as [Unmarshal] does or, with proto, as [UnmarshalProto].
-func NewReader(data []byte, proto bool) *Reader {
-	return &Reader{d: decoder{data: data, proto: proto, maxDepth: MaxDepth}}
+func NewReader(data []byte, proto bool) Reader {
+	return Reader{d: decoder{data: data, proto: proto, maxDepth: MaxDepth}}
 }
 
 // Fields are the names of an object's members.
@@ -104,6 +106,9 @@ func (r *Reader) members(member func(name []byte) error) error {
 // members are refused; name is only valid during the call.
 func (r *Reader) Map(limit int, member func(name []byte) error) error {
 	base, copied := len(r.d.names), r.d.copied
+	if r.d.names == nil {
+		r.d.names = r.few[:0]
+	}
 	var set nameSet
 	err := r.members(func(name []byte) error {
 		if len(r.d.names)-base == limit {
@@ -144,9 +149,15 @@ func (r *Reader) Array(limit int, element func(i int) error) error {
 	return err
 }
 
-// Text reads a string of at most limit bytes.
-func (r *Reader) Text(limit int) (string, error) {
+// Text reads a string of at most limit bytes. Texts that are often met can be
+// given as known: then they take no new memory.
+func (r *Reader) Text(limit int, known ...string) (string, error) {
 	b, err := r.d.bounded(limit)
+	for _, k := range known {
+		if string(b) == k {
+			return k, err
+		}
+	}
 	return string(b), err
 }
 
@@ -210,20 +221,21 @@ func (d *decoder) bounded(limit int) ([]byte, error) {
 	if d.peek() != '"' {
 		return nil, d.errorf("want a string")
 	}
-	start := d.pos
+	start := d.pos + 1
 	if err := d.skipString(); err != nil {
 		return nil, err
 	}
-	raw := d.pos - start - 2
-	if raw > 6*limit { // the longest escape of one byte has six
-		return nil, d.errorf("a string of %d bytes; at most %d are read", raw, limit)
-	}
-	d.pos = start
-	s, err := d.str()
-	if err == nil && len(s) > limit {
+	s := d.data[start : d.pos-1 : d.pos-1]
+	if len(s) > 6*limit { // the longest escape of one byte has six
 		return nil, d.errorf("a string of %d bytes; at most %d are read", len(s), limit)
 	}
-	return s, err
+	if bytes.IndexByte(s, '\\') >= 0 {
+		s = unescape(s)
+	}
+	if len(s) > limit {
+		return nil, d.errorf("a string of %d bytes; at most %d are read", len(s), limit)
+	}
+	return s, nil
 }
 
 // strict refuses stray bits in the last digit, or one value would have several

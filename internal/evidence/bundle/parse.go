@@ -32,7 +32,7 @@ var (
 
 // wire is a bundle as it is written, before its version's rules are applied.
 type wire struct {
-	r         *strictjson.Reader
+	r         strictjson.Reader
 	mediaType string
 	material  bool
 	keyHint   bool // publicKey is there
@@ -67,7 +67,7 @@ func (w *wire) bundle() error {
 	_, err := w.r.Object(bundleFields, func(i int) (err error) {
 		switch i {
 		case 0:
-			w.mediaType, err = w.r.Text(maxText)
+			w.mediaType, err = w.r.Text(maxText, evidence.BundleMediaType)
 		case 1:
 			w.material, err = true, w.readMaterial()
 		case 2:
@@ -141,9 +141,9 @@ func (w *wire) readEntry() error {
 		case 2:
 			_, err = w.r.Object(kindFields, func(i int) (err error) {
 				if i == 0 {
-					e.Kind, err = w.r.Text(maxText)
+					e.Kind, err = w.r.Text(maxText, "hashedrekord", "dsse", "intoto")
 				} else {
-					e.Version, err = w.r.Text(maxText)
+					e.Version, err = w.r.Text(maxText, "0.0.1", "0.0.2")
 				}
 				return err
 			})
@@ -220,7 +220,7 @@ func (w *wire) readEnvelope(e *evidence.Envelope) error {
 		case 0:
 			e.Payload, err = w.r.Bytes()
 		case 1:
-			e.PayloadType, err = w.r.Text(maxText)
+			e.PayloadType, err = w.r.Text(maxText, evidence.InTotoPayloadType)
 		case 2:
 			err = w.r.Array(maxProofs, func(int) error {
 				var s evidence.EnvelopeSignature

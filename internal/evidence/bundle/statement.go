@@ -28,11 +28,11 @@ const (
 //
 // Of a subject's annotations only texts are kept: others cannot be demanded.
 func ParseStatement(payload []byte) (*evidence.Statement, error) {
-	p := statement{r: strictjson.NewReader(payload, false)}
+	st := &evidence.Statement{}
+	p := statement{Statement: st, r: strictjson.NewReader(payload, false)}
 	if err := p.r.Document(p.read); err != nil {
 		return nil, fmt.Errorf("statement: %w", err)
 	}
-	st := &p.Statement
 	switch {
 	case st.Type != evidence.StatementV1 && st.Type != evidence.StatementV01:
 		return nil, fmt.Errorf("statement: _type: %q is not an in-toto statement of version 1 or 0.1", clip(st.Type))
@@ -49,8 +49,8 @@ func ParseStatement(payload []byte) (*evidence.Statement, error) {
 }
 
 type statement struct {
-	evidence.Statement
-	r           *strictjson.Reader
+	*evidence.Statement
+	r           strictjson.Reader
 	annotations int
 }
 
@@ -58,14 +58,14 @@ func (p *statement) read() error {
 	seen, err := p.r.Object(statementFields, func(i int) (err error) {
 		switch i {
 		case 0:
-			p.Type, err = p.r.Text(maxText)
+			p.Type, err = p.r.Text(maxText, evidence.StatementV1, evidence.StatementV01)
 		case 1:
 			err = p.r.Array(maxSubjects, func(int) error {
 				p.Subject = append(p.Subject, evidence.StatementSubject{})
 				return p.subject(&p.Subject[len(p.Subject)-1])
 			})
 		case 2:
-			p.PredicateType, err = p.r.Text(maxText)
+			p.PredicateType, err = p.r.Text(maxText, evidence.PredicateSign)
 		case 3:
 			p.Predicate, err = p.r.Raw()
 		}

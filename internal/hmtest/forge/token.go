@@ -11,11 +11,11 @@ import (
 
 // TokenOptions are what tests vary about a timestamp.
 type TokenOptions struct {
-	At       time.Time // default a second after Now
-	By       *Authority // default TSA
-	Imprint  []byte     // instead of the digest of what is stamped
-	Embed    [][]byte   // certificates, DER; nil: the field is left out
-	Fraction string     // of a second, with its point
+	At       time.Time               // default a second after Now
+	By       *Authority              // default TSA
+	Imprint  []byte                  // instead of the digest of what is stamped
+	Embed    [][]byte                // certificates, DER; nil: the field is left out
+	Fraction string                  // of a second, with its point
 	Attrs    func([][]byte) [][]byte // signed attributes, each DER
 	Info     func(object *TSTInfo)
 	Version  int // of SignerInfo; 3 names the key instead of the certificate
