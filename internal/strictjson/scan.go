@@ -2,6 +2,7 @@ package strictjson
 
 import (
 	"bytes"
+	"encoding/binary"
 	"hash/maphash"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -44,7 +45,7 @@ func (d *decoder) object(depth int, member func(name []byte) error) error {
 		return d.errorf("want an object")
 	}
 	return d.list(depth, '}', func() error {
-		name, err := d.str()
+		name, err := d.name()
 		if err != nil {
 			return err
 		}
@@ -119,7 +120,7 @@ func (d *decoder) skip(depth int) error {
 }
 
 func (d *decoder) skipObject(depth int) error {
-	base := len(d.names)
+	base, copied := len(d.names), d.copied
 	var seen nameSet
 	err := d.object(depth, func(name []byte) error {
 		if len(d.names) == maxNames {
@@ -135,7 +136,7 @@ func (d *decoder) skipObject(depth int) error {
 		return nil
 	})
 	clear(d.names[base:])
-	d.names = d.names[:base]
+	d.names, d.copied = d.names[:base], copied
 	return err
 }
 
@@ -230,6 +231,11 @@ func (d *decoder) digits() int {
 // look (an escape, a control character, or the beginning of something that is
 // not ASCII), and reports whether it was the end.
 func (d *decoder) plain() bool {
+	for ; d.pos+8 <= len(d.data); d.pos += 8 {
+		if special(binary.LittleEndian.Uint64(d.data[d.pos:])) {
+			break
+		}
+	}
 	for d.pos < len(d.data) {
 		switch c := d.data[d.pos]; {
 		case c == '"':
@@ -242,74 +248,93 @@ func (d *decoder) plain() bool {
 	return false
 }
 
+// special reports whether one of eight bytes is a quote, a backslash, a control
+// character or not ASCII.
+func special(w uint64) bool {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	zero := func(x uint64) uint64 { return (x - ones) & ^x } // high bit of a byte that is 0
+	return (zero(w^ones*'"')|zero(w^ones*'\\')|(w-ones*0x20)|w)&highs != 0
+}
+
+func indexQuote(b []byte) int { return bytes.IndexByte(b, '"') }
+
 // str is the next string, unescaped. Without escapes it shares data's memory.
 func (d *decoder) str() ([]byte, error) {
 	if d.peek() != '"' {
 		return nil, d.errorf("want a string")
 	}
-	d.pos++
-	start := d.pos
-	if d.plain() {
-		d.pos++
-		return d.data[start : d.pos-1 : d.pos-1], nil
+	start := d.pos + 1
+	if err := d.skipString(); err != nil {
+		return nil, err
 	}
-	return d.text(start, true)
+	raw := d.data[start : d.pos-1 : d.pos-1]
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw, nil
+	}
+	return unescape(raw), nil
+}
+
+// name is the next member's name.
+func (d *decoder) name() ([]byte, error) {
+	if d.peek() != '"' {
+		return nil, d.errorf("want a string")
+	}
+	start := d.pos + 1
+	if err := d.skipString(); err != nil {
+		return nil, err
+	}
+	raw := d.data[start : d.pos-1 : d.pos-1]
+	if len(raw) > maxName {
+		return nil, d.errorf("a member's name of %d bytes; at most %d are read", len(raw), maxName)
+	}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw, nil
+	}
+	if d.copied += len(raw); d.copied > maxCopied {
+		return nil, d.errorf("more than %d bytes of escaped names", maxCopied)
+	}
+	return unescape(raw), nil
 }
 
 // skipString checks a string without keeping it.
 func (d *decoder) skipString() error {
 	d.pos++
-	start := d.pos
-	if d.plain() {
-		d.pos++
-		return nil
-	}
-	_, err := d.text(start, false)
-	return err
-}
-
-// text reads the rest of a string that began at start. With keep it returns it.
-func (d *decoder) text(start int, keep bool) ([]byte, error) {
-	var out []byte
-	copied := start // everything before is in out
-	flush := func(end int) {
-		if keep {
-			out = append(out, d.data[copied:end]...)
-		}
-	}
-	for {
-		if d.plain() {
-			end := d.pos
-			d.pos++
-			if copied == start { // nothing was escaped
-				return d.data[start:end:end], nil
-			}
-			flush(end)
-			return out, nil
-		}
+	for !d.plain() {
 		if d.pos >= len(d.data) {
-			return nil, d.errorf("the string has no end")
+			return d.errorf("the string has no end")
 		}
 		switch c := d.data[d.pos]; {
 		case c < 0x20:
-			return nil, d.errorf("a control character in a string")
+			return d.errorf("a control character in a string")
 		case c == '\\':
-			flush(d.pos)
-			r, err := d.escape()
-			if err != nil {
-				return nil, err
+			if _, err := d.escape(); err != nil {
+				return err
 			}
-			if keep {
-				out = utf8.AppendRune(out, r)
-			}
-			copied = d.pos
 		default:
 			r, size := utf8.DecodeRune(d.data[d.pos:])
 			if r == utf8.RuneError && size == 1 {
-				return nil, d.errorf("invalid UTF-8")
+				return d.errorf("invalid UTF-8")
 			}
 			d.pos += size
 		}
+	}
+	d.pos++
+	return nil
+}
+
+// unescape is the text of a string that was checked, in memory of its own.
+func unescape(raw []byte) []byte {
+	d := decoder{data: raw}
+	out := make([]byte, 0, len(raw))
+	for {
+		next := bytes.IndexByte(raw[d.pos:], '\\')
+		if next < 0 {
+			return append(out, raw[d.pos:]...)
+		}
+		out = append(out, raw[d.pos:d.pos+next]...)
+		d.pos += next
+		r, _ := d.escape() // checked before
+		out = utf8.AppendRune(out, r)
 	}
 }
 

@@ -8,8 +8,6 @@
 package strictjson
 
 import (
-	"bytes"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"reflect"
@@ -25,6 +23,9 @@ const (
 
 	// maxNames bounds the members of all objects that are open at one place.
 	maxNames = 200_000
+	// maxName bounds one name, maxCopied all that had to be unescaped of maxNames.
+	maxName   = 64 << 10
+	maxCopied = 16 << 20
 	// maxElements bounds an array whose field sets no max=N of its own.
 	maxElements = 1 << 16
 )
@@ -84,6 +85,7 @@ type decoder struct {
 	proto    bool
 	maxDepth int
 	names    [][]byte // names of the members of all open objects without a schema
+	copied   int      // bytes of those of them that had to be unescaped
 }
 
 func (d *decoder) document(read func() error) error {
@@ -269,55 +271,20 @@ func (d *decoder) timestamp(v reflect.Value) error {
 }
 
 func (d *decoder) bytes(v reflect.Value) error {
-	s, err := d.str()
+	start := d.pos
+	if d.peek() == '"' {
+		if err := d.skipString(); err != nil {
+			return err
+		}
+	}
+	size := d.pos - start
+	d.pos = start
+	b, err := d.base64(make([]byte, 0, size/4*3+3))
 	if err != nil {
 		return err
 	}
-	b, ok := decodeBase64(s, d.proto)
-	if !ok {
-		return d.errorf("not base64")
-	}
 	v.SetBytes(b)
 	return nil
-}
-
-// decodeBase64 decodes padded standard base64; free adds line breaks, the URL
-// alphabet and missing padding. The unused bits of the last digit must be zero
-// either way, or one value would have several spellings by accident.
-func decodeBase64(s []byte, free bool) ([]byte, bool) {
-	if !free && bytes.ContainsAny(s, "\r\n") {
-		return nil, false
-	}
-	out := make([]byte, base64.StdEncoding.DecodedLen(len(s)))
-	n, err := base64.StdEncoding.Strict().Decode(out, s)
-	if err == nil {
-		return out[:n], true
-	}
-	if !free {
-		return nil, false
-	}
-	clean := make([]byte, 0, len(s))
-	for _, c := range s {
-		switch c {
-		case '\r', '\n':
-		case '-':
-			clean = append(clean, '+')
-		case '_':
-			clean = append(clean, '/')
-		default:
-			clean = append(clean, c)
-		}
-	}
-	enc := base64.StdEncoding
-	if len(clean)%4 != 0 {
-		enc = base64.RawStdEncoding
-	}
-	if bytes.ContainsAny(s, "+/") && bytes.ContainsAny(s, "-_") {
-		return nil, false // two alphabets in one text
-	}
-	out = make([]byte, enc.DecodedLen(len(clean)))
-	n, err = enc.Strict().Decode(out, clean)
-	return out[:n], err == nil
 }
 
 func (d *decoder) slice(v reflect.Value, o options, depth int) error {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 )
@@ -126,9 +127,10 @@ func (a Artifact) String() string {
 // subjects binds a statement to the artifact: one of its subjects must have the
 // artifact's digest. It returns the annotations of the subjects that do.
 func (a Artifact) subjects(st *evidence.Statement) (map[string]string, *refusal) {
-	found := false
-	annotations := map[string]string{}
-	for _, s := range st.Subject {
+	found, own := false, false
+	var annotations map[string]string
+	for i := range st.Subject {
+		s := &st.Subject[i]
 		match, r := a.matches(s.Digest)
 		if r != nil {
 			return nil, r
@@ -137,6 +139,13 @@ func (a Artifact) subjects(st *evidence.Statement) (map[string]string, *refusal)
 			continue
 		}
 		found = true
+		if annotations == nil { // shared until another subject adds to them
+			annotations = s.Annotations
+			continue
+		}
+		if !own && len(s.Annotations) > 0 {
+			annotations, own = maps.Clone(annotations), true
+		}
 		for k, v := range s.Annotations {
 			if old, ok := annotations[k]; ok && old != v {
 				return nil, refuse(Malformed, "the statement annotates %s twice, with %s=%s and %s=%s", a, k, old, k, v)
@@ -146,6 +155,9 @@ func (a Artifact) subjects(st *evidence.Statement) (map[string]string, *refusal)
 	}
 	if !found {
 		return nil, refuse(WrongSubject, "the statement is about %s, not about %s", describeSubjects(st), a)
+	}
+	if annotations == nil {
+		annotations = map[string]string{}
 	}
 	return annotations, nil
 }

@@ -66,7 +66,7 @@ func (j judge) signingChains(leaf *x509.Certificate, extra []*x509.Certificate, 
 	named, expired := false, ""
 	for i := range j.root.CAs {
 		ca := &j.root.CAs[i]
-		chains := paths(leaf, ca, extra, x509.ExtKeyUsageCodeSigning, times)
+		chains := j.signers(leaf, ca, extra, times)
 		if len(chains) > 0 {
 			if t := outside(ca.ValidFor, times); !t.IsZero() {
 				named = true
@@ -98,12 +98,21 @@ func outside(w trust.Window, times []time.Time) time.Time {
 	return time.Time{}
 }
 
-// paths verifies the leaf up to one authority's anchor, for a purpose, at all
-// times. The whole path must be valid at each of them.
-//
-// A cache of what lies above the leaf belongs here: its key must have every
-// certificate of the path, the purpose and the root's Generation in it.
-func paths(leaf *x509.Certificate, a *trust.Authority, extra []*x509.Certificate, usage x509.ExtKeyUsage, times []time.Time) []chain {
+// signers are the paths from a signing certificate to an authority's anchor.
+func (j judge) signers(leaf *x509.Certificate, a *trust.Authority, extra []*x509.Certificate, times []time.Time) []chain {
+	if a.Anchor == nil || len(times) == 0 {
+		return nil
+	}
+	if c := j.throughCache(leaf, a, times); c != nil {
+		return []chain{*c}
+	}
+	return fullPaths(leaf, a, extra, x509.ExtKeyUsageCodeSigning, times)
+}
+
+// fullPaths verifies a certificate up to one authority's anchor, for a purpose,
+// at all times. The whole path must be valid at each of them. Only a CA can be a
+// path by itself: the anchor.
+func fullPaths(leaf *x509.Certificate, a *trust.Authority, extra []*x509.Certificate, usage x509.ExtKeyUsage, times []time.Time) []chain {
 	if a.Anchor == nil || len(times) == 0 {
 		return nil
 	}
@@ -120,7 +129,7 @@ func paths(leaf *x509.Certificate, a *trust.Authority, extra []*x509.Certificate
 	var out []chain
 	for _, certs := range found {
 		c := chain{authority: a, certs: certs, window: validity(certs)}
-		if len(certs) > 1 && outside(c.window, times).IsZero() && certs[len(certs)-1].Equal(a.Anchor) {
+		if (len(certs) > 1 || leaf.IsCA) && outside(c.window, times).IsZero() && certs[len(certs)-1].Equal(a.Anchor) {
 			out = append(out, c)
 		}
 	}

@@ -3,6 +3,8 @@ package verify
 import (
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
+	"encoding/binary"
 	"sync"
 	"time"
 
@@ -30,6 +32,11 @@ func NewChainCache() *ChainCache { return &ChainCache{chains: map[chainKey]chain
 // one purpose says nothing about another.
 type purpose string
 
+const (
+	forSigning    purpose = "issues signing certificates" // Sigstore's CAs: code signing
+	forTimestamps purpose = "stamps times"                // RFC 3161, with its leaf
+)
+
 // chainKey is the SHA-256 of all that a verdict depends on.
 type chainKey [sha256.Size]byte
 
@@ -42,6 +49,28 @@ type chainVerdict struct {
 
 // maxChains bounds the cache; an entry is some hundred bytes besides its certificates.
 const maxChains = 1024
+
+// keyOf is the key of a question: does first lead through others, in order, to
+// the anchor, for a purpose, under a generation of the trust?
+func keyOf(p purpose, generation string, first *x509.Certificate, others []*x509.Certificate, anchor *x509.Certificate) chainKey {
+	h := sha256.New()
+	var size [8]byte
+	add := func(b []byte) {
+		binary.BigEndian.PutUint64(size[:], uint64(len(b)))
+		h.Write(size[:])
+		h.Write(b)
+	}
+	add([]byte(p))
+	add([]byte(generation))
+	add(first.Raw)
+	for _, c := range others {
+		add(c.Raw)
+	}
+	add(anchor.Raw)
+	var k chainKey
+	h.Sum(k[:0])
+	return k
+}
 
 // find is the remembered verdict, if it holds at all of the times.
 func (c *ChainCache) find(k chainKey, times []time.Time) (chainVerdict, bool) {
@@ -64,4 +93,110 @@ func (c *ChainCache) keep(k chainKey, certs []*x509.Certificate) chainVerdict {
 	}
 	c.chains[k] = v
 	return v
+}
+
+// throughCache verifies the leaf by a CA whose own chain is remembered: of the
+// path only the leaf's signature is checked anew. It decides nothing that needs
+// the whole path: then, and when it finds none, the caller must ask x509.Verify.
+func (j judge) throughCache(leaf *x509.Certificate, a *trust.Authority, times []time.Time) *chain {
+	if len(leaf.UnhandledCriticalExtensions) > 0 || constrained(leaf) || !outside(validity([]*x509.Certificate{leaf}), times).IsZero() {
+		return nil
+	}
+	for i := 0; i <= len(a.Intermediates); i++ {
+		issuer := a.Anchor
+		if i < len(a.Intermediates) {
+			issuer = a.Intermediates[i]
+		}
+		if !mayIssue(issuer, leaf) {
+			continue
+		}
+		above, ok := j.above(issuer, a, times)
+		if !ok || !roomFor(above.certs) || leaf.CheckSignatureFrom(issuer) != nil {
+			continue
+		}
+		certs := append(make([]*x509.Certificate, 0, 1+len(above.certs)), leaf)
+		certs = append(certs, above.certs...)
+		return &chain{authority: a, certs: certs, window: validity(certs)}
+	}
+	return nil
+}
+
+// above is the chain from a CA to the authority's anchor. Only chains whose
+// verdict does not depend on the certificates below are remembered.
+func (j judge) above(issuer *x509.Certificate, a *trust.Authority, times []time.Time) (chainVerdict, bool) {
+	k := keyOf(forSigning, j.root.Generation, issuer, a.Intermediates, a.Anchor)
+	if v, ok := j.chains.find(k, times); ok {
+		return v, true
+	}
+	for _, c := range fullPaths(issuer, a, nil, x509.ExtKeyUsageCodeSigning, times) {
+		free := true
+		for _, cert := range c.certs {
+			free = free && !constrained(cert)
+		}
+		if free {
+			return j.chains.keep(k, c.certs), true
+		}
+	}
+	return chainVerdict{}, false
+}
+
+// mayIssue compares names and key identifiers; what else an issuer must be is
+// checked with the signature (x509's CheckSignatureFrom).
+func mayIssue(issuer, leaf *x509.Certificate) bool {
+	if string(issuer.RawSubject) != string(leaf.RawIssuer) || !issuer.IsCA {
+		return false
+	}
+	return len(leaf.AuthorityKeyId) == 0 || len(issuer.SubjectKeyId) == 0 || string(leaf.AuthorityKeyId) == string(issuer.SubjectKeyId)
+}
+
+// roomFor checks the CAs' path lengths with one certificate more below them than
+// x509.Verify saw: the leaf. CAs, issuer first.
+func roomFor(cas []*x509.Certificate) bool {
+	for below, c := range cas {
+		if c.BasicConstraintsValid && c.MaxPathLen >= 0 && below > c.MaxPathLen {
+			return false
+		}
+	}
+	return true
+}
+
+var (
+	oidNameConstraints  = asn1.ObjectIdentifier{2, 5, 29, 30}
+	oidPolicyMappings   = asn1.ObjectIdentifier{2, 5, 29, 33}
+	oidPolicyConstraint = asn1.ObjectIdentifier{2, 5, 29, 36}
+	oidInhibitAnyPolicy = asn1.ObjectIdentifier{2, 5, 29, 54}
+)
+
+// constrained reports whether a certificate limits what may stand below it by
+// names or policies, which only a look at the whole path can judge.
+func constrained(c *x509.Certificate) bool {
+	for i := range c.Extensions {
+		id := c.Extensions[i].Id
+		if len(id) == 4 && (id.Equal(oidNameConstraints) || id.Equal(oidPolicyMappings) || id.Equal(oidPolicyConstraint) || id.Equal(oidInhibitAnyPolicy)) {
+			return true
+		}
+	}
+	return false
+}
+
+// stamper reports whether a timestamp authority's certificate leads to its
+// anchor at a time. The verdict is about the whole chain, so all of it is kept.
+func (j judge) stamper(signer *x509.Certificate, a *trust.Authority, extra []*x509.Certificate, at time.Time) bool {
+	times := []time.Time{at}
+	if a.Anchor == nil {
+		return false
+	}
+	others := a.Intermediates
+	if len(extra) > 0 {
+		others = append(others[:len(others):len(others)], extra...)
+	}
+	k := keyOf(forTimestamps, j.root.Generation, signer, others, a.Anchor)
+	if _, ok := j.chains.find(k, times); ok {
+		return true
+	}
+	found := fullPaths(signer, a, extra, x509.ExtKeyUsageTimeStamping, times)
+	if len(found) > 0 {
+		j.chains.keep(k, found[0].certs)
+	}
+	return len(found) > 0
 }

@@ -5,9 +5,6 @@ import (
 	"crypto/x509"
 	"time"
 
-	"github.com/transparency-dev/merkle/proof"
-	"github.com/transparency-dev/merkle/rfc6962"
-
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/trust"
 )
@@ -91,9 +88,7 @@ func included(e *evidence.LogEntry, c *checkpoint) *refusal {
 	if c.size != p.TreeSize || !bytes.Equal(c.root, p.RootHash) {
 		return refuse(LogProofBad, "the log's checkpoint is of another tree than the inclusion proof")
 	}
-	leaf := rfc6962.DefaultHasher.HashLeaf(e.Body)
-	err := proof.VerifyInclusion(rfc6962.DefaultHasher, uint64(p.LogIndex), uint64(p.TreeSize), leaf, p.Hashes, p.RootHash)
-	if err != nil {
+	if !inTree(e.Body, p.LogIndex, p.TreeSize, p.Hashes, p.RootHash) {
 		return refuse(LogProofBad, "the inclusion proof does not lead to the log's checkpoint: the entry is not what the log holds at index %d", p.LogIndex)
 	}
 	return nil

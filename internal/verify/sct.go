@@ -8,6 +8,8 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/binary"
+	"math/bits"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -15,6 +17,9 @@ import (
 )
 
 var oidSCT = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 2}
+
+// sctID is oidSCT in DER.
+const sctID = "\x2b\x06\x01\x04\x01\xd6\x79\x02\x04\x02"
 
 // sct is a signed certificate timestamp (RFC 6962, 3.2).
 type sct struct {
@@ -87,7 +92,7 @@ func (j judge) checkSCT(leaf *x509.Certificate, chains []chain) (time.Time, *cha
 	if !ok {
 		return time.Time{}, nil, refuse(SCTBad, "the certificate's SCT extension cannot be taken out")
 	}
-	why := refuse(SCTBad, "no SCT of the certificate is by a log of the trust root")
+	var why *refusal
 	for i := range scts {
 		for l := range j.root.CTLogs {
 			log := &j.root.CTLogs[l]
@@ -98,13 +103,16 @@ func (j judge) checkSCT(leaf *x509.Certificate, chains []chain) (time.Time, *cha
 				why = refuse(SCTBad, "the SCT is of %s; the trust root believes its log %s", stamp(scts[i].time()), log.ValidFor)
 				continue
 			}
-			why = refuse(SCTBad, "the SCT by %s is not over this certificate", log.BaseURL)
 			for c := range chains {
 				if verifySCT(log.Key, &scts[i], tbs, chains[c].issuer()) {
 					return scts[i].time(), &chains[c], nil
 				}
 			}
+			why = refuse(SCTBad, "the SCT by %s is not over this certificate", log.BaseURL)
 		}
+	}
+	if why == nil {
+		why = refuse(SCTBad, "no SCT of the certificate is by a log of the trust root")
 	}
 	return time.Time{}, nil, why
 }
@@ -124,16 +132,18 @@ func verifySCT(key crypto.PublicKey, s *sct, tbs []byte, issuer *x509.Certificat
 		return false
 	}
 	keyHash := sha256.Sum256(issuer.RawSubjectPublicKeyInfo)
-	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(s.extensions)+64))
-	b.AddUint8(0) // v1
-	b.AddUint8(0) // certificate_timestamp
-	b.AddUint64(s.timestamp)
-	b.AddUint16(1) // precert_entry
-	b.AddBytes(keyHash[:])
-	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(tbs) })
-	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(s.extensions) })
-	data, err := b.Bytes()
-	return err == nil && verifyData(key, crypto.SHA256, data, s.sig)
+	if len(tbs) >= 1<<24 || len(s.extensions) >= 1<<16 {
+		return false
+	}
+	b := make([]byte, 0, len(tbs)+len(s.extensions)+64)
+	b = append(b, 0, 0) // v1, certificate_timestamp
+	b = binary.BigEndian.AppendUint64(b, s.timestamp)
+	b = append(b, 0, 1) // precert_entry
+	b = append(b, keyHash[:]...)
+	b = append(b, byte(len(tbs)>>16), byte(len(tbs)>>8), byte(len(tbs)))
+	b = append(b, tbs...)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(s.extensions)))
+	return verifyData(key, crypto.SHA256, append(b, s.extensions...), s.sig)
 }
 
 // precertTBS is the certificate's signed part as the log saw it: without the
@@ -162,15 +172,15 @@ func precertTBS(raw []byte) ([]byte, bool) {
 	kept, removed := make([]byte, 0, len(list)), 0
 	for !list.Empty() {
 		var element, extension cryptobyte.String
-		var id asn1.ObjectIdentifier
+		var id cryptobyte.String
 		if !list.ReadASN1Element(&element, cbasn1.SEQUENCE) {
 			return nil, false
 		}
 		copied := element
-		if !copied.ReadASN1(&extension, cbasn1.SEQUENCE) || !extension.ReadASN1ObjectIdentifier(&id) {
+		if !copied.ReadASN1(&extension, cbasn1.SEQUENCE) || !extension.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) {
 			return nil, false
 		}
-		if id.Equal(oidSCT) {
+		if string(id) == sctID {
 			removed++
 			continue
 		}
@@ -179,14 +189,34 @@ func precertTBS(raw []byte) ([]byte, bool) {
 	if removed != 1 {
 		return nil, false
 	}
-	b := cryptobyte.NewBuilder(make([]byte, 0, len(raw)))
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddBytes(before)
-		b.AddASN1(extTag, func(b *cryptobyte.Builder) {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(kept) })
-		})
-		b.AddBytes(rest)
-	})
-	out, err := b.Bytes()
-	return out, err == nil
+	out := appendHeader(make([]byte, 0, len(raw)), cbasn1.SEQUENCE, len(before)+wrappedSize(wrappedSize(len(kept)))+len(rest))
+	out = append(out, before...)
+	out = appendHeader(out, extTag, wrappedSize(len(kept)))
+	out = appendHeader(out, cbasn1.SEQUENCE, len(kept))
+	return append(append(out, kept...), rest...), true
+}
+
+// wrappedSize is the size of a DER element with content of n bytes and a tag of one.
+func wrappedSize(n int) int {
+	size := n + 2
+	if n >= 0x80 {
+		for l := n; l > 0; l >>= 8 {
+			size++
+		}
+	}
+	return size
+}
+
+// appendHeader appends tag and length of a DER element with content of n bytes.
+func appendHeader(b []byte, tag cbasn1.Tag, n int) []byte {
+	b = append(b, byte(tag))
+	if n < 0x80 {
+		return append(b, byte(n))
+	}
+	bytes := (bits.Len(uint(n)) + 7) / 8
+	b = append(b, 0x80|byte(bytes))
+	for i := bytes - 1; i >= 0; i-- {
+		b = append(b, byte(n>>(8*i)))
+	}
+	return b
 }

@@ -8,7 +8,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
-	"io"
 	"strconv"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
@@ -21,22 +20,30 @@ type scheme struct {
 	details string // dev.sigstore.common.v1.PublicKeyDetails
 }
 
-// schemes lists how a key may have signed, the usual way first. Clients of old
-// signed with SHA-256 whatever the curve.
+// The ways by kind of key, the usual one first. Clients of old signed with
+// SHA-256 whatever the curve.
+var (
+	schemesP256    = []scheme{{crypto.SHA256, "PKIX_ECDSA_P256_SHA_256"}}
+	schemesP384    = []scheme{{crypto.SHA384, "PKIX_ECDSA_P384_SHA_384"}, {crypto.SHA256, "PKIX_ECDSA_P384_SHA_256"}}
+	schemesP521    = []scheme{{crypto.SHA512, "PKIX_ECDSA_P521_SHA_512"}, {crypto.SHA256, "PKIX_ECDSA_P521_SHA_256"}}
+	schemesEd25519 = []scheme{{0, "PKIX_ED25519"}, {crypto.SHA512, "PKIX_ED25519_PH"}}
+)
+
+// schemes lists how a key may have signed; none for keys that are not used.
 func schemes(pub crypto.PublicKey) []scheme {
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
 		switch k.Curve {
 		case elliptic.P256():
-			return []scheme{{crypto.SHA256, "PKIX_ECDSA_P256_SHA_256"}}
+			return schemesP256
 		case elliptic.P384():
-			return []scheme{{crypto.SHA384, "PKIX_ECDSA_P384_SHA_384"}, {crypto.SHA256, "PKIX_ECDSA_P384_SHA_256"}}
+			return schemesP384
 		case elliptic.P521():
-			return []scheme{{crypto.SHA512, "PKIX_ECDSA_P521_SHA_512"}, {crypto.SHA256, "PKIX_ECDSA_P521_SHA_256"}}
+			return schemesP521
 		}
 	case ed25519.PublicKey:
 		if len(k) == ed25519.PublicKeySize {
-			return []scheme{{0, "PKIX_ED25519"}, {crypto.SHA512, "PKIX_ED25519_PH"}}
+			return schemesEd25519
 		}
 	case *rsa.PublicKey:
 		if n := k.N.BitLen(); n == 2048 || n == 3072 || n == 4096 {
@@ -70,6 +77,10 @@ func verifyData(pub crypto.PublicKey, h crypto.Hash, data, sig []byte) bool {
 	}
 	if !h.Available() {
 		return false
+	}
+	if h == crypto.SHA256 {
+		sum := sha256.Sum256(data)
+		return verifyDigest(pub, h, sum[:], sig)
 	}
 	sum := h.New()
 	sum.Write(data)
@@ -124,12 +135,26 @@ func envelopeSignature(e *evidence.Envelope, pub crypto.PublicKey, ways []scheme
 	return signed{}, refuse(SignatureBad, "the envelope's signature is not by the signer's key over this payload")
 }
 
-// hashPAE hashes an envelope's pre-authentication encoding without copying the payload.
+// hashPAE hashes an envelope's pre-authentication encoding; large payloads are
+// not copied for it.
 func hashPAE(h crypto.Hash, e *evidence.Envelope) []byte {
+	if h == crypto.SHA256 && len(e.Payload)+len(e.PayloadType) < 2<<10 {
+		var small [2<<10 + 64]byte
+		sum := sha256.Sum256(append(appendPAEHeader(small[:0], e), e.Payload...))
+		return sum[:]
+	}
 	sum := h.New()
-	_, _ = io.WriteString(sum, "DSSEv1 "+strconv.Itoa(len(e.PayloadType))+" "+e.PayloadType+" "+strconv.Itoa(len(e.Payload))+" ")
+	sum.Write(appendPAEHeader(nil, e))
 	sum.Write(e.Payload)
 	return sum.Sum(nil)
+}
+
+// appendPAEHeader appends what stands before the payload.
+func appendPAEHeader(b []byte, e *evidence.Envelope) []byte {
+	b = append(b, "DSSEv1 "...)
+	b = strconv.AppendInt(b, int64(len(e.PayloadType)), 10)
+	b = append(append(append(b, ' '), e.PayloadType...), ' ')
+	return append(strconv.AppendInt(b, int64(len(e.Payload)), 10), ' ')
 }
 
 func messageSignature(m *evidence.MessageSignature, a Artifact, pub crypto.PublicKey, ways []scheme) (signed, *refusal) {

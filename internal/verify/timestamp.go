@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"slices"
-	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/trust"
@@ -61,18 +60,21 @@ func (j judge) timestamp(der []byte, stamped [][]byte) (ts evidence.Timestamp, k
 	if !slices.ContainsFunc(stamped, t.stamps) {
 		return ts, true, refuse(TimeUntrusted, "a timestamp of the claim is about another signature")
 	}
-	why := refuse(TimeUntrusted, "the timestamp of %s is by no authority of the trust root", stamp(t.genTime)).
-		unknownHere().hint("check that --trusted-root belongs to the Sigstore instance that signed")
+	var why *refusal
 	for i := range j.root.TSAs {
 		a := &j.root.TSAs[i]
 		for _, signer := range t.signers(a) {
-			switch r := t.verify(a, signer); {
+			switch r := j.verifyToken(t, a, signer); {
 			case r == nil:
 				return evidence.Timestamp{Kind: "rfc3161", By: a.Name(), At: t.genTime}, true, nil
 			case r.known:
 				known, why = true, r.refusal
 			}
 		}
+	}
+	if why == nil {
+		why = refuse(TimeUntrusted, "the timestamp of %s is by no authority of the trust root", stamp(t.genTime)).
+			unknownHere().hint("check that --trusted-root belongs to the Sigstore instance that signed")
 	}
 	return ts, known, why
 }
@@ -104,10 +106,10 @@ type tokenRefusal struct {
 	known bool
 }
 
-// verify checks the signature and that the signer was the authority's at the
+// verifyToken checks the signature and that the signer was the authority's at the
 // token's own time.
-func (t *token) verify(a *trust.Authority, signer *x509.Certificate) *tokenRefusal {
-	if a.Leaf == nil && !t.leadsTo(a, signer) {
+func (j judge) verifyToken(t *token, a *trust.Authority, signer *x509.Certificate) *tokenRefusal {
+	if a.Leaf == nil && !j.leadsTo(t, a, signer) {
 		return &tokenRefusal{refuse(TimeUntrusted, "unknown"), false}
 	}
 	bad := func(format string, args ...any) *tokenRefusal {
@@ -123,7 +125,7 @@ func (t *token) verify(a *trust.Authority, signer *x509.Certificate) *tokenRefus
 		return bad("the timestamp is of %s, but its authority's certificate was valid %s", stamp(t.genTime), window)
 	case !timestamping(signer):
 		return bad("the certificate of the timestamp's authority is not for timestamping alone")
-	case a.Anchor != nil && !t.leadsTo(a, signer):
+	case a.Anchor != nil && !j.leadsTo(t, a, signer):
 		return bad("the timestamp is of %s, when its authority's certificates were not all valid", stamp(t.genTime))
 	}
 	return nil
@@ -131,7 +133,7 @@ func (t *token) verify(a *trust.Authority, signer *x509.Certificate) *tokenRefus
 
 // leadsTo reports whether the signer's certificate leads to the authority's
 // anchor at the token's time.
-func (t *token) leadsTo(a *trust.Authority, signer *x509.Certificate) bool {
+func (j judge) leadsTo(t *token, a *trust.Authority, signer *x509.Certificate) bool {
 	var extra []*x509.Certificate
 	if a.Leaf == nil {
 		for _, der := range t.certificates {
@@ -140,7 +142,7 @@ func (t *token) leadsTo(a *trust.Authority, signer *x509.Certificate) bool {
 			}
 		}
 	}
-	return len(paths(signer, a, extra, x509.ExtKeyUsageTimeStamping, []time.Time{t.genTime})) > 0
+	return j.stamper(signer, a, extra, t.genTime)
 }
 
 // timestamping reports whether a certificate is for timestamping and nothing

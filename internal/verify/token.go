@@ -9,6 +9,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"math/big"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -49,22 +50,42 @@ var errToken = errors.New("it is not a well-formed RFC 3161 time stamp")
 func context(n uint8) cbasn1.Tag     { return cbasn1.Tag(n).ContextSpecific() }
 func constructed(n uint8) cbasn1.Tag { return context(n).Constructed() }
 
-// readOID reads an object identifier as its dotted text.
-func readOID(in *cryptobyte.String) (string, bool) {
-	var id asn1.ObjectIdentifier
-	if !in.ReadASN1ObjectIdentifier(&id) {
-		return "", false
+// readOID reads an object identifier as the bytes of its DER content, to be
+// compared with constants.
+func readOID(in *cryptobyte.String) (cryptobyte.String, bool) {
+	var id cryptobyte.String
+	if !in.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) || len(id) == 0 || id[len(id)-1]&0x80 != 0 {
+		return nil, false
 	}
-	return id.String(), true
+	for i, b := range id { // no arc begins with an empty digit
+		if b == 0x80 && (i == 0 || id[i-1]&0x80 == 0) {
+			return nil, false
+		}
+	}
+	return id, true
 }
 
+// Object identifiers as the content of their DER.
 const (
-	oidSignedData   = "1.2.840.113549.1.7.2"
-	oidTSTInfo      = "1.2.840.113549.1.9.16.1.4"
-	oidContentType  = "1.2.840.113549.1.9.3"
-	oidMessageHash  = "1.2.840.113549.1.9.4"
-	oidSigningCert1 = "1.2.840.113549.1.9.16.2.12"
-	oidSigningCert2 = "1.2.840.113549.1.9.16.2.47"
+	oidSignedData   = "\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02"         // 1.2.840.113549.1.7.2
+	oidTSTInfo      = "\x2a\x86\x48\x86\xf7\x0d\x01\x09\x10\x01\x04" // 1.2.840.113549.1.9.16.1.4
+	oidContentType  = "\x2a\x86\x48\x86\xf7\x0d\x01\x09\x03"         // 1.2.840.113549.1.9.3
+	oidMessageHash  = "\x2a\x86\x48\x86\xf7\x0d\x01\x09\x04"         // 1.2.840.113549.1.9.4
+	oidSigningCert1 = "\x2a\x86\x48\x86\xf7\x0d\x01\x09\x10\x02\x0c" // 1.2.840.113549.1.9.16.2.12
+	oidSigningCert2 = "\x2a\x86\x48\x86\xf7\x0d\x01\x09\x10\x02\x2f" // 1.2.840.113549.1.9.16.2.47
+
+	oidSHA256      = "\x60\x86\x48\x01\x65\x03\x04\x02\x01" // 2.16.840.1.101.3.4.2.1
+	oidSHA384      = "\x60\x86\x48\x01\x65\x03\x04\x02\x02" // 2.16.840.1.101.3.4.2.2
+	oidSHA512      = "\x60\x86\x48\x01\x65\x03\x04\x02\x03" // 2.16.840.1.101.3.4.2.3
+	oidECDSA256    = "\x2a\x86\x48\xce\x3d\x04\x03\x02"     // 1.2.840.10045.4.3.2
+	oidECDSA384    = "\x2a\x86\x48\xce\x3d\x04\x03\x03"     // 1.2.840.10045.4.3.3
+	oidECDSA512    = "\x2a\x86\x48\xce\x3d\x04\x03\x04"     // 1.2.840.10045.4.3.4
+	oidECPublicKey = "\x2a\x86\x48\xce\x3d\x02\x01"         // 1.2.840.10045.2.1
+	oidRSA         = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01" // 1.2.840.113549.1.1.1
+	oidRSAWith256  = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b" // 1.2.840.113549.1.1.11
+	oidRSAWith384  = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c" // 1.2.840.113549.1.1.12
+	oidRSAWith512  = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0d" // 1.2.840.113549.1.1.13
+	oidEd25519     = "\x2b\x65\x70"                         // 1.3.101.112
 )
 
 // parseToken reads a TimeStampResp (RFC 3161, 2.4.2) in DER. What no signature
@@ -96,7 +117,7 @@ func parseContentInfo(der []byte) (*token, error) {
 	if !in.ReadASN1(&contentInfo, cbasn1.SEQUENCE) || !in.Empty() {
 		return nil, errToken
 	}
-	if id, ok := readOID(&contentInfo); !ok || id != oidSignedData ||
+	if id, ok := readOID(&contentInfo); !ok || string(id) != oidSignedData ||
 		!contentInfo.ReadASN1(&signedData, constructed(0)) || !contentInfo.Empty() {
 		return nil, errToken
 	}
@@ -118,7 +139,7 @@ func parseSignedData(in cryptobyte.String) (*token, error) {
 	if !ok || !algs.Empty() {
 		return nil, errors.New("it does not name exactly one digest algorithm of SHA-2")
 	}
-	if id, ok := readOID(&encap); !ok || id != oidTSTInfo || !encap.ReadASN1(&wrapped, constructed(0)) || !encap.Empty() ||
+	if id, ok := readOID(&encap); !ok || string(id) != oidTSTInfo || !encap.ReadASN1(&wrapped, constructed(0)) || !encap.Empty() ||
 		!wrapped.ReadASN1(&content, cbasn1.OCTET_STRING) || !wrapped.Empty() {
 		return nil, errToken
 	}
@@ -155,9 +176,15 @@ func readHash(in *cryptobyte.String) (crypto.Hash, bool) {
 	if !ok || !noParameters(alg) {
 		return 0, false
 	}
-	h := map[string]crypto.Hash{"2.16.840.1.101.3.4.2.1": crypto.SHA256, "2.16.840.1.101.3.4.2.2": crypto.SHA384,
-		"2.16.840.1.101.3.4.2.3": crypto.SHA512}[id]
-	return h, h != 0
+	switch string(id) {
+	case oidSHA256:
+		return crypto.SHA256, true
+	case oidSHA384:
+		return crypto.SHA384, true
+	case oidSHA512:
+		return crypto.SHA512, true
+	}
+	return 0, false
 }
 
 // noParameters reports whether what is left of an AlgorithmIdentifier is nothing or NULL.
@@ -311,24 +338,24 @@ func signatureAlgorithm(in cryptobyte.String, digest crypto.Hash) (x509.PublicKe
 	if !ok || !noParameters(in) {
 		return 0, 0, false
 	}
-	switch id {
-	case "1.2.840.10045.4.3.2":
+	switch string(id) {
+	case oidECDSA256:
 		return x509.ECDSA, crypto.SHA256, in.Empty()
-	case "1.2.840.10045.4.3.3":
+	case oidECDSA384:
 		return x509.ECDSA, crypto.SHA384, in.Empty()
-	case "1.2.840.10045.4.3.4":
+	case oidECDSA512:
 		return x509.ECDSA, crypto.SHA512, in.Empty()
-	case "1.2.840.10045.2.1":
+	case oidECPublicKey:
 		return x509.ECDSA, digest, in.Empty()
-	case "1.2.840.113549.1.1.11":
+	case oidRSAWith256:
 		return x509.RSA, crypto.SHA256, true
-	case "1.2.840.113549.1.1.12":
+	case oidRSAWith384:
 		return x509.RSA, crypto.SHA384, true
-	case "1.2.840.113549.1.1.13":
+	case oidRSAWith512:
 		return x509.RSA, crypto.SHA512, true
-	case "1.2.840.113549.1.1.1":
+	case oidRSA:
 		return x509.RSA, digest, true
-	case "1.3.101.112":
+	case oidEd25519:
 		return x509.Ed25519, digest, in.Empty()
 	}
 	return 0, 0, false
@@ -337,20 +364,23 @@ func signatureAlgorithm(in cryptobyte.String, digest crypto.Hash) (x509.PublicKe
 // parseAttributes checks the signed attributes: content type, message digest
 // and the signer's certificate must be there, each once.
 func (t *token) parseAttributes(list cryptobyte.String, digestAlg crypto.Hash, content []byte) error {
-	seen := map[string]bool{}
+	seen := make([]cryptobyte.String, 0, 8)
+	known := func(id string) bool {
+		return slices.ContainsFunc(seen, func(s cryptobyte.String) bool { return string(s) == id })
+	}
 	for !list.Empty() {
 		var attr, values cryptobyte.String
 		if !list.ReadASN1(&attr, cbasn1.SEQUENCE) {
 			return errToken
 		}
 		id, ok := readOID(&attr)
-		if !ok || seen[id] || len(seen) == 32 || !attr.ReadASN1(&values, cbasn1.SET) || !attr.Empty() {
+		if !ok || known(string(id)) || len(seen) == 32 || !attr.ReadASN1(&values, cbasn1.SET) || !attr.Empty() {
 			return errToken
 		}
-		seen[id] = true
-		switch id {
+		seen = append(seen, id)
+		switch string(id) {
 		case oidContentType:
-			if v, ok := readOID(&values); !ok || v != oidTSTInfo || !values.Empty() {
+			if v, ok := readOID(&values); !ok || string(v) != oidTSTInfo || !values.Empty() {
 				return errors.New("its signed content type is another")
 			}
 		case oidMessageHash:
@@ -361,12 +391,12 @@ func (t *token) parseAttributes(list cryptobyte.String, digestAlg crypto.Hash, c
 				return errors.New("its signed digest is not that of its content")
 			}
 		case oidSigningCert1, oidSigningCert2:
-			if !t.parseCertID(values, id == oidSigningCert1) {
+			if !t.parseCertID(values, string(id) == oidSigningCert1) {
 				return errors.New("it does not say in the way of RFC 5816 which certificate signed it")
 			}
 		}
 	}
-	if !seen[oidContentType] || !seen[oidMessageHash] || len(t.certIDs) == 0 {
+	if !known(oidContentType) || !known(oidMessageHash) || len(t.certIDs) == 0 {
 		return errors.New("a signed attribute is missing: content type, message digest or signing certificate")
 	}
 	return nil

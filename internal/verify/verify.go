@@ -10,7 +10,6 @@ package verify
 
 import (
 	"crypto"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
@@ -60,13 +59,15 @@ type Verifier struct {
 
 // judge judges proofs under one trust root.
 type judge struct {
-	cfg  *Config
-	root *trust.Root
+	cfg    *Config
+	root   *trust.Root
+	chains *ChainCache
 }
 
 type bareKey struct {
 	public crypto.PublicKey
 	spki   []byte
+	name   string // "sha256:…" of spki
 }
 
 // maxSkew is how far a trusted time may lie ahead of the clock.
@@ -82,7 +83,7 @@ func New(cfg Config) (*Verifier, error) {
 		v.cfg.Chains = NewChainCache()
 	}
 	for _, root := range cfg.Roots {
-		v.judges = append(v.judges, judge{&v.cfg, root})
+		v.judges = append(v.judges, judge{&v.cfg, root, v.cfg.Chains})
 	}
 	for _, k := range cfg.Keys {
 		if len(schemes(k)) == 0 {
@@ -92,7 +93,7 @@ func New(cfg Config) (*Verifier, error) {
 		if err != nil {
 			return nil, err
 		}
-		v.keys = append(v.keys, bareKey{k, spki})
+		v.keys = append(v.keys, bareKey{k, spki, "sha256:" + hex.EncodeToString(spkiHash(spki))})
 	}
 	return v, nil
 }
@@ -249,7 +250,7 @@ func (v *Verifier) byKey(c *evidence.Claim, a Artifact) (*Verified, *refusal) {
 }
 
 func (v *Verifier) keyNames() string {
-	name := "sha256:" + hex.EncodeToString(spkiHash(v.keys[0].spki))
+	name := v.keys[0].name
 	if n := len(v.keys) - 1; n > 0 {
 		return fmt.Sprintf("%s and %d more", name, n)
 	}
@@ -258,15 +259,16 @@ func (v *Verifier) keyNames() string {
 
 // proven checks what else a key's signature brings.
 func (v *Verifier) proven(s entrySubject, k bareKey) (*Verified, *refusal) {
-	out := &Verified{}
-	if len(v.judges) > 0 {
+	var out *Verified
+	if len(v.judges) == 0 {
+		out = &Verified{}
+	} else {
 		var r *refusal
 		if out, r = v.underOneRoot(func(j judge, out *Verified) *refusal { return j.proofs(out, s) }); r != nil {
 			return nil, r
 		}
 	}
-	sum := sha256.Sum256(k.spki)
-	out.format, out.signer = s.claim.Format, evidence.Signer{Key: "sha256:" + hex.EncodeToString(sum[:])}
+	out.format, out.signer = s.claim.Format, evidence.Signer{Key: k.name}
 	if v.cfg.RequireLog && len(out.logs) == 0 {
 		return nil, refuse(LogMissing, "no transparency log entry shows that the signature was made in public")
 	}
