@@ -33,7 +33,7 @@ var layers = map[string]int{
 	"internal/evidence/bundle":     10,
 	"internal/ociartifact":         10,
 	"internal/registry":            11,
-	"internal/trust":               11,
+	"internal/trust":               11, // with bundlefile
 	"internal/key":                 10,
 	"internal/idtoken":             10,
 	"internal/git":                 10,
