@@ -16,6 +16,10 @@ const (
 	SignatureBad = "SIGNATURE_BAD"
 	// KeyUnknown: a bare key signed that is not among the trusted ones.
 	KeyUnknown = "KEY_UNKNOWN"
+	// KeyExpired: a trusted key signed at a time at which it is not believed.
+	KeyExpired = "KEY_EXPIRED"
+	// Revoked: the artifact, its signer or the signer's key is revoked.
+	Revoked = "REVOKED"
 	// CertUntrusted: no trusted authority issued the certificate, or not for signing.
 	CertUntrusted = "CERT_UNTRUSTED"
 	// CertExpired: a trusted time lies outside the certificate's validity.
