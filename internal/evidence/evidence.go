@@ -112,7 +112,7 @@ type Claim struct {
 	Certificates [][]byte // DER, leaf first; empty when a bare key signed
 	KeyHint      string   // unauthenticated hint which key signed
 	LogEntries   []LogEntry
-	Timestamps   [][]byte // DER RFC 3161 TimeStampResp
+	Timestamps   [][]byte // DER RFC 3161 TimeStampResp; of a Notary claim a bare TimeStampToken
 	Message      *MessageSignature
 	Envelope     *Envelope
 	Simple       *SimpleSigning
@@ -162,10 +162,11 @@ type NotaryEnvelope struct {
 	SigningScheme string    // "notary.x509", "notary.x509.signingAuthority"
 	SigningTime   time.Time // claimed by the signer; with signingAuthority the authority's word
 	Expiry        time.Time // zero: none
-	// Critical are the protected headers that a verifier must understand or refuse.
+	// Critical names the protected headers that a verifier must understand or refuse.
 	Critical []string
-	// Extended are protected headers that the specification does not define, by name.
-	Extended     map[string]any
+	// Extended names the protected headers that the specification does not define;
+	// COSE's numbers are written in decimal.
+	Extended     []string
 	SigningAgent string // unprotected
 }
 
@@ -242,7 +243,7 @@ func (s Signer) String() string {
 
 // Timestamp is a time that a trusted party vouched for.
 type Timestamp struct {
-	Kind string    `json:"kind"` // "rfc3161", "log"
+	Kind string    `json:"kind"` // "rfc3161", "log", "signing-authority"
 	By   string    `json:"by"`   // authority's name or URL
 	At   time.Time `json:"at"`
 }
