@@ -26,6 +26,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/durable"
 	"github.com/hallmark-dev/hallmark/internal/strictjson"
 	"github.com/hallmark-dev/hallmark/internal/trust"
+	"github.com/hallmark-dev/hallmark/internal/trust/notation"
 )
 
 // MediaType is the format and its version.
@@ -84,9 +85,12 @@ type Key struct {
 // Notary is what Notation keeps in a folder.
 type Notary struct {
 	TrustPolicy json.RawMessage `json:"trustPolicy,omitempty"` // a trustpolicy.json
+	BlobPolicy  json.RawMessage `json:"blobPolicy,omitempty"`  // a trustpolicy.blob.json
 	Stores      []Store         `json:"stores,omitempty" strict:"max=256"`
 	CRLs        []CRL           `json:"crls,omitempty" strict:"max=1024"`
 	OCSP        [][]byte        `json:"ocsp,omitempty" strict:"max=4096"` // DER OCSPResponse
+
+	parsed *notation.Trust `json:"-"`
 }
 
 // Store is one of Notation's trust stores.

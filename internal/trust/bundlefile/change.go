@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/trust"
+	"github.com/hallmark-dev/hallmark/internal/trust/notation"
 )
 
 // AddRoot adds a trusted root; one of the same name may be there only if it is
@@ -54,11 +55,28 @@ func (f *File) AddCertificate(kind, name string, der []byte) error {
 	return nil
 }
 
-// SetTrustPolicy puts a Notation trust policy in the place of none or of the same.
+// AddNotary adds what was read from a folder of Notation's. It returns what
+// contradicts, and has then added nothing.
+func (f *File) AddNotary(p notation.Parts, now time.Time) (conflicts []string) {
+	n := &Notary{TrustPolicy: p.Policy, BlobPolicy: p.BlobPolicy, OCSP: p.OCSP}
+	for _, s := range p.Stores {
+		n.Stores = append(n.Stores, Store(s))
+	}
+	for _, der := range p.CRLs {
+		n.CRLs = append(n.CRLs, CRL{FetchedAt: now, DER: der})
+	}
+	return f.Merge(&File{Notary: n})
+}
+
+// SetTrustPolicy puts a Notation trust policy (trustpolicy.json) in the place of
+// none or of the same.
 func (f *File) SetTrustPolicy(document []byte) error {
 	n := f.notary()
 	if n.TrustPolicy != nil && !sameJSON(n.TrustPolicy, document) {
 		return fmt.Errorf("there is another Notation trust policy already: hallmark trust remove policy takes it away")
+	}
+	if _, err := notation.ParsePolicy(document); err != nil {
+		return err
 	}
 	n.TrustPolicy = json.RawMessage(document)
 	return nil
@@ -137,8 +155,8 @@ func (f *File) Remove(name string) string {
 	if f.size() < count {
 		return "revocation list"
 	}
-	if name == "policy" && n.TrustPolicy != nil {
-		n.TrustPolicy = nil
+	if name == "policy" && (n.TrustPolicy != nil || n.BlobPolicy != nil) {
+		n.TrustPolicy, n.BlobPolicy = nil, nil
 		return "Notation trust policy"
 	}
 	return ""

@@ -17,8 +17,8 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/key"
-	"github.com/hallmark-dev/hallmark/internal/strictjson"
 	"github.com/hallmark-dev/hallmark/internal/trust"
+	"github.com/hallmark-dev/hallmark/internal/trust/notation"
 )
 
 // maxText bounds names, reasons, identities and URLs.
@@ -196,42 +196,31 @@ func CheckStore(kind, name string) error {
 }
 
 func (n *Notary) check() error {
-	if n.TrustPolicy != nil {
-		if err := strictjson.Valid(n.TrustPolicy, 16); err != nil {
-			return fmt.Errorf("trustPolicy: %w", err)
-		}
-		if p := bytes.TrimSpace(n.TrustPolicy); len(p) == 0 || p[0] != '{' {
-			return errors.New("trustPolicy: not an object")
-		}
-	}
-	seen := map[string]bool{}
 	for i, s := range n.Stores {
 		if err := CheckStore(s.Type, s.Name); err != nil {
 			return fmt.Errorf("stores[%d]: %w", i, err)
 		}
-		id := s.Type + ":" + s.Name
-		if seen[id] {
-			return fmt.Errorf("stores[%d]: %s is there twice", i, id)
-		}
-		seen[id] = true
-		if len(s.Certificates) == 0 {
-			return fmt.Errorf("stores[%d]: it has no certificate", i)
-		}
-		for j, der := range s.Certificates {
-			if _, err := x509.ParseCertificate(der); err != nil {
-				return fmt.Errorf("stores[%d].certificates[%d]: not a DER certificate", i, j)
-			}
-		}
 	}
 	for i, c := range n.CRLs {
-		if _, err := x509.ParseRevocationList(c.DER); err != nil {
-			return fmt.Errorf("crls[%d].crl: not a DER certificate revocation list", i)
-		}
 		if err := cmp.Or(checkText(c.URL), checkTimes(&c.FetchedAt)); err != nil {
-			return fmt.Errorf("crls[%d].url: %w", i, err)
+			return fmt.Errorf("crls[%d]: %w", i, err)
 		}
 	}
-	return nil
+	var err error
+	n.parsed, err = notation.New(n.parts())
+	return err
+}
+
+// parts is the section in the shape that package notation reads.
+func (n *Notary) parts() notation.Parts {
+	p := notation.Parts{Policy: n.TrustPolicy, BlobPolicy: n.BlobPolicy, OCSP: n.OCSP}
+	for _, s := range n.Stores {
+		p.Stores = append(p.Stores, notation.Store(s))
+	}
+	for _, c := range n.CRLs {
+		p.CRLs = append(p.CRLs, c.DER)
+	}
+	return p
 }
 
 func (r *Revoked) check() error {
@@ -313,7 +302,7 @@ func (f *File) normalise() {
 	slices.Sort(f.Witnesses)
 	if n := f.Notary; n != nil {
 		n.normalise(utc)
-		if n.TrustPolicy == nil && len(n.Stores)+len(n.CRLs)+len(n.OCSP) == 0 {
+		if n.TrustPolicy == nil && n.BlobPolicy == nil && len(n.Stores)+len(n.CRLs)+len(n.OCSP) == 0 {
 			f.Notary = nil
 		}
 	}

@@ -93,7 +93,7 @@ func (n *Notary) clone() *Notary {
 	if n == nil {
 		return nil
 	}
-	c := &Notary{TrustPolicy: n.TrustPolicy, CRLs: slices.Clone(n.CRLs), OCSP: slices.Clone(n.OCSP)}
+	c := &Notary{TrustPolicy: n.TrustPolicy, BlobPolicy: n.BlobPolicy, CRLs: slices.Clone(n.CRLs), OCSP: slices.Clone(n.OCSP)}
 	for _, s := range n.Stores {
 		s.Certificates = slices.Clone(s.Certificates)
 		c.Stores = append(c.Stores, s)
@@ -128,6 +128,12 @@ func (n *Notary) merge(o *Notary) []string {
 			return []string{"there are two different Notation trust policies"}
 		}
 		n.TrustPolicy = o.TrustPolicy
+	}
+	if o.BlobPolicy != nil {
+		if n.BlobPolicy != nil && !sameJSON(n.BlobPolicy, o.BlobPolicy) {
+			return []string{"there are two different Notation trust policies for files"}
+		}
+		n.BlobPolicy = o.BlobPolicy
 	}
 	for _, s := range o.Stores {
 		for _, der := range s.Certificates {

@@ -8,11 +8,20 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/trust"
+	"github.com/hallmark-dev/hallmark/internal/trust/notation"
 )
 
 // SigstoreRoots are the parsed trusted roots, in the order of Roots. They are not
 // to be modified.
 func (f *File) SigstoreRoots() []*trust.Root { return f.parsed }
+
+// Notation is what is believed about Notary Project signatures, nil when nothing is.
+func (f *File) Notation() *notation.Trust {
+	if f.Notary == nil {
+		return nil
+	}
+	return f.Notary.parsed
+}
 
 // NamedKey is a key of the bundle, ready for use.
 type NamedKey struct {
