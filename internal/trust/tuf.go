@@ -32,6 +32,23 @@ import (
 //go:embed tufroot/public-good-root.json
 var publicGoodRoot []byte
 
+//go:embed tufroot/public-good-trusted-root.json
+var publicGoodTrustedRoot []byte
+
+// EmbeddedPublicGood is the trusted root of Sigstore's public instance that is
+// in this binary, so that a first run works offline, with the day on which the
+// instance vouched for it and the day after which it is too old to be used
+// without a word. tufroot/README.md says where it comes from.
+func EmbeddedPublicGood() (document []byte, of, stale time.Time) {
+	of = time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC)
+	return append([]byte(nil), publicGoodTrustedRoot...), of, of.Add(embeddedLife)
+}
+
+// embeddedLife is how long an embedded trusted root is used without a warning.
+// Logs of the public instance are replaced about twice a year, and announced
+// well before.
+const embeddedLife = 180 * 24 * time.Hour
+
 // TUF is a client of a TUF repository: how trust is brought up to date
 // (theupdateframework.github.io/specification/latest, section 5).
 //
@@ -61,24 +78,43 @@ func PublicGood() TUF {
 // Targets is the current content of the named targets, such as
 // "trusted_root.json". A mirror that does not answer is fault.Unreachable.
 func (t *TUF) Targets(ctx context.Context, names ...string) (map[string][]byte, error) {
+	targets, _, err := t.Fetch(ctx, names...)
+	return targets, err
+}
+
+// Fetch is Targets with the time until which they are good: the earliest expiry
+// of the metadata that vouches for them (specification 5.3 to 5.6).
+func (t *TUF) Fetch(ctx context.Context, names ...string) (targets map[string][]byte, expires time.Time, err error) {
 	s, err := t.start(ctx)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	defer s.unlock()
 	if err := s.up.Refresh(); err != nil {
-		return nil, s.explain(err)
+		return nil, time.Time{}, s.explain(err)
 	}
 	if err := s.keepRoots(); err != nil {
-		return nil, fmt.Errorf("TUF cache: %w", err)
+		return nil, time.Time{}, fmt.Errorf("TUF cache: %w", err)
 	}
-	out := make(map[string][]byte, len(names))
+	targets = make(map[string][]byte, len(names))
 	for _, name := range names {
-		if out[name], err = s.target(name); err != nil {
-			return nil, err
+		if targets[name], err = s.target(name); err != nil {
+			return nil, time.Time{}, err
 		}
 	}
-	return out, nil
+	return targets, s.expires(), nil
+}
+
+// expires is the earliest expiry of the four top-level roles.
+func (s *session) expires() time.Time {
+	set := s.up.GetTrustedMetadataSet()
+	first := set.Root.Signed.Expires
+	for _, t := range []time.Time{set.Timestamp.Signed.Expires, set.Snapshot.Signed.Expires, set.Targets[metadata.TARGETS].Signed.Expires} {
+		if t.Before(first) {
+			first = t
+		}
+	}
+	return first.UTC()
 }
 
 // session is one update.

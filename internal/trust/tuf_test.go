@@ -344,3 +344,18 @@ func TestPublicGoodRootIsValid(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What is fetched is good until the first of the metadata's roles expires.
+func TestTUFTellsExpiry(t *testing.T) {
+	t.Parallel()
+	now := time.Now().Truncate(time.Second)
+	m := newMirror(t, now)
+	c := m.client(t)
+	got, expires, err := c.Fetch(t.Context(), "trusted_root.json")
+	if err != nil || string(got["trusted_root.json"]) != "first" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if want := now.Add(7 * 24 * time.Hour); expires.Sub(want).Abs() > time.Minute { // timestamps live 7 days
+		t.Errorf("good until %s, want %s", expires, want)
+	}
+}

@@ -16,6 +16,11 @@ const (
 	SignatureBad = "SIGNATURE_BAD"
 	// KeyUnknown: a bare key signed that is not among the trusted ones.
 	KeyUnknown = "KEY_UNKNOWN"
+	// KeyExpired: a trusted key signed at a time at which it is not believed.
+	KeyExpired = "KEY_EXPIRED"
+	// Revoked: the artifact, its signer or the signer's key is revoked by the trust, or
+	// a certificate by its issuer.
+	Revoked = "REVOKED"
 	// CertUntrusted: no trusted authority issued the certificate, or not for signing.
 	CertUntrusted = "CERT_UNTRUSTED"
 	// CertExpired: a trusted time lies outside the certificate's validity.
@@ -42,8 +47,6 @@ const (
 	TrustPolicySkips = "TRUST_POLICY_SKIPS"
 	// SignatureExpired: the signer said until when the signature is to be believed.
 	SignatureExpired = "SIGNATURE_EXPIRED"
-	// Revoked: a certificate was revoked by its issuer.
-	Revoked = "REVOKED"
 	// RevocationUnknown: nothing fresh says whether a certificate was revoked.
 	RevocationUnknown = "REVOCATION_UNKNOWN"
 	// RevocationUnchecked: a certificate does not say where its revocation would be published.

@@ -12,7 +12,6 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/hex"
-	"fmt"
 	"slices"
 	"time"
 
@@ -34,8 +33,12 @@ type Config struct {
 	// proofs of a claim must hold under one of them. A certificate of one instance
 	// with the log entry of another proves nothing.
 	Roots []*trust.Root
-	// Keys may sign without a certificate.
+	// Keys may sign without a certificate, at any time.
 	Keys []crypto.PublicKey
+	// NamedKeys may sign without a certificate, each in its window.
+	NamedKeys []Key
+	// Revoked is not believed any more.
+	Revoked trust.Revoked
 	// RequireLog wants a proven log entry of bare keys' signatures, too.
 	RequireLog bool
 	// RequireTimestamp wants an RFC 3161 timestamp of every signature.
@@ -55,6 +58,8 @@ type Verifier struct {
 	cfg    Config
 	judges []judge // one for each root
 	keys   []bareKey
+
+	revoked revocations
 }
 
 // judge judges proofs under one trust root.
@@ -62,12 +67,6 @@ type judge struct {
 	cfg    *Config
 	root   *trust.Root
 	chains *ChainCache
-}
-
-type bareKey struct {
-	public crypto.PublicKey
-	spki   []byte
-	name   string // "sha256:…" of spki
 }
 
 // maxSkew is how far a trusted time may lie ahead of the clock.
@@ -85,25 +84,29 @@ func New(cfg Config) (*Verifier, error) {
 	for _, root := range cfg.Roots {
 		v.judges = append(v.judges, judge{&v.cfg, root, v.cfg.Chains})
 	}
-	for _, k := range cfg.Keys {
-		if len(schemes(k)) == 0 {
-			return nil, fmt.Errorf("a %T of this size cannot verify signatures; ECDSA (P-256, P-384, P-521), Ed25519 and RSA (2048, 3072, 4096 bits) can", k)
-		}
-		spki, err := x509.MarshalPKIXPublicKey(k)
-		if err != nil {
-			return nil, err
-		}
-		v.keys = append(v.keys, bareKey{k, spki, "sha256:" + hex.EncodeToString(spkiHash(spki))})
+	v.revoked = indexRevoked(cfg.Revoked)
+	var err error
+	if v.keys, err = bareKeys(cfg); err != nil {
+		return nil, err
 	}
 	return v, nil
 }
 
 // Claim judges one claim about an artifact. Exactly one of the results is nil.
 func (v *Verifier) Claim(c *evidence.Claim, a Artifact) (*Verified, []policy.Reason) {
+	var verified *Verified
+	var r *refusal
 	if c != nil && c.Notary != nil {
-		return v.notary(c, a)
+		var reasons []policy.Reason
+		if verified, reasons = v.notary(c, a); verified == nil {
+			return nil, reasons
+		}
+	} else {
+		verified, r = v.claim(c, a)
 	}
-	verified, r := v.claim(c, a)
+	if r == nil {
+		r = v.notRevoked(verified, c, a)
+	}
 	if r != nil {
 		if r.Subject == "" {
 			r.Subject = a.String()
@@ -249,14 +252,6 @@ func (v *Verifier) byKey(c *evidence.Claim, a Artifact) (*Verified, *refusal) {
 	return nil, first
 }
 
-func (v *Verifier) keyNames() string {
-	name := v.keys[0].name
-	if n := len(v.keys) - 1; n > 0 {
-		return fmt.Sprintf("%s and %d more", name, n)
-	}
-	return name
-}
-
 // proven checks what else a key's signature brings.
 func (v *Verifier) proven(s entrySubject, k bareKey) (*Verified, *refusal) {
 	var out *Verified
@@ -268,12 +263,15 @@ func (v *Verifier) proven(s entrySubject, k bareKey) (*Verified, *refusal) {
 			return nil, r
 		}
 	}
-	out.format, out.signer = s.claim.Format, evidence.Signer{Key: k.name}
+	out.format, out.signer = s.claim.Format, evidence.Signer{Key: k.id}
 	if v.cfg.RequireLog && len(out.logs) == 0 {
 		return nil, refuse(LogMissing, "no transparency log entry shows that the signature was made in public")
 	}
 	if v.cfg.RequireTimestamp && !slices.ContainsFunc(out.times, isRFC3161) {
 		return nil, refuse(TimeUntrusted, "the signature has no timestamp by a trusted authority")
+	}
+	if r := k.validAt(out.times, v.cfg.Now()); r != nil {
+		return nil, r
 	}
 	return out, out.content(s.claim, s.artifact)
 }
