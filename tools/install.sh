@@ -4,7 +4,7 @@
 #   tools/install.sh [demo|test|race|lint]...     (default: demo test)
 #
 #   demo   git, ssh-keygen, runc, busybox-static (Debian) and buildkitd
-#   test   demo's, and gnupg, openssl, strace, cosign, oras, crane
+#   test   demo's, and gnupg, openssl, strace, cosign, oras, crane, notation
 #   race   a C compiler, which Go's race detector wants
 #   lint   staticcheck
 #
@@ -66,6 +66,7 @@ tests() {
 	need strace strace
 	need unshare util-linux
 	build peers "1 to 3 minutes" "" github.com/sigstore/cosign/v3/cmd/cosign
+	build notation "half a minute" "" github.com/notaryproject/notation/cmd/notation
 	build oci "half a minute" "" github.com/google/go-containerregistry/cmd/crane oras.land/oras/cmd/oras
 }
 race() { need gcc gcc libc6-dev; }

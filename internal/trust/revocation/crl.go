@@ -38,7 +38,7 @@ func parseCRL(der []byte) (*crl, error) {
 		return nil, fmt.Errorf("%d bytes; at most %d are read", len(der), MaxCRL)
 	}
 	list, err := x509.ParseRevocationList(der)
-	if err != nil {
+	if err != nil || len(list.Raw) != len(der) { // the reader forgives what follows
 		return nil, errors.New("not a CRL in DER")
 	}
 	c := &crl{list: list}

@@ -1,0 +1,86 @@
+package revocation_test
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+
+	"github.com/hallmark-dev/hallmark/internal/hmtest/notaryforge"
+	"github.com/hallmark-dev/hallmark/internal/trust/revocation"
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func crl(w *notaryforge.World, extensions ...pkix.Extension) []byte {
+	return must(x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: w.Now, NextUpdate: w.Now.Add(time.Hour),
+		ExtraExtensions: extensions}, w.CA.Cert, w.CA.Key))
+}
+
+func answer(w *notaryforge.World) []byte {
+	return must(ocsp.CreateResponse(w.CA.Cert, w.CA.Cert, ocsp.Response{SerialNumber: big.NewInt(3), ThisUpdate: w.Now, NextUpdate: w.Now.Add(time.Hour)}, w.CA.Key))
+}
+
+func extension(critical bool, value []byte, id ...int) pkix.Extension {
+	return pkix.Extension{Id: asn1.ObjectIdentifier(id), Critical: critical, Value: value}
+}
+
+// TestRefusedMaterial: lists and responses that say less than they seem to.
+func TestRefusedMaterial(t *testing.T) {
+	t.Parallel()
+	w := notaryforge.NewWorld(time.Now(), nil)
+	scope := func(content ...byte) pkix.Extension {
+		return extension(true, append([]byte{0x30, byte(len(content))}, content...), 2, 5, 29, 28)
+	}
+	point := []byte{0xa0, 5, 0xa0, 3, 0x86, 1, 'x'}
+	for name, row := range map[string]struct {
+		crls, ocsps [][]byte
+		want        string
+	}{
+		"good":              {[][]byte{crl(w)}, [][]byte{answer(w)}, ""},
+		"not critical":      {[][]byte{crl(w, extension(false, nil, 1, 2, 3))}, nil, ""},
+		"partial":           {[][]byte{crl(w, scope(point...))}, nil, ""},
+		"delta":             {[][]byte{crl(w, extension(true, []byte{2, 1, 1}, 2, 5, 29, 27))}, nil, "delta"},
+		"unknown":           {[][]byte{crl(w, extension(true, nil, 1, 2, 3))}, nil, "1.2.3"},
+		"indirect":          {[][]byte{crl(w, scope(append(point, 0x84, 1, 0xff)...))}, nil, "other issuers"},
+		"some reasons":      {[][]byte{crl(w, scope(append(point, 0x83, 2, 0, 1)...))}, nil, "some reasons"},
+		"only CAs":          {[][]byte{crl(w, scope(0x82, 1, 0xff))}, nil, "scope"},
+		"no CRL":            {[][]byte{[]byte("x")}, nil, "not a CRL"},
+		"CRL and more":      {[][]byte{append(crl(w), 0)}, nil, "not a CRL"},
+		"no OCSP":           {nil, [][]byte{[]byte("x")}, "not an OCSP"},
+		"OCSP and more":     {nil, [][]byte{append(answer(w), 0)}, "not an OCSP"},
+		"responder's error": {nil, [][]byte{ocsp.TryLaterErrorResponse}, "not an OCSP"},
+		"large OCSP":        {nil, [][]byte{make([]byte, revocation.MaxOCSP+1)}, "at most"},
+	} {
+		_, err := revocation.New(row.crls, row.ocsps)
+		if row.want == "" && err != nil || row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want)) {
+			t.Errorf("%s: %v; want %q", name, err, row.want)
+		}
+	}
+}
+
+// FuzzMaterial: no list or response makes the readers panic.
+func FuzzMaterial(f *testing.F) {
+	w := notaryforge.NewWorld(time.Now(), nil)
+	f.Add(crl(w), answer(w))
+	f.Add(crl(w, extension(true, []byte{0x30, 7, 0xa0, 5, 0xa0, 3, 0x86, 1, 'x'}, 2, 5, 29, 28)), []byte{})
+	f.Fuzz(func(t *testing.T, list, response []byte) {
+		if s, err := revocation.New([][]byte{list}, nil); err == nil {
+			s.Check(w.Leaf.Cert, w.CA.Cert, time.Time{}, w.Now)
+		}
+		if s, err := revocation.New(nil, [][]byte{response}); err == nil {
+			s.Check(w.Leaf.Cert, w.CA.Cert, time.Time{}, w.Now)
+		}
+	})
+}
