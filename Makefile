@@ -21,6 +21,9 @@ PROGRAMS ?= ./cmd/...
 # Packages whose tests run programs wait for the tools; all others start at once.
 TOOL_PKGS := $(shell grep -rlE 'hmtest\.Tool|HALLMARK_TOOLS|exec\.Command|gitrepo\.|Busybox' --include='*_test.go' cmd demo internal | xargs -n1 dirname | sort -u | sed 's|^|./|')
 TESTFLAGS ?=
+# The module of the oracles and peers, which are too heavy for go.mod: its tests
+# are run, too, and its benchmark of the verifier as a library is part of bench.
+ORACLE := $(patsubst %/go.mod,%,$(wildcard test/oracle/go.mod))
 
 # Starting BuildKit needs root. Without root, and without a BuildKit that runs
 # already (BUILDKIT_HOST), what starts it runs under sudo.
@@ -48,6 +51,7 @@ test:
 	wait $$installer || exit 1; \
 	[ $$rc = 0 ] || exit $$rc; \
 	go test $(TESTFLAGS) $(TEST_AS_ROOT) $(TOOL_PKGS)
+	$(if $(ORACLE),cd $(ORACLE) && go vet ./... && go test $(TESTFLAGS) ./...)
 
 race: tools
 	@tools/install.sh race
@@ -58,6 +62,7 @@ lint:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
 	go vet ./...
 	$(HALLMARK_TOOLS)/staticcheck ./...
+	$(if $(ORACLE),cd $(ORACLE) && $(HALLMARK_TOOLS)/staticcheck ./...)
 
 # A short fuzz of every target: FUZZTIME each.
 FUZZTIME ?= 5s
@@ -71,7 +76,9 @@ fuzz:
 bench: build
 	@tools/install.sh test
 	@go build -trimpath -o bin/bench ./bench
-	@bin/bench -hallmark bin/hallmark -cosign $(HALLMARK_TOOLS)/cosign
+	@$(if $(ORACLE),cd $(ORACLE) && go build -trimpath -o $(CURDIR)/bin/verifybench ./cmd/verifybench)
+	@bin/bench -hallmark bin/hallmark -hallmark-verify bin/hallmark-verify -cosign $(HALLMARK_TOOLS)/cosign
+	@$(if $(ORACLE),echo; bin/verifybench)
 
 tools:
 	@tools/install.sh demo test

@@ -22,7 +22,9 @@ func main() {
 	}
 	var b bench
 	flag.StringVar(&b.hallmark, "hallmark", "bin/hallmark", "the hallmark binary")
+	flag.StringVar(&b.verifier, "hallmark-verify", "bin/hallmark-verify", "the hallmark-verify binary")
 	flag.StringVar(&b.cosign, "cosign", "cosign", "the cosign binary")
+	flag.StringVar(&b.only, "only", "", "measure only `ROWS`: start, size, keyless, keyed, verify, many, requests")
 	flag.IntVar(&b.runs, "n", 15, "counted runs of each command")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -35,8 +37,9 @@ func main() {
 
 // bench is one run of the whole table.
 type bench struct {
-	hallmark, cosign string
-	runs             int
+	hallmark, verifier, cosign string
+	runs                       int
+	only                       string
 
 	self string // this binary, which launches what is measured
 	dir  string
@@ -57,7 +60,7 @@ func (b *bench) run(ctx context.Context) error {
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
-	for _, p := range []*string{&b.hallmark, &b.cosign} {
+	for _, p := range []*string{&b.hallmark, &b.verifier, &b.cosign} {
 		if *p, err = filepath.Abs(*p); err != nil {
 			return err
 		}
@@ -73,9 +76,18 @@ func (b *bench) run(ctx context.Context) error {
 	defer b.lab.close()
 	fmt.Printf("%s, %s/%s, %d CPUs; medians of %d runs\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), b.runs)
 	w := tabwriter.NewWriter(os.Stdout, 2, 2, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "what\thallmark\tcosign\tratio\ttarget\t")
-	for _, measure := range []func(context.Context) ([]row, error){b.start, b.size, b.keyless, b.keyed, b.verify} {
-		rows, err := measure(ctx)
+	fmt.Fprintln(w, "what\tours\tcosign\tratio\ttarget\t")
+	for _, m := range []struct {
+		name string
+		rows func(context.Context) ([]row, error)
+	}{
+		{"start", b.start}, {"size", b.size}, {"keyless", b.keyless}, {"keyed", b.keyed},
+		{"verify", b.verify}, {"many", b.verifyMany}, {"requests", b.requests},
+	} {
+		if b.only != "" && m.name != b.only {
+			continue
+		}
+		rows, err := m.rows(ctx)
 		if err != nil {
 			return err
 		}
