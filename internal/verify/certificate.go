@@ -98,6 +98,16 @@ func outside(w trust.Window, times []time.Time) time.Time {
 	return time.Time{}
 }
 
+// covers reports whether all times lie in the window.
+func covers(w trust.Window, times []time.Time) bool {
+	for _, t := range times {
+		if !w.Contains(t) {
+			return false
+		}
+	}
+	return true
+}
+
 // signers are the paths from a signing certificate to an authority's anchor.
 func (j judge) signers(leaf *x509.Certificate, a *trust.Authority, extra []*x509.Certificate, times []time.Time) []chain {
 	if a.Anchor == nil || len(times) == 0 {
@@ -129,7 +139,7 @@ func fullPaths(leaf *x509.Certificate, a *trust.Authority, extra []*x509.Certifi
 	var out []chain
 	for _, certs := range found {
 		c := chain{authority: a, certs: certs, window: validity(certs)}
-		if (len(certs) > 1 || leaf.IsCA) && outside(c.window, times).IsZero() && certs[len(certs)-1].Equal(a.Anchor) {
+		if (len(certs) > 1 || leaf.IsCA) && covers(c.window, times) && certs[len(certs)-1].Equal(a.Anchor) {
 			out = append(out, c)
 		}
 	}

@@ -77,7 +77,7 @@ func (c *ChainCache) find(k chainKey, times []time.Time) (chainVerdict, bool) {
 	c.mu.RLock()
 	v, ok := c.chains[k]
 	c.mu.RUnlock()
-	return v, ok && outside(v.window, times).IsZero()
+	return v, ok && covers(v.window, times)
 }
 
 // keep remembers a chain that held; when the cache is full, another one goes.
@@ -99,7 +99,7 @@ func (c *ChainCache) keep(k chainKey, certs []*x509.Certificate) chainVerdict {
 // path only the leaf's signature is checked anew. It decides nothing that needs
 // the whole path: then, and when it finds none, the caller must ask x509.Verify.
 func (j judge) throughCache(leaf *x509.Certificate, a *trust.Authority, times []time.Time) *chain {
-	if len(leaf.UnhandledCriticalExtensions) > 0 || constrained(leaf) || !outside(validity([]*x509.Certificate{leaf}), times).IsZero() {
+	if len(leaf.UnhandledCriticalExtensions) > 0 || constrained(leaf) || !covers(trust.Window{Start: leaf.NotBefore, End: leaf.NotAfter}, times) {
 		return nil
 	}
 	for i := 0; i <= len(a.Intermediates); i++ {

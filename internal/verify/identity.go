@@ -69,7 +69,7 @@ func identity(cert *x509.Certificate) (evidence.Signer, *refusal) {
 				v2 = text
 			case name != "":
 				if s.Extensions == nil {
-					s.Extensions = map[string]string{}
+					s.Extensions = make(map[string]string, len(cert.Extensions))
 				}
 				s.Extensions[name] = text
 			}
@@ -109,13 +109,15 @@ func extensionText(arc int, value []byte) (string, bool) {
 
 // printable keeps control characters out of identities: they end in terminals and logs.
 func printable(b []byte) bool {
-	if !utf8.Valid(b) {
-		return false
-	}
-	for _, r := range string(b) {
-		if r < 0x20 || r == 0x7f {
+	for len(b) > 0 {
+		r, size := rune(b[0]), 1
+		if r >= utf8.RuneSelf {
+			r, size = utf8.DecodeRune(b)
+		}
+		if r < 0x20 || r == 0x7f || r == utf8.RuneError && size == 1 {
 			return false
 		}
+		b = b[size:]
 	}
 	return true
 }
