@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/forge"
 	"github.com/hallmark-dev/hallmark/internal/trust"
 	"github.com/hallmark-dev/hallmark/internal/verify"
 )
@@ -29,16 +30,16 @@ func (w *world) refused(name string, c *evidence.Claim, cfg verify.Config, want 
 func TestLogEntryOfAnotherCertificate(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	bob := leafOptions{email: "bob@example.com", issuerV2: "https://issuer.test"}
+	bob := forge.LeafOptions{Email: "bob@example.com", IssuerV2: "https://issuer.test"}
 	for _, kind := range []string{"v1 hashedrekord", "v1 dsse", "v1 intoto", "v2"} {
-		k := newKey(elliptic.P256())
-		o := claimOptions{signer: k, logs: []string{kind}, token: true}
+		k := forge.NewKey(elliptic.P256())
+		o := forge.ClaimOptions{Signer: k, Logs: []string{kind}, Token: true}
 		if kind != "v1 hashedrekord" {
-			o.payload = statementAbout(artifactSubject())
+			o.Payload = forge.StatementAbout(forge.ArtifactSubject())
 		}
-		c := w.claim(o)
-		bob.key = k.Public()
-		c.Certificates[0] = w.leaf(bob).Raw
+		c := w.Claim(o)
+		bob.Key = k.Public()
+		c.Certificates[0] = w.Leaf(bob).Raw
 		w.refused(kind, c, verify.Config{}, "LOG_MISMATCH the log entry is about another ")
 	}
 }
@@ -47,12 +48,12 @@ func TestLogEntryOfAnotherCertificate(t *testing.T) {
 func TestLogEntryOfTwoSignatures(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c := w.claim(claimOptions{payload: statementAbout(artifactSubject()), logs: []string{"v1 dsse"}, token: true})
+	c := w.Claim(forge.ClaimOptions{Payload: forge.StatementAbout(forge.ArtifactSubject()), Logs: []string{"v1 dsse"}, Token: true})
 	e := &c.LogEntries[0]
 	at := strings.Index(string(e.Body), `"signatures":[`) + len(`"signatures":[`)
 	one := string(e.Body[at : strings.Index(string(e.Body), `}]`)+1])
 	e.Body, e.Proof = []byte(strings.Replace(string(e.Body), one, one+","+one, 1)), nil
-	*e = w.signV1(*e)
+	*e = w.SignV1(*e)
 	w.refused("twice", c, verify.Config{}, "LOG_MISMATCH the log entry has 2 signatures")
 }
 
@@ -61,7 +62,7 @@ func TestLogEntryOfTwoSignatures(t *testing.T) {
 func TestUnsignedIndexIsNotReported(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c := w.claim(claimOptions{logs: []string{"v1 hashedrekord"}, token: true})
+	c := w.Claim(forge.ClaimOptions{Logs: []string{"v1 hashedrekord"}, Token: true})
 	c.LogEntries[0].Promise, c.LogEntries[0].IntegratedTime, c.LogEntries[0].LogIndex = nil, 0, 4711
 	ok, why := w.judge(c, verify.Config{})
 	if ok == nil {
@@ -77,10 +78,10 @@ func TestUnsignedIndexIsNotReported(t *testing.T) {
 func TestSignedPayloadType(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	k, payload := newKey(elliptic.P256()), statementAbout(artifactSubject())
+	k, payload := forge.NewKey(elliptic.P256()), forge.StatementAbout(forge.ArtifactSubject())
 	for _, payloadType := range []string{"application/json", "application/vnd.in-toto+json ", "Application/vnd.in-toto+json"} {
 		c := &evidence.Claim{Format: evidence.FormatBundle03, Envelope: &evidence.Envelope{PayloadType: payloadType, Payload: payload,
-			Signatures: []evidence.EnvelopeSignature{{Sig: signECDSA(k, evidence.PAE(payloadType, payload))}}}}
+			Signatures: []evidence.EnvelopeSignature{{Sig: forge.SignECDSA(k, evidence.PAE(payloadType, payload))}}}}
 		w.refused(payloadType, c, verify.Config{Keys: []crypto.PublicKey{k.Public()}}, "MALFORMED the envelope holds")
 	}
 }
@@ -89,20 +90,19 @@ func TestSignedPayloadType(t *testing.T) {
 func TestAuthorityThatEnds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	reissue := func(name string, end time.Time) *authority {
-		template := caTemplate(name, w.now)
+	reissue := func(name string, end time.Time) *forge.Authority {
+		template := forge.CATemplate(name, w.Now)
 		template.NotAfter = end
-		key := newKey(elliptic.P256())
-		return &authority{issue(template, nil, key.Public(), key), key}
+		return forge.NewCA(template, elliptic.P256(), nil)
 	}
-	w.ca = reissue("ca", w.now.Add(3*time.Second))
-	root := w.trustRoot(nil)
+	w.CA = reissue("ca", w.Now.Add(3*time.Second))
+	root := w.TrustRoot(nil)
 	at := func(seconds ...int) *evidence.Claim {
-		o := claimOptions{logs: []string{"v2"}}
+		o := forge.ClaimOptions{Logs: []string{"v2"}}
 		for _, s := range seconds {
-			o.tokens = append(o.tokens, tokenOptions{at: w.now.Add(time.Duration(s) * time.Second)})
+			o.Tokens = append(o.Tokens, forge.TokenOptions{At: w.Now.Add(time.Duration(s) * time.Second)})
 		}
-		return w.claim(o)
+		return w.Claim(o)
 	}
 	if ok, why := w.judge(at(1, 2), under(root)); ok == nil {
 		t.Error("both times inside:", why)
@@ -112,15 +112,15 @@ func TestAuthorityThatEnds(t *testing.T) {
 
 	// The same above a timestamp authority, whose own leaf is still valid …
 	w = newWorld(t)
-	w.tsaRoot = reissue("tsa root", w.now)
-	w.tsa = w.newTSA(nil)
-	w.refused("TSA root too late", w.claim(claimOptions{logs: []string{"v2"}, token: true}), under(w.trustRoot(nil)),
+	w.TSARoot = reissue("tsa root", w.Now)
+	w.TSA = w.NewTSA(nil)
+	w.refused("TSA root too late", w.Claim(forge.ClaimOptions{Logs: []string{"v2"}, Token: true}), under(w.TrustRoot(nil)),
 		"TIME_UNTRUSTED the timestamp is of")
 	// … and of one that lists nothing but its leaf.
 	w = newWorld(t)
-	w.tsa = w.newTSA(func(c *x509.Certificate) { c.NotAfter = w.now })
-	lone := w.trustRoot(func(s *trust.RootSpec) { s.TSAs[0].Chain = s.TSAs[0].Chain[:1] })
-	w.refused("lone TSA too late", w.claim(claimOptions{logs: []string{"v2"}, token: true}), under(lone),
+	w.TSA = w.NewTSA(func(c *x509.Certificate) { c.NotAfter = w.Now })
+	lone := w.TrustRoot(func(s *trust.RootSpec) { s.TSAs[0].Chain = s.TSAs[0].Chain[:1] })
+	w.refused("lone TSA too late", w.Claim(forge.ClaimOptions{Logs: []string{"v2"}, Token: true}), under(lone),
 		"TIME_UNTRUSTED the timestamp is of")
 }
 
@@ -129,17 +129,17 @@ func TestAuthorityThatEnds(t *testing.T) {
 func TestCheckpointWithABrokenLine(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c := w.claim(claimOptions{logs: []string{"v2"}, token: true})
+	c := w.Claim(forge.ClaimOptions{Logs: []string{"v2"}, Token: true})
 	p := c.LogEntries[0].Proof
-	id := trust.NoteKeyID("log2.test", w.v2pub)
+	id := trust.NoteKeyID("log2.test", w.V2Public)
 	junk := make([]byte, 64)
 	_, _ = rand.Read(junk)
-	p.Checkpoint += fmt.Sprintf("— log2.test %s\n", b64(append(id[:4:4], junk...)))
+	p.Checkpoint += fmt.Sprintf("— log2.test %s\n", forge.B64(append(id[:4:4], junk...)))
 	w.refused("broken line", c, verify.Config{}, "LOG_PROOF_BAD the checkpoint is not signed")
 
 	// Of a Rekor v1 log every line must be its own: names are not signed there.
-	c = w.claim(claimOptions{logs: []string{"v1 hashedrekord"}})
+	c = w.Claim(forge.ClaimOptions{Logs: []string{"v1 hashedrekord"}})
 	other := sha256.Sum256([]byte("another key"))
-	c.LogEntries[0].Proof.Checkpoint += fmt.Sprintf("— rekor.test %s\n", b64(append(other[:4:4], junk...)))
+	c.LogEntries[0].Proof.Checkpoint += fmt.Sprintf("— rekor.test %s\n", forge.B64(append(other[:4:4], junk...)))
 	w.refused("another's line", c, verify.Config{}, "LOG_PROOF_BAD the checkpoint of")
 }
