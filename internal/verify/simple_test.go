@@ -3,33 +3,23 @@ package verify_test
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"maps"
-	"math/big"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/evidence/simplesigning"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/forge"
 	"github.com/hallmark-dev/hallmark/internal/trust"
 	"github.com/hallmark-dev/hallmark/internal/verify"
 )
-
-// layer is a layer of cosign's .sig or .att manifest.
-type layer struct {
-	content     []byte
-	annotations map[string]string
-}
 
 func simplePayload(digest evidence.Digest, kind, optional string) []byte {
 	return []byte(`{"critical":{"identity":{"docker-reference":"registry.test/app"},"image":{"docker-manifest-digest":"` +
@@ -37,7 +27,7 @@ func simplePayload(digest evidence.Digest, kind, optional string) []byte {
 }
 
 func goodPayload() []byte {
-	return simplePayload(evidence.SHA256(artifact), simplesigning.Type, `{"env":"prod","n":1}`)
+	return simplePayload(evidence.SHA256(forge.Artifact), simplesigning.Type, `{"env":"prod","n":1}`)
 }
 
 func certPEM(ders ...[]byte) string {
@@ -49,82 +39,42 @@ func certPEM(ders ...[]byte) string {
 }
 
 // simple signs a payload as cosign did before version 3: SET and chain with the root.
-func (w *world) simple(payload []byte, o claimOptions) layer {
-	if o.signer == nil {
-		o.signer = newKey(elliptic.P256())
+func (w *world) simple(payload []byte, o forge.ClaimOptions) forge.Layer {
+	o.Artifact = payload
+	if _, ok := o.Signer.(ed25519.PrivateKey); ok {
+		o.Hash = forge.PureEd25519
 	}
-	digest, opts := payload, crypto.SignerOpts(crypto.Hash(0))
-	if _, ok := o.signer.(ed25519.PrivateKey); !ok {
-		sum := sha256.Sum256(payload)
-		digest, opts = sum[:], crypto.SHA256
+	return w.CosignLayer(w.Claim(o), payload)
+}
+
+// simpleAttestation wraps a statement as cosign attest did before version 3; the
+// timestamp, if there is one, is over the envelope as written.
+func (w *world) simpleAttestation(statement []byte, o forge.ClaimOptions) forge.Layer {
+	o.Payload = statement
+	l := w.CosignLayer(w.Claim(o), nil)
+	l.Annotations["predicateType"] = "unsigned"
+	if o.Token {
+		l.Annotations[simplesigning.AnnotationTimestamp] = string(must(json.Marshal(map[string]any{"SignedRFC3161Timestamp": w.Token(l.Content, forge.TokenOptions{})})))
 	}
-	sig := must(o.signer.Sign(rand.Reader, digest, opts))
-	l := layer{payload, map[string]string{simplesigning.AnnotationSignature: b64(sig), simplesigning.AnnotationCertificate: "", simplesigning.AnnotationChain: ""}}
-	c := &evidence.Claim{Message: &evidence.MessageSignature{Signature: sig}}
-	w.annotate(c, o, l.annotations)
-	sum := sha256.Sum256(payload)
-	w.prove(c, o, l.annotations, sum[:], sig)
 	return l
-}
-
-// simpleAttestation wraps a statement as cosign attest did before version 3.
-func (w *world) simpleAttestation(statement []byte, o claimOptions) layer {
-	o.signer, o.payload = newKey(elliptic.P256()), statement
-	pae := evidence.PAE(evidence.InTotoPayloadType, statement)
-	sig := signECDSA(o.signer.(*ecdsa.PrivateKey), pae)
-	envelope := must(json.Marshal(object{"payloadType": evidence.InTotoPayloadType, "payload": b64(statement), "signatures": []object{{"keyid": "", "sig": b64(sig)}}}))
-	l := layer{envelope, map[string]string{simplesigning.AnnotationSignature: "", "predicateType": "unsigned"}}
-	c := &evidence.Claim{Envelope: &evidence.Envelope{PayloadType: evidence.InTotoPayloadType, Payload: statement, Signatures: []evidence.EnvelopeSignature{{Sig: sig}}}}
-	w.annotate(c, o, l.annotations)
-	sum := sha256.Sum256(pae)
-	w.prove(c, o, l.annotations, sum[:], envelope)
-	return l
-}
-
-func (w *world) annotate(c *evidence.Claim, o claimOptions, a map[string]string) {
-	if o.keyOnly {
-		return
-	}
-	l := leafOptions{email: "alice@example.com", issuerV1: "https://issuer.test", issuerV2: "https://issuer.test"}
-	if o.leaf != nil {
-		l = *o.leaf
-	}
-	l.key = o.signer.Public()
-	c.Certificates = [][]byte{w.leaf(l).Raw}
-	a[simplesigning.AnnotationCertificate] = certPEM(c.Certificates[0])
-	a[simplesigning.AnnotationChain] = certPEM(w.ca.cert.Raw)
-}
-
-func (w *world) prove(c *evidence.Claim, o claimOptions, a map[string]string, digest, stamped []byte) {
-	for _, kind := range o.logs {
-		a[simplesigning.AnnotationBundle] = setBundle(w.entryV1(c, o, kind, digest))
-	}
-	if o.token {
-		a[simplesigning.AnnotationTimestamp] = string(must(json.Marshal(object{"SignedRFC3161Timestamp": b64(w.token(stamped, tokenOptions{at: o.tokenAt}))})))
-	}
-}
-
-func setBundle(e evidence.LogEntry) string {
-	return string(must(json.Marshal(object{"SignedEntryTimestamp": b64(e.Promise), "Payload": object{"body": b64(e.Body),
-		"integratedTime": e.IntegratedTime, "logIndex": e.LogIndex, "logID": hex.EncodeToString(e.LogID)}})))
 }
 
 // judgeLayer reads and judges a layer about the world's artifact.
-func (w *world) judgeLayer(l layer, cfg verify.Config) (*verify.Verified, string) {
+func (w *world) judgeLayer(l forge.Layer, cfg verify.Config) (*verify.Verified, string) {
 	w.t.Helper()
 	parse := simplesigning.ParseSignature
-	if _, ok := l.annotations["predicateType"]; ok {
+	if _, ok := l.Annotations["predicateType"]; ok {
 		parse = simplesigning.ParseAttestation
 	}
-	c, err := parse(l.content, l.annotations)
+	c, err := parse(l.Content, l.Annotations)
 	if err != nil {
 		return nil, "UNREADABLE " + err.Error()
 	}
 	if len(cfg.Roots) == 0 && cfg.Keys == nil {
-		cfg.Roots = []*trust.Root{w.root}
+		cfg.Roots = []*trust.Root{w.Root}
 	}
 	v := must(verify.New(cfg))
-	ok, reasons := v.Claim(c, verify.Image(evidence.SHA256(artifact)))
+	ok, reasons := v.Claim(c, verify.Image(evidence.SHA256(forge.Artifact)))
 	if (ok == nil) == (len(reasons) == 0) {
 		w.t.Fatalf("verified %v and reasons %v", ok, reasons)
 	}
@@ -138,20 +88,20 @@ func TestSimpleSigningVerifies(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	_, edKey, _ := ed25519.GenerateKey(rand.Reader)
-	ecKey := newKey(elliptic.P384())
+	ecKey := forge.NewKey(elliptic.P384())
 	keys := func(k crypto.Signer) verify.Config { return verify.Config{Keys: []crypto.PublicKey{k.Public()}} }
 	withRoot := keys(ecKey)
-	withRoot.Roots, withRoot.RequireLog = []*trust.Root{w.root}, true
+	withRoot.Roots, withRoot.RequireLog = []*trust.Root{w.Root}, true
 	for name, c := range map[string]struct {
-		l     layer
+		l     forge.Layer
 		cfg   verify.Config
 		times int
 	}{
-		"keyless, SET":               {w.simple(goodPayload(), claimOptions{logs: []string{"v1 hashedrekord"}}), verify.Config{}, 1},
-		"keyless, SET and timestamp": {w.simple(goodPayload(), claimOptions{logs: []string{"v1 hashedrekord"}, token: true}), verify.Config{RequireTimestamp: true}, 2},
-		"key":                        {w.simple(goodPayload(), claimOptions{keyOnly: true, signer: ecKey}), keys(ecKey), 0},
-		"key, Ed25519":               {w.simple(goodPayload(), claimOptions{keyOnly: true, signer: edKey}), keys(edKey), 0},
-		"key in the log":             {w.simple(goodPayload(), claimOptions{keyOnly: true, signer: ecKey, logs: []string{"v1 hashedrekord"}}), withRoot, 1},
+		"keyless, SET":               {w.simple(goodPayload(), forge.ClaimOptions{Logs: []string{"v1 hashedrekord"}}), verify.Config{}, 1},
+		"keyless, SET and timestamp": {w.simple(goodPayload(), forge.ClaimOptions{Logs: []string{"v1 hashedrekord"}, Token: true}), verify.Config{RequireTimestamp: true}, 2},
+		"key":                        {w.simple(goodPayload(), forge.ClaimOptions{KeyOnly: true, Signer: ecKey}), keys(ecKey), 0},
+		"key, Ed25519":               {w.simple(goodPayload(), forge.ClaimOptions{KeyOnly: true, Signer: edKey}), keys(edKey), 0},
+		"key in the log":             {w.simple(goodPayload(), forge.ClaimOptions{KeyOnly: true, Signer: ecKey, Logs: []string{"v1 hashedrekord"}}), withRoot, 1},
 	} {
 		ok, why := w.judgeLayer(c.l, c.cfg)
 		if ok == nil {
@@ -170,22 +120,22 @@ func TestSimpleSigningVerifies(t *testing.T) {
 func TestSimpleSigningNearMisses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	keyless := claimOptions{logs: []string{"v1 hashedrekord"}}
-	good := func(change func(a map[string]string)) layer {
+	keyless := forge.ClaimOptions{Logs: []string{"v1 hashedrekord"}}
+	good := func(change func(a map[string]string)) forge.Layer {
 		l := w.simple(goodPayload(), keyless)
 		if change != nil {
-			change(l.annotations)
+			change(l.Annotations)
 		}
 		return l
 	}
-	payload := func(data string) layer { return w.simple([]byte(data), keyless) }
+	payload := func(data string) forge.Layer { return w.simple([]byte(data), keyless) }
 	text := string(goodPayload())
 	other, another := good(nil), w.simple(simplePayload(evidence.SHA256([]byte("x")), simplesigning.Type, "null"), keyless)
 	const sig, cert, chain, set, ts = simplesigning.AnnotationSignature, simplesigning.AnnotationCertificate,
 		simplesigning.AnnotationChain, simplesigning.AnnotationBundle, simplesigning.AnnotationTimestamp
-	stranger := issue(caTemplate("stranger", w.now), nil, w.ct.Public(), w.ct)
+	stranger := forge.Issue(forge.CATemplate("stranger", w.Now), nil, w.CT.Public(), w.CT)
 	foreign := newWorld(t)
-	replace := func(key, old, new string) layer {
+	replace := func(key, old, new string) forge.Layer {
 		return good(func(a map[string]string) {
 			if !strings.Contains(a[key], old) {
 				t.Fatalf("%s has no %s", key, old)
@@ -194,12 +144,12 @@ func TestSimpleSigningNearMisses(t *testing.T) {
 		})
 	}
 	for name, c := range map[string]struct {
-		l    layer
+		l    forge.Layer
 		want string
 	}{
 		"another digest":              {another, verify.WrongSubject},
 		"digest in upper case":        {payload(strings.Replace(text, "sha256:", "SHA256:", 1)), "UNREADABLE"},
-		"GPG's type":                  {w.simple(simplePayload(evidence.SHA256(artifact), "atomic container signature", "null"), keyless), verify.Malformed},
+		"GPG's type":                  {w.simple(simplePayload(evidence.SHA256(forge.Artifact), "atomic container signature", "null"), keyless), verify.Malformed},
 		"type in another case":        {payload(strings.Replace(text, "cosign container", "Cosign container", 1)), verify.Malformed},
 		"no type":                     {payload(strings.Replace(text, `,"type":"`+simplesigning.Type+`"`, "", 1)), "UNREADABLE"},
 		"duplicate member":            {payload(strings.Replace(text, `"image":`, `"image":{"docker-manifest-digest":"`+string(evidence.SHA256(nil))+`"},"image":`, 1)), "UNREADABLE"},
@@ -208,17 +158,17 @@ func TestSimpleSigningNearMisses(t *testing.T) {
 		"unknown member":              {payload(strings.Replace(text, `"optional"`, `"more":1,"optional"`, 1)), "UNREADABLE"},
 		"trailing data":               {payload(text + "{}"), "UNREADABLE"},
 		"optional a list":             {payload(strings.Replace(text, `{"env":"prod","n":1}`, `[]`, 1)), "UNREADABLE"},
-		"payload changed afterwards":  {layer{[]byte(strings.Replace(text, "prod", "dev!", 1)), good(nil).annotations}, verify.SignatureBad},
+		"payload changed afterwards":  {forge.Layer{Content: []byte(strings.Replace(text, "prod", "dev!", 1)), Annotations: good(nil).Annotations}, verify.SignatureBad},
 		"no signature":                {good(func(a map[string]string) { delete(a, sig) }), "UNREADABLE"},
 		"signature with a line break": {good(func(a map[string]string) { a[sig] = a[sig][:8] + "\n" + a[sig][8:] }), "UNREADABLE"},
-		"another's signature":         {good(func(a map[string]string) { a[sig] = other.annotations[sig] }), verify.SignatureBad},
-		"swapped log entries":         {good(func(a map[string]string) { a[set] = other.annotations[set] }), verify.LogMismatch},
-		"entry of another payload":    {good(func(a map[string]string) { a[set] = another.annotations[set] }), verify.LogMismatch},
-		"entry by another log":        {good(func(a map[string]string) { a[set] = foreign.simple(goodPayload(), keyless).annotations[set] }), verify.LogUntrusted},
+		"another's signature":         {good(func(a map[string]string) { a[sig] = other.Annotations[sig] }), verify.SignatureBad},
+		"swapped log entries":         {good(func(a map[string]string) { a[set] = other.Annotations[set] }), verify.LogMismatch},
+		"entry of another payload":    {good(func(a map[string]string) { a[set] = another.Annotations[set] }), verify.LogMismatch},
+		"entry by another log":        {good(func(a map[string]string) { a[set] = foreign.simple(goodPayload(), keyless).Annotations[set] }), verify.LogUntrusted},
 		"no entry":                    {good(func(a map[string]string) { delete(a, set) }), verify.LogMissing},
-		"only a timestamp":            {w.simple(goodPayload(), claimOptions{token: true}), verify.LogMissing},
+		"only a timestamp":            {w.simple(goodPayload(), forge.ClaimOptions{Token: true}), verify.LogMissing},
 		"time changed":                {replace(set, `"integratedTime":1`, `"integratedTime":2`), verify.LogProofBad},
-		"index changed":               {replace(set, `"logIndex":1001`, `"logIndex":1002`), verify.LogProofBad},
+		"index changed":               {replace(set, `"logIndex":1004`, `"logIndex":1005`), verify.LogProofBad},
 		"log id in upper case":        {replace(set, `"logID":"`, `"logID":"A`), "UNREADABLE"},
 		"entry with two times":        {replace(set, `"integratedTime":`, `"integratedTime":5,"integratedTime":`), "UNREADABLE"},
 		"entry with unknown member":   {replace(set, `"Payload":`, `"More":1,"Payload":`), "UNREADABLE"},
@@ -229,16 +179,16 @@ func TestSimpleSigningNearMisses(t *testing.T) {
 		"certificate and chain gone":  {good(func(a map[string]string) { delete(a, cert); delete(a, chain) }), verify.KeyUnknown},
 		"two certificates":            {good(func(a map[string]string) { a[cert] += a[cert] }), "UNREADABLE"},
 		"text before the certificate": {good(func(a map[string]string) { a[cert] = "x\n" + a[cert] }), "UNREADABLE"},
-		"another's certificate":       {good(func(a map[string]string) { a[cert] = other.annotations[cert] }), verify.SignatureBad},
+		"another's certificate":       {good(func(a map[string]string) { a[cert] = other.Annotations[cert] }), verify.SignatureBad},
 		"by a CA of the chain alone":  {foreign.simple(goodPayload(), keyless), verify.LogUntrusted},
-		"a leaf in the chain":         {good(func(a map[string]string) { a[chain] = other.annotations[cert] + a[chain] }), verify.Malformed},
+		"a leaf in the chain":         {good(func(a map[string]string) { a[chain] = other.Annotations[cert] + a[chain] }), verify.Malformed},
 		"a key in the chain":          {good(func(a map[string]string) { a[chain] += "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n" }), "UNREADABLE"},
-		"signed after the leaf ended": {w.simple(goodPayload(), claimOptions{logs: keyless.logs, leaf: &leafOptions{email: "alice@example.com", issuerV1: "https://issuer.test", notBefore: w.now.Add(-time.Hour)}}), verify.CertExpired},
-		"without SCT": {w.simple(goodPayload(), claimOptions{logs: keyless.logs, leaf: &leafOptions{email: "alice@example.com", issuerV1: "https://issuer.test",
-			sct: func([]byte) []byte { return nil }}}), verify.SCTBad},
-		"timestamp of another signature": {func() layer {
-			l := w.simple(goodPayload(), claimOptions{logs: keyless.logs, token: true})
-			l.annotations[ts] = w.simple(goodPayload(), claimOptions{token: true}).annotations[ts]
+		"signed after the leaf ended": {w.simple(goodPayload(), forge.ClaimOptions{Logs: keyless.Logs, Leaf: &forge.LeafOptions{Email: "alice@example.com", IssuerV1: "https://issuer.test", NotBefore: w.Now.Add(-time.Hour)}}), verify.CertExpired},
+		"without SCT": {w.simple(goodPayload(), forge.ClaimOptions{Logs: keyless.Logs, Leaf: &forge.LeafOptions{Email: "alice@example.com", IssuerV1: "https://issuer.test",
+			SCT: func([]byte) []byte { return nil }}}), verify.SCTBad},
+		"timestamp of another signature": {func() forge.Layer {
+			l := w.simple(goodPayload(), forge.ClaimOptions{Logs: keyless.Logs, Token: true})
+			l.Annotations[ts] = w.simple(goodPayload(), forge.ClaimOptions{Token: true}).Annotations[ts]
 			return l
 		}(), verify.TimeUntrusted},
 		"timestamp with a second member": {good(func(a map[string]string) { a[ts] = `{"SignedRFC3161Timestamp":"AAAA","x":1}` }), "UNREADABLE"},
@@ -250,7 +200,7 @@ func TestSimpleSigningNearMisses(t *testing.T) {
 	}
 	// Roots of the claim are neither believed nor in the way; strangers are useless.
 	for name, text := range map[string]string{
-		"no chain": "", "root alone": certPEM(w.ca.cert.Raw), "a stranger's root": certPEM(stranger.Raw), "both": certPEM(stranger.Raw, w.ca.cert.Raw),
+		"no chain": "", "root alone": certPEM(w.CA.Cert.Raw), "a stranger's root": certPEM(stranger.Raw), "both": certPEM(stranger.Raw, w.CA.Cert.Raw),
 	} {
 		if ok, why := w.judgeLayer(good(func(a map[string]string) { a[chain] = text }), verify.Config{}); ok == nil {
 			t.Errorf("%s: %s", name, why)
@@ -262,24 +212,13 @@ func TestSimpleSigningNearMisses(t *testing.T) {
 // further; without it the leaf leads nowhere.
 func TestSimpleSigningWithAnIntermediate(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	root := w.ca
-	key := newKey(elliptic.P256())
-	template := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "intermediate"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}, NotBefore: w.now.AddDate(-1, 0, 0), NotAfter: w.now.AddDate(5, 0, 0)}
-	rootKey := newKey(elliptic.P256())
-	rootTemplate := caTemplate("deep root", w.now)
-	rootTemplate.MaxPathLenZero = false
-	root = &authority{issue(rootTemplate, nil, rootKey.Public(), rootKey), rootKey}
-	w.ca = root
-	w.root = w.trustRoot(nil)
-	w.ca = &authority{issue(template, root, key.Public(), nil), key}
-	l := w.simple(goodPayload(), claimOptions{logs: []string{"v1 hashedrekord"}})
-	l.annotations[simplesigning.AnnotationChain] = certPEM(w.ca.cert.Raw, root.cert.Raw)
+	w := &world{forge.New(forge.Options{Intermediate: true}), t}
+	w.Root = w.TrustRoot(func(s *trust.RootSpec) { s.CAs[0].Chain = []*x509.Certificate{w.CARoot.Cert} })
+	l := w.simple(goodPayload(), forge.ClaimOptions{Logs: []string{"v1 hashedrekord"}})
 	if ok, why := w.judgeLayer(l, verify.Config{}); ok == nil {
 		t.Errorf("with the intermediate: %s", why)
 	}
-	l.annotations[simplesigning.AnnotationChain] = certPEM(root.cert.Raw)
+	l.Annotations[simplesigning.AnnotationChain] = certPEM(w.CARoot.Cert.Raw)
 	if ok, why := w.judgeLayer(l, verify.Config{}); ok != nil || !strings.HasPrefix(why, verify.CertUntrusted) {
 		t.Errorf("without it: %v %s", ok, why)
 	}
@@ -288,10 +227,10 @@ func TestSimpleSigningWithAnIntermediate(t *testing.T) {
 func TestCosignAttestations(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	provenance := []byte(strings.Replace(string(statementAbout(artifactSubject())), evidence.PredicateSign, evidence.PredicateSLSA1, 1))
-	elsewhere := statementAbout(`{"digest":{"sha256":"` + evidence.SHA256(nil).Hex() + `"}}`)
+	provenance := []byte(strings.Replace(string(forge.StatementAbout(forge.ArtifactSubject())), evidence.PredicateSign, evidence.PredicateSLSA1, 1))
+	elsewhere := forge.StatementAbout(`{"digest":{"sha256":"` + evidence.SHA256(nil).Hex() + `"}}`)
 	for name, logs := range map[string]string{"dsse": "v1 dsse", "intoto": "v1 intoto", "hashedrekord": "v1 hashedrekord"} {
-		ok, why := w.judgeLayer(w.simpleAttestation(provenance, claimOptions{logs: []string{logs}, token: true}), verify.Config{RequireTimestamp: true})
+		ok, why := w.judgeLayer(w.simpleAttestation(provenance, forge.ClaimOptions{Logs: []string{logs}, Token: true}), verify.Config{RequireTimestamp: true})
 		if ok == nil {
 			t.Errorf("%s: %s", name, why)
 			continue
@@ -300,28 +239,28 @@ func TestCosignAttestations(t *testing.T) {
 			t.Errorf("%s: %s %s %s", name, ok.Kind(), ok.PredicateType(), ok.Format())
 		}
 	}
-	swapped := w.simpleAttestation(provenance, claimOptions{logs: []string{"v1 dsse"}})
-	swapped.annotations[simplesigning.AnnotationBundle] = w.simpleAttestation(provenance, claimOptions{logs: []string{"v1 dsse"}}).annotations[simplesigning.AnnotationBundle]
-	foreignTime := w.simpleAttestation(provenance, claimOptions{logs: []string{"v1 dsse"}})
-	foreignTime.annotations[simplesigning.AnnotationTimestamp] = w.simpleAttestation(provenance, claimOptions{token: true}).annotations[simplesigning.AnnotationTimestamp]
-	named := w.simpleAttestation(provenance, claimOptions{logs: []string{"v1 dsse"}})
-	named.annotations[simplesigning.AnnotationSignature] = "AAAA"
-	twice := w.simpleAttestation(provenance, claimOptions{logs: []string{"v1 dsse"}})
-	twice.content = bytes.Replace(twice.content, []byte(`"signatures":[{`), []byte(`"signatures":[{"sig":"AAAA"},{`), 1)
-	doubled := w.simpleAttestation(provenance, claimOptions{logs: []string{"v1 dsse"}})
-	doubled.content = bytes.Replace(doubled.content, []byte(`{"payload"`), []byte(`{"payloadType":"x","payload"`), 1)
+	swapped := w.simpleAttestation(provenance, forge.ClaimOptions{Logs: []string{"v1 dsse"}})
+	swapped.Annotations[simplesigning.AnnotationBundle] = w.simpleAttestation(provenance, forge.ClaimOptions{Logs: []string{"v1 dsse"}}).Annotations[simplesigning.AnnotationBundle]
+	foreignTime := w.simpleAttestation(provenance, forge.ClaimOptions{Logs: []string{"v1 dsse"}})
+	foreignTime.Annotations[simplesigning.AnnotationTimestamp] = w.simpleAttestation(provenance, forge.ClaimOptions{Token: true}).Annotations[simplesigning.AnnotationTimestamp]
+	named := w.simpleAttestation(provenance, forge.ClaimOptions{Logs: []string{"v1 dsse"}})
+	named.Annotations[simplesigning.AnnotationSignature] = "AAAA"
+	twice := w.simpleAttestation(provenance, forge.ClaimOptions{Logs: []string{"v1 dsse"}})
+	twice.Content = bytes.Replace(twice.Content, []byte(`"signatures":[{`), []byte(`"signatures":[{"sig":"AAAA"},{`), 1)
+	doubled := w.simpleAttestation(provenance, forge.ClaimOptions{Logs: []string{"v1 dsse"}})
+	doubled.Content = bytes.Replace(doubled.Content, []byte(`{"payload"`), []byte(`{"payloadType":"x","payload"`), 1)
 	for name, c := range map[string]struct {
-		l    layer
+		l    forge.Layer
 		want string
 	}{
-		"about another image":       {w.simpleAttestation(elsewhere, claimOptions{logs: []string{"v1 dsse"}}), verify.WrongSubject},
+		"about another image":       {w.simpleAttestation(elsewhere, forge.ClaimOptions{Logs: []string{"v1 dsse"}}), verify.WrongSubject},
 		"swapped log entries":       {swapped, verify.LogMismatch},
 		"another's timestamp":       {foreignTime, verify.TimeUntrusted},
-		"no log entry":              {w.simpleAttestation(provenance, claimOptions{}), verify.LogMissing},
+		"no log entry":              {w.simpleAttestation(provenance, forge.ClaimOptions{}), verify.LogMissing},
 		"another signature named":   {named, "UNREADABLE"},
 		"two signatures":            {twice, "UNREADABLE"},
 		"two payload types":         {doubled, "UNREADABLE"},
-		"payload under another tag": {layer{twice.content[:0], named.annotations}, "UNREADABLE"},
+		"payload under another tag": {forge.Layer{Content: twice.Content[:0], Annotations: named.Annotations}, "UNREADABLE"},
 	} {
 		if ok, why := w.judgeLayer(c.l, verify.Config{}); ok != nil || !strings.HasPrefix(why, c.want+" ") {
 			t.Errorf("%s: verified %v, %q; want %s", name, ok != nil, why, c.want)
