@@ -58,6 +58,7 @@ var layers = map[string]int{
 	"internal/evidence/simplesigning": 10,
 	"internal/evidence/attestation":   11,
 	"internal/evidence/notary":        10,
+	"internal/evidence/convert":       11,
 }
 
 // heavy lists the libraries that only one package may import, with that package.

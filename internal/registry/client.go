@@ -148,7 +148,7 @@ func dockerCredentials() auth.CredentialFunc {
 	}
 }
 
-// Open opens the repository or layout that ref is in. A registry is not asked
+// Open opens the repository, layout or archive that ref is in. A registry is not asked
 // yet; a layout that is not there becomes one with the first push.
 func (c *Client) Open(_ context.Context, ref Ref) (*Repository, error) {
 	switch ref.Scheme {
@@ -158,6 +158,8 @@ func (c *Client) Open(_ context.Context, ref Ref) (*Repository, error) {
 			return nil, err
 		}
 		return &Repository{ref: ref, b: b}, nil
+	case SchemeOCIArchive, SchemeDockerArchive:
+		return &Repository{ref: ref, b: newArchive(ref)}, nil
 	case SchemeRegistry:
 		return &Repository{ref: ref, b: c.openRemote(ref)}, nil
 	}

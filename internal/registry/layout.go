@@ -30,15 +30,64 @@ const (
 	maxIndexDepth  = 32
 )
 
-// layoutBackend is an OCI image layout (image-spec, image-layout.md).
+// files are the files of a layout: those of a folder, or of an archive.
+type files interface {
+	// open opens a regular file and tells its size in bytes. fs.ErrNotExist is in
+	// the error's chain when there is none.
+	open(name string) (io.ReadCloser, int64, error)
+	// names are the names in a folder, sorted.
+	names(dir string) ([]string, error)
+	Close() error
+}
+
+// folder reads a layout's folder.
+type folder struct{ *os.Root }
+
+// open opens a regular file: a pipe would block, a device could be anything.
+func (f folder) open(name string) (io.ReadCloser, int64, error) {
+	st, err := f.Stat(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%s is not a regular file", name)
+	}
+	file, err := f.Open(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	return file, st.Size(), nil
+}
+
+func (f folder) names(dir string) ([]string, error) {
+	entries, err := fs.ReadDir(f.FS(), dir)
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, err
+}
+
+// layoutReader reads an OCI image layout (image-spec, image-layout.md) wherever
+// its files lie.
 //
 // What is attached to a subject is found by reading the manifests among the
-// blobs: cosign save does not list them in index.json. What we attach is listed
-// there too, because oras and notation look nowhere else. index.json is
-// replaced atomically under a lock on the folder, and entries that others wrote
-// stay as they are. Whoever made the folder is not trusted: a link in it that
-// leads out of it is followed neither for reading nor for writing.
-type layoutBackend struct{ dir string }
+// blobs: cosign save does not list them in index.json.
+type layoutReader struct {
+	where string // "the layout", "the archive"
+	files func() (files, error)
+}
+
+// layoutBackend is an OCI image layout in a folder.
+//
+// What we attach is listed in index.json, because oras and notation look nowhere
+// else. index.json is replaced atomically under a lock on the folder, and entries
+// that others wrote stay as they are. Whoever made the folder is not trusted: a
+// link in it that leads out of it is followed neither for reading nor for writing.
+type layoutBackend struct {
+	layoutReader
+	dir string
+}
 
 var _ backend = (*layoutBackend)(nil)
 
@@ -47,12 +96,14 @@ func openLayout(dir string) (*layoutBackend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open layout %s: %w", dir, err)
 	}
-	return &layoutBackend{dir: abs}, nil
+	l := &layoutBackend{dir: abs}
+	l.layoutReader = layoutReader{where: "the layout", files: l.open}
+	return l, nil
 }
 
-func (l *layoutBackend) voice() string { return "the layout holds" }
+func (l *layoutReader) voice() string { return l.where + " holds" }
 
-func (l *layoutBackend) fail(step string, err error) error {
+func (l *layoutReader) fail(step string, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -63,7 +114,7 @@ func (l *layoutBackend) fail(step string, err error) error {
 }
 
 // open opens the folder for reading. Links inside it that lead out of it are not followed.
-func (l *layoutBackend) open() (*os.Root, error) {
+func (l *layoutBackend) open() (files, error) {
 	root, err := os.OpenRoot(l.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no folder %s", l.dir)
@@ -71,17 +122,19 @@ func (l *layoutBackend) open() (*os.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkLayoutFile(root); err != nil {
+	if err := checkLayoutFile(folder{root}); err != nil {
 		_ = root.Close()
 		return nil, fmt.Errorf("%s is not an OCI image layout: %w", l.dir, err)
 	}
-	return root, nil
+	return folder{root}, nil
 }
 
-func checkLayoutFile(root *os.Root) error {
-	data, err := readFile(root, ocispec.ImageLayoutFile, 4096)
+var errNoLayout = errors.New("it has no file " + ocispec.ImageLayoutFile)
+
+func checkLayoutFile(in files) error {
+	data, err := readFile(in, ocispec.ImageLayoutFile, 4096)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("it has no file %s", ocispec.ImageLayoutFile)
+		return errNoLayout
 	}
 	if err != nil {
 		return err
@@ -93,21 +146,8 @@ func checkLayoutFile(root *os.Root) error {
 	return nil
 }
 
-// openFile opens a regular file: a pipe would block, a device could be anything.
-func openFile(root *os.Root, name string) (*os.File, int64, error) {
-	st, err := root.Stat(name)
-	if err != nil {
-		return nil, 0, err
-	}
-	if !st.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("%s is not a regular file", name)
-	}
-	f, err := root.Open(name)
-	return f, st.Size(), err
-}
-
-func readFile(root *os.Root, name string, limit int64) ([]byte, error) {
-	f, size, err := openFile(root, name)
+func readFile(in files, name string, limit int64) ([]byte, error) {
+	f, size, err := in.open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -129,8 +169,8 @@ type layoutIndex struct {
 	entries []json.RawMessage
 }
 
-func readIndex(root *os.Root) (*layoutIndex, error) {
-	data, err := readFile(root, ocispec.ImageIndexFile, maxIndexFile)
+func readIndex(in files) (*layoutIndex, error) {
+	data, err := readFile(in, ocispec.ImageIndexFile, maxIndexFile)
 	if err != nil {
 		return nil, err
 	}
@@ -163,23 +203,23 @@ func (x *layoutIndex) descriptors() []ocispec.Descriptor {
 	return list
 }
 
-func (l *layoutBackend) resolve(_ context.Context, ref Ref) (ocispec.Descriptor, error) {
-	root, err := l.open()
+func (l *layoutReader) resolve(_ context.Context, ref Ref) (ocispec.Descriptor, error) {
+	in, err := l.files()
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	defer root.Close()
-	index, err := readIndex(root)
+	defer in.Close()
+	index, err := readIndex(in)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	if ref.Digest != "" {
-		return resolveDigest(root, index, digest.Digest(ref.Digest))
+		return resolveDigest(in, index, digest.Digest(ref.Digest))
 	}
 	if ref.Tag != "" {
 		return resolveTag(index, ref.Tag)
 	}
-	return resolveOnly(root, index)
+	return resolveOnly(in, index)
 }
 
 func resolveTag(index *layoutIndex, tag string) (ocispec.Descriptor, error) {
@@ -191,20 +231,20 @@ func resolveTag(index *layoutIndex, tag string) (ocispec.Descriptor, error) {
 	}
 	switch len(found) {
 	case 0:
-		return ocispec.Descriptor{}, ErrNotFound
+		return savedByCosign(index, tag)
 	case 1:
 		return found[0], nil
 	}
 	return ocispec.Descriptor{}, fmt.Errorf("index.json gives the tag %s to %d manifests", tag, len(found))
 }
 
-func resolveDigest(root *os.Root, index *layoutIndex, want digest.Digest) (ocispec.Descriptor, error) {
+func resolveDigest(in files, index *layoutIndex, want digest.Digest) (ocispec.Descriptor, error) {
 	for _, d := range index.descriptors() {
 		if d.Digest == want && d.MediaType != "" {
 			return d, nil
 		}
 	}
-	data, err := readFile(root, blobPath(want), MaxManifest)
+	data, err := readFile(in, blobPath(want), MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return ocispec.Descriptor{}, ErrNotFound
 	}
@@ -216,6 +256,37 @@ func resolveDigest(root *os.Root, index *layoutIndex, want digest.Digest) (ocisp
 		return ocispec.Descriptor{}, err
 	}
 	return ocispec.Descriptor{MediaType: mediaTypeOf(m), Digest: want, Size: int64(len(data))}, nil
+}
+
+// What cosign save calls the entries of index.json, without a tag: an image, and
+// what lay under its tags .sig and .att.
+const (
+	annotationKind = "kind"
+	kindPrefix     = "dev.cosignproject.cosign/" // image, imageIndex, sigs, atts
+)
+
+// savedByCosign finds the signatures or attestations that cosign save put beside
+// the one image that it saved.
+func savedByCosign(index *layoutIndex, tag string) (ocispec.Descriptor, error) {
+	var image, beside []ocispec.Descriptor
+	for _, d := range index.descriptors() {
+		switch strings.TrimPrefix(d.Annotations[annotationKind], kindPrefix) {
+		case "image", "imageIndex":
+			image = append(image, d)
+		case "sigs":
+			if strings.HasSuffix(tag, ".sig") {
+				beside = append(beside, d)
+			}
+		case "atts":
+			if strings.HasSuffix(tag, ".att") {
+				beside = append(beside, d)
+			}
+		}
+	}
+	if len(image) != 1 || len(beside) != 1 || !strings.HasSuffix(strings.TrimSuffix(strings.TrimSuffix(tag, ".sig"), ".att"), strings.ReplaceAll(image[0].Digest.String(), ":", "-")) {
+		return ocispec.Descriptor{}, ErrNotFound
+	}
+	return beside[0], nil
 }
 
 // mediaTypeOf fills in the media type that OCI manifests may leave out.
@@ -230,10 +301,13 @@ func mediaTypeOf(m *ociartifact.Manifest) string {
 }
 
 // resolveOnly finds the one image of a layout; what is attached to others does not count.
-func resolveOnly(root *os.Root, index *layoutIndex) (ocispec.Descriptor, error) {
+func resolveOnly(in files, index *layoutIndex) (ocispec.Descriptor, error) {
 	var found []ocispec.Descriptor
 	for _, d := range index.descriptors() {
-		m, err := readManifest(root, d.Digest)
+		if kind, ok := strings.CutPrefix(d.Annotations[annotationKind], kindPrefix); ok && (kind == "sigs" || kind == "atts") {
+			continue
+		}
+		m, err := readManifest(in, d.Digest)
 		if err == nil && m.Subject != nil || slices.ContainsFunc(found, func(o ocispec.Descriptor) bool { return o.Digest == d.Digest }) {
 			continue
 		}
@@ -241,32 +315,32 @@ func resolveOnly(root *os.Root, index *layoutIndex) (ocispec.Descriptor, error) 
 	}
 	switch len(found) {
 	case 0:
-		return ocispec.Descriptor{}, errors.New("the layout has no image")
+		return ocispec.Descriptor{}, errors.New("there is no image in it")
 	case 1:
 		return found[0], nil
 	}
-	return ocispec.Descriptor{}, fault.Hint(fmt.Errorf("the layout has %d images", len(found)), "name one by its tag or digest: oci:DIR:TAG, oci:DIR@sha256:…")
+	return ocispec.Descriptor{}, fault.Hint(fmt.Errorf("there are %d images in it", len(found)), "name one by its tag or digest, as in oci:DIR:TAG or oci:DIR@sha256:…")
 }
 
-func readManifest(root *os.Root, d digest.Digest) (*ociartifact.Manifest, error) {
-	data, err := readFile(root, blobPath(d), MaxManifest)
+func readManifest(in files, d digest.Digest) (*ociartifact.Manifest, error) {
+	data, err := readFile(in, blobPath(d), MaxManifest)
 	if err != nil {
 		return nil, err
 	}
 	return ociartifact.Parse(data)
 }
 
-func (l *layoutBackend) openManifest(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+func (l *layoutReader) openManifest(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	return l.openBlob(ctx, desc)
 }
 
-func (l *layoutBackend) openBlob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	root, err := l.open()
+func (l *layoutReader) openBlob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	in, err := l.files()
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
-	f, size, err := openFile(root, blobPath(desc.Digest))
+	defer in.Close()
+	f, size, err := in.open(blobPath(desc.Digest))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrNotFound
 	}
@@ -275,18 +349,18 @@ func (l *layoutBackend) openBlob(_ context.Context, desc ocispec.Descriptor) (io
 	}
 	if size != desc.Size {
 		_ = f.Close()
-		return nil, fmt.Errorf("the layout holds %w: %d instead of %d", errOtherBytes, size, desc.Size)
+		return nil, fmt.Errorf("%s %w: %d instead of %d", l.voice(), errOtherBytes, size, desc.Size)
 	}
 	return f, nil
 }
 
-func (l *layoutBackend) tags(context.Context) ([]string, error) {
-	root, err := l.open()
+func (l *layoutReader) tags(context.Context) ([]string, error) {
+	in, err := l.files()
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
-	index, err := readIndex(root)
+	defer in.Close()
+	index, err := readIndex(in)
 	if err != nil {
 		return nil, err
 	}
@@ -302,13 +376,13 @@ func (l *layoutBackend) tags(context.Context) ([]string, error) {
 
 // referrers reads every manifest among the blobs. Listed ones come first, in
 // index.json's order.
-func (l *layoutBackend) referrers(ctx context.Context, subject ocispec.Descriptor) ([]Referrer, error) {
-	root, err := l.open()
+func (l *layoutReader) referrers(ctx context.Context, subject ocispec.Descriptor) ([]Referrer, error) {
+	in, err := l.files()
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
-	index, err := readIndex(root)
+	defer in.Close()
+	index, err := readIndex(in)
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +391,7 @@ func (l *layoutBackend) referrers(ctx context.Context, subject ocispec.Descripto
 		place[d.Digest] = i - len(index.entries)
 	}
 	var list []Referrer
-	err = eachManifest(ctx, root, func(d digest.Digest, size int64, m *ociartifact.Manifest) {
+	err = eachManifest(ctx, in, func(d digest.Digest, size int64, m *ociartifact.Manifest) {
 		if m.Subject != nil && m.Subject.Digest == subject.Digest {
 			list = append(list, Referrer{How: HowLayout, Descriptor: ocispec.Descriptor{
 				MediaType: mediaTypeOf(m), Digest: d, Size: size, ArtifactType: m.Artifact(), Annotations: m.Annotations}})
@@ -330,28 +404,28 @@ func (l *layoutBackend) referrers(ctx context.Context, subject ocispec.Descripto
 }
 
 // eachManifest calls fn for every blob that is a manifest.
-func eachManifest(ctx context.Context, root *os.Root, fn func(digest.Digest, int64, *ociartifact.Manifest)) error {
+func eachManifest(ctx context.Context, in files, fn func(digest.Digest, int64, *ociartifact.Manifest)) error {
 	seen := 0
 	for _, alg := range []string{"sha256", "sha384", "sha512"} {
-		entries, err := fs.ReadDir(root.FS(), path.Join(ocispec.ImageBlobsDir, alg))
+		names, err := in.names(path.Join(ocispec.ImageBlobsDir, alg))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		for _, e := range entries {
+		for _, name := range names {
 			if seen++; seen > maxLayoutBlobs {
-				return fmt.Errorf("the layout has more than %d blobs", maxLayoutBlobs)
+				return fmt.Errorf("there are more than %d blobs", maxLayoutBlobs)
 			}
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			d, err := evidence.ParseDigest(alg + ":" + e.Name())
+			d, err := evidence.ParseDigest(alg + ":" + name)
 			if err != nil {
 				continue
 			}
-			if m, size := manifestBlob(root, digest.Digest(d)); m != nil {
+			if m, size := manifestBlob(in, digest.Digest(d)); m != nil {
 				fn(digest.Digest(d), size, m)
 			}
 		}
@@ -361,8 +435,8 @@ func eachManifest(ctx context.Context, root *os.Root, fn func(digest.Digest, int
 
 // manifestBlob is the manifest in a blob, nil for any other blob. The first
 // byte tells layers apart from JSON without reading them.
-func manifestBlob(root *os.Root, d digest.Digest) (*ociartifact.Manifest, int64) {
-	f, size, err := openFile(root, blobPath(d))
+func manifestBlob(in files, d digest.Digest) (*ociartifact.Manifest, int64) {
+	f, size, err := in.open(blobPath(d))
 	if err != nil {
 		return nil, 0
 	}

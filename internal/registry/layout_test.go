@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/ociartifact"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 )
 
@@ -291,5 +292,55 @@ func TestLayoutLinksInside(t *testing.T) {
 	st, err := os.Stat(dir + "/store/sha256")
 	if err != nil || st.Mode().Perm() != 0o755 {
 		t.Errorf("%v, %v", st, err)
+	}
+}
+
+// Signatures that cosign save put beside an image stand in index.json without a
+// tag; they are found as what lay under the tag, for that image alone.
+func TestLayoutOfCosignSave(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ref, err := registry.ParseRef("oci:" + dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo, err := registry.NewClient(registry.Options{}).Open(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	push := func(n int) ocispec.Descriptor {
+		m := []byte(fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"x","digest":%q,"size":2},"layers":[],"annotations":{"n":"%d"}}`,
+			ocispec.MediaTypeImageManifest, ociartifact.EmptyConfigDescriptor().Digest, n))
+		d := registry.Describe(ocispec.MediaTypeImageManifest, m)
+		if err := repo.PushManifest(t.Context(), d, m, ""); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	image, sigs, atts := push(1), push(2), push(3)
+	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex}
+	index.SchemaVersion = 2
+	for kind, d := range map[string]ocispec.Descriptor{"image": image, "sigs": sigs, "atts": atts} {
+		d.Annotations = map[string]string{"kind": "dev.cosignproject.cosign/" + kind}
+		index.Manifests = append(index.Manifests, d)
+	}
+	data, err := json.Marshal(index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "index.json"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := repo.Resolve(t.Context(), ref); err != nil || d.Digest != image.Digest {
+		t.Errorf("%v %v", d, err)
+	}
+	tag := "sha256-" + image.Digest.Encoded()
+	for text, want := range map[string]string{tag + ".sig": sigs.Digest.String(), tag + ".att": atts.Digest.String(), tag + ".sbom": "", tag: "",
+		"sha256-" + sigs.Digest.Encoded() + ".sig": ""} {
+		ref.Tag = text
+		d, err := repo.Resolve(t.Context(), ref)
+		if (err == nil) != (want != "") || want != "" && d.Digest.String() != want {
+			t.Errorf("%s: %v %v", text, d, err)
+		}
 	}
 }

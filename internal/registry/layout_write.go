@@ -76,7 +76,7 @@ func (w *layoutWriter) furnish() error {
 			}
 		}
 	}
-	if err := checkLayoutFile(w.Root); err != nil {
+	if err := checkLayoutFile(folder{w.Root}); err != nil {
 		return fmt.Errorf("%s is not an OCI image layout: %w", w.Name(), err)
 	}
 	return w.mkdirAll(path.Join(ocispec.ImageBlobsDir, "sha256"))
@@ -212,7 +212,7 @@ func (l *layoutBackend) editIndex(edit func(*layoutIndex) error) error {
 	}
 	defer w.Close()
 	defer w.unlock()
-	index, err := readIndex(w.Root)
+	index, err := readIndex(folder{w.Root})
 	if err != nil {
 		return err
 	}

@@ -10,29 +10,32 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/fault"
 )
 
-// The two schemes of a [Ref].
+// The schemes of a [Ref].
 const (
-	SchemeRegistry = "registry"
-	SchemeLayout   = "oci"
+	SchemeRegistry      = "registry"
+	SchemeLayout        = "oci"            // an OCI image layout in a folder
+	SchemeOCIArchive    = "oci-archive"    // an OCI image layout in a tar file; read only
+	SchemeDockerArchive = "docker-archive" // what docker save wrote; read only
 )
 
 // defaultTag is what a registry reference without tag and digest means.
 const defaultTag = "latest"
 
-// Ref names an image or a repository, in a registry or in an OCI image layout
-// on disk. The zero Ref names nothing. A digest, where there is one, decides;
+// Ref names an image or a repository, in a registry, in an OCI image layout
+// on disk or in an archive. The zero Ref names nothing. A digest, where there is one, decides;
 // a tag beside it is kept for people.
 type Ref struct {
-	Scheme     string // SchemeRegistry or SchemeLayout
+	Scheme     string // one of the Scheme constants
 	Host       string // registry: "ghcr.io", "127.0.0.1:5000", "docker.io"; lower case
 	Repository string // registry: "library/busybox"
-	Dir        string // layout: the folder
+	Dir        string // layout: the folder; archive: the file
 	Tag        string // "" only beside a digest, or in a layout
 	Digest     evidence.Digest
 }
 
 // ParseRef reads "[HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]" or
-// "oci:DIR[:TAG][@DIGEST]". Names without a host mean docker.io, one-part names
+// "oci:DIR[:TAG][@DIGEST]", and the same with oci-archive:FILE and
+// docker-archive:FILE. Names without a host mean docker.io, one-part names
 // there mean library/NAME, a registry reference without tag and digest means
 // the tag "latest". It is strict: what is not exactly of this form is a usage
 // error that says what is wrong (distribution-spec, "Pulling manifests").
@@ -54,8 +57,10 @@ func parseRef(s string) (Ref, error) {
 	if i := strings.IndexFunc(s, func(r rune) bool { return r < 0x21 || r == 0x7f || r == 0xfffd }); i >= 0 {
 		return Ref{}, fmt.Errorf("character %d is a space, a control character or not UTF-8", i+1)
 	}
-	if rest, ok := strings.CutPrefix(s, "oci:"); ok {
-		return parseLayoutRef(rest)
+	for _, scheme := range []string{SchemeLayout, SchemeOCIArchive, SchemeDockerArchive} {
+		if rest, ok := strings.CutPrefix(s, scheme+":"); ok {
+			return parseLayoutRef(scheme, rest)
+		}
 	}
 	if scheme, _, ok := strings.Cut(s, "://"); ok {
 		return Ref{}, fmt.Errorf("leave out %s://", scheme)
@@ -101,8 +106,8 @@ func parseRegistryRef(s string) (Ref, error) {
 	return ref, nil
 }
 
-func parseLayoutRef(s string) (Ref, error) {
-	ref := Ref{Scheme: SchemeLayout}
+func parseLayoutRef(scheme, s string) (Ref, error) {
+	ref := Ref{Scheme: scheme}
 	dir, err := ref.cutDigest(s)
 	if err != nil {
 		return Ref{}, err
@@ -114,7 +119,10 @@ func parseLayoutRef(s string) (Ref, error) {
 		}
 	}
 	if dir == "" {
-		return Ref{}, fmt.Errorf("there is no folder after %q", "oci:")
+		if scheme != SchemeLayout {
+			return Ref{}, fmt.Errorf("there is no file after %q", scheme+":")
+		}
+		return Ref{}, fmt.Errorf("there is no folder after %q", scheme+":")
 	}
 	ref.Dir = dir
 	return ref, nil
@@ -241,10 +249,10 @@ func isAlnum(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
-// Name is the repository: "host/repository", or "oci:DIR".
+// Name is the repository: "host/repository", "oci:DIR" or "oci-archive:FILE".
 func (r Ref) Name() string {
-	if r.Scheme == SchemeLayout {
-		return "oci:" + r.Dir
+	if r.Scheme != SchemeRegistry && r.Scheme != "" {
+		return r.Scheme + ":" + r.Dir
 	}
 	return r.Host + "/" + r.Repository
 }

@@ -3,18 +3,13 @@ package verify_test
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"maps"
-	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -25,12 +20,6 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/trust"
 	"github.com/hallmark-dev/hallmark/internal/verify"
 )
-
-// layer is a layer of cosign's .sig or .att manifest.
-type layer struct {
-	content     []byte
-	annotations map[string]string
-}
 
 func simplePayload(digest evidence.Digest, kind, optional string) []byte {
 	return []byte(`{"critical":{"identity":{"docker-reference":"registry.test/app"},"image":{"docker-manifest-digest":"` +
@@ -50,74 +39,34 @@ func certPEM(ders ...[]byte) string {
 }
 
 // simple signs a payload as cosign did before version 3: SET and chain with the root.
-func (w *world) simple(payload []byte, o forge.ClaimOptions) layer {
-	if o.Signer == nil {
-		o.Signer = forge.NewKey(elliptic.P256())
+func (w *world) simple(payload []byte, o forge.ClaimOptions) forge.Layer {
+	o.Artifact = payload
+	if _, ok := o.Signer.(ed25519.PrivateKey); ok {
+		o.Hash = forge.PureEd25519
 	}
-	digest, opts := payload, crypto.SignerOpts(crypto.Hash(0))
-	if _, ok := o.Signer.(ed25519.PrivateKey); !ok {
-		sum := sha256.Sum256(payload)
-		digest, opts = sum[:], crypto.SHA256
-	}
-	sig := must(o.Signer.Sign(rand.Reader, digest, opts))
-	l := layer{payload, map[string]string{simplesigning.AnnotationSignature: forge.B64(sig), simplesigning.AnnotationCertificate: "", simplesigning.AnnotationChain: ""}}
-	c := &evidence.Claim{Message: &evidence.MessageSignature{Signature: sig}}
-	w.annotate(c, o, l.annotations)
-	sum := sha256.Sum256(payload)
-	w.prove(c, o, l.annotations, sum[:], sig)
-	return l
+	return w.CosignLayer(w.Claim(o), payload)
 }
 
-// simpleAttestation wraps a statement as cosign attest did before version 3.
-func (w *world) simpleAttestation(statement []byte, o forge.ClaimOptions) layer {
-	o.Signer, o.Payload = forge.NewKey(elliptic.P256()), statement
-	pae := evidence.PAE(evidence.InTotoPayloadType, statement)
-	sig := forge.SignECDSA(o.Signer.(*ecdsa.PrivateKey), pae)
-	envelope := must(json.Marshal(map[string]any{"payloadType": evidence.InTotoPayloadType, "payload": forge.B64(statement), "signatures": []map[string]any{{"keyid": "", "sig": forge.B64(sig)}}}))
-	l := layer{envelope, map[string]string{simplesigning.AnnotationSignature: "", "predicateType": "unsigned"}}
-	c := &evidence.Claim{Envelope: &evidence.Envelope{PayloadType: evidence.InTotoPayloadType, Payload: statement, Signatures: []evidence.EnvelopeSignature{{Sig: sig}}}}
-	w.annotate(c, o, l.annotations)
-	sum := sha256.Sum256(pae)
-	w.prove(c, o, l.annotations, sum[:], envelope)
-	return l
-}
-
-func (w *world) annotate(c *evidence.Claim, o forge.ClaimOptions, a map[string]string) {
-	if o.KeyOnly {
-		return
-	}
-	l := forge.LeafOptions{Email: "alice@example.com", IssuerV1: "https://issuer.test", IssuerV2: "https://issuer.test"}
-	if o.Leaf != nil {
-		l = *o.Leaf
-	}
-	l.Key = o.Signer.Public()
-	c.Certificates = [][]byte{w.Leaf(l).Raw}
-	a[simplesigning.AnnotationCertificate] = certPEM(c.Certificates[0])
-	a[simplesigning.AnnotationChain] = certPEM(w.CA.Cert.Raw)
-}
-
-func (w *world) prove(c *evidence.Claim, o forge.ClaimOptions, a map[string]string, digest, stamped []byte) {
-	for _, kind := range o.Logs {
-		a[simplesigning.AnnotationBundle] = setBundle(w.EntryV1(c, o, kind, digest))
-	}
+// simpleAttestation wraps a statement as cosign attest did before version 3; the
+// timestamp, if there is one, is over the envelope as written.
+func (w *world) simpleAttestation(statement []byte, o forge.ClaimOptions) forge.Layer {
+	o.Payload = statement
+	l := w.CosignLayer(w.Claim(o), nil)
+	l.Annotations["predicateType"] = "unsigned"
 	if o.Token {
-		a[simplesigning.AnnotationTimestamp] = string(must(json.Marshal(map[string]any{"SignedRFC3161Timestamp": forge.B64(w.Token(stamped, forge.TokenOptions{At: o.TokenAt}))})))
+		l.Annotations[simplesigning.AnnotationTimestamp] = string(must(json.Marshal(map[string]any{"SignedRFC3161Timestamp": w.Token(l.Content, forge.TokenOptions{})})))
 	}
+	return l
 }
 
-func setBundle(e evidence.LogEntry) string {
-	return string(must(json.Marshal(map[string]any{"SignedEntryTimestamp": forge.B64(e.Promise), "Payload": map[string]any{"body": forge.B64(e.Body),
-		"integratedTime": e.IntegratedTime, "logIndex": e.LogIndex, "logID": hex.EncodeToString(e.LogID)}})))
-}
-
-// judgeLayer reads and judges a layer about the world's forge.Artifact.
-func (w *world) judgeLayer(l layer, cfg verify.Config) (*verify.Verified, string) {
+// judgeLayer reads and judges a layer about the world's artifact.
+func (w *world) judgeLayer(l forge.Layer, cfg verify.Config) (*verify.Verified, string) {
 	w.t.Helper()
 	parse := simplesigning.ParseSignature
-	if _, ok := l.annotations["predicateType"]; ok {
+	if _, ok := l.Annotations["predicateType"]; ok {
 		parse = simplesigning.ParseAttestation
 	}
-	c, err := parse(l.content, l.annotations)
+	c, err := parse(l.Content, l.Annotations)
 	if err != nil {
 		return nil, "UNREADABLE " + err.Error()
 	}
@@ -144,7 +93,7 @@ func TestSimpleSigningVerifies(t *testing.T) {
 	withRoot := keys(ecKey)
 	withRoot.Roots, withRoot.RequireLog = []*trust.Root{w.Root}, true
 	for name, c := range map[string]struct {
-		l     layer
+		l     forge.Layer
 		cfg   verify.Config
 		times int
 	}{
@@ -172,21 +121,21 @@ func TestSimpleSigningNearMisses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	keyless := forge.ClaimOptions{Logs: []string{"v1 hashedrekord"}}
-	good := func(change func(a map[string]string)) layer {
+	good := func(change func(a map[string]string)) forge.Layer {
 		l := w.simple(goodPayload(), keyless)
 		if change != nil {
-			change(l.annotations)
+			change(l.Annotations)
 		}
 		return l
 	}
-	payload := func(data string) layer { return w.simple([]byte(data), keyless) }
+	payload := func(data string) forge.Layer { return w.simple([]byte(data), keyless) }
 	text := string(goodPayload())
 	other, another := good(nil), w.simple(simplePayload(evidence.SHA256([]byte("x")), simplesigning.Type, "null"), keyless)
 	const sig, cert, chain, set, ts = simplesigning.AnnotationSignature, simplesigning.AnnotationCertificate,
 		simplesigning.AnnotationChain, simplesigning.AnnotationBundle, simplesigning.AnnotationTimestamp
 	stranger := forge.Issue(forge.CATemplate("stranger", w.Now), nil, w.CT.Public(), w.CT)
 	foreign := newWorld(t)
-	replace := func(key, old, new string) layer {
+	replace := func(key, old, new string) forge.Layer {
 		return good(func(a map[string]string) {
 			if !strings.Contains(a[key], old) {
 				t.Fatalf("%s has no %s", key, old)
@@ -195,7 +144,7 @@ func TestSimpleSigningNearMisses(t *testing.T) {
 		})
 	}
 	for name, c := range map[string]struct {
-		l    layer
+		l    forge.Layer
 		want string
 	}{
 		"another digest":              {another, verify.WrongSubject},
@@ -209,13 +158,13 @@ func TestSimpleSigningNearMisses(t *testing.T) {
 		"unknown member":              {payload(strings.Replace(text, `"optional"`, `"more":1,"optional"`, 1)), "UNREADABLE"},
 		"trailing data":               {payload(text + "{}"), "UNREADABLE"},
 		"optional a list":             {payload(strings.Replace(text, `{"env":"prod","n":1}`, `[]`, 1)), "UNREADABLE"},
-		"payload changed afterwards":  {layer{[]byte(strings.Replace(text, "prod", "dev!", 1)), good(nil).annotations}, verify.SignatureBad},
+		"payload changed afterwards":  {forge.Layer{Content: []byte(strings.Replace(text, "prod", "dev!", 1)), Annotations: good(nil).Annotations}, verify.SignatureBad},
 		"no signature":                {good(func(a map[string]string) { delete(a, sig) }), "UNREADABLE"},
 		"signature with a line break": {good(func(a map[string]string) { a[sig] = a[sig][:8] + "\n" + a[sig][8:] }), "UNREADABLE"},
-		"another's signature":         {good(func(a map[string]string) { a[sig] = other.annotations[sig] }), verify.SignatureBad},
-		"swapped log entries":         {good(func(a map[string]string) { a[set] = other.annotations[set] }), verify.LogMismatch},
-		"entry of another payload":    {good(func(a map[string]string) { a[set] = another.annotations[set] }), verify.LogMismatch},
-		"entry by another log":        {good(func(a map[string]string) { a[set] = foreign.simple(goodPayload(), keyless).annotations[set] }), verify.LogUntrusted},
+		"another's signature":         {good(func(a map[string]string) { a[sig] = other.Annotations[sig] }), verify.SignatureBad},
+		"swapped log entries":         {good(func(a map[string]string) { a[set] = other.Annotations[set] }), verify.LogMismatch},
+		"entry of another payload":    {good(func(a map[string]string) { a[set] = another.Annotations[set] }), verify.LogMismatch},
+		"entry by another log":        {good(func(a map[string]string) { a[set] = foreign.simple(goodPayload(), keyless).Annotations[set] }), verify.LogUntrusted},
 		"no entry":                    {good(func(a map[string]string) { delete(a, set) }), verify.LogMissing},
 		"only a timestamp":            {w.simple(goodPayload(), forge.ClaimOptions{Token: true}), verify.LogMissing},
 		"time changed":                {replace(set, `"integratedTime":1`, `"integratedTime":2`), verify.LogProofBad},
@@ -230,16 +179,16 @@ func TestSimpleSigningNearMisses(t *testing.T) {
 		"certificate and chain gone":  {good(func(a map[string]string) { delete(a, cert); delete(a, chain) }), verify.KeyUnknown},
 		"two certificates":            {good(func(a map[string]string) { a[cert] += a[cert] }), "UNREADABLE"},
 		"text before the certificate": {good(func(a map[string]string) { a[cert] = "x\n" + a[cert] }), "UNREADABLE"},
-		"another's certificate":       {good(func(a map[string]string) { a[cert] = other.annotations[cert] }), verify.SignatureBad},
+		"another's certificate":       {good(func(a map[string]string) { a[cert] = other.Annotations[cert] }), verify.SignatureBad},
 		"by a CA of the chain alone":  {foreign.simple(goodPayload(), keyless), verify.LogUntrusted},
-		"a leaf in the chain":         {good(func(a map[string]string) { a[chain] = other.annotations[cert] + a[chain] }), verify.Malformed},
+		"a leaf in the chain":         {good(func(a map[string]string) { a[chain] = other.Annotations[cert] + a[chain] }), verify.Malformed},
 		"a key in the chain":          {good(func(a map[string]string) { a[chain] += "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n" }), "UNREADABLE"},
 		"signed after the leaf ended": {w.simple(goodPayload(), forge.ClaimOptions{Logs: keyless.Logs, Leaf: &forge.LeafOptions{Email: "alice@example.com", IssuerV1: "https://issuer.test", NotBefore: w.Now.Add(-time.Hour)}}), verify.CertExpired},
 		"without SCT": {w.simple(goodPayload(), forge.ClaimOptions{Logs: keyless.Logs, Leaf: &forge.LeafOptions{Email: "alice@example.com", IssuerV1: "https://issuer.test",
 			SCT: func([]byte) []byte { return nil }}}), verify.SCTBad},
-		"timestamp of another signature": {func() layer {
+		"timestamp of another signature": {func() forge.Layer {
 			l := w.simple(goodPayload(), forge.ClaimOptions{Logs: keyless.Logs, Token: true})
-			l.annotations[ts] = w.simple(goodPayload(), forge.ClaimOptions{Token: true}).annotations[ts]
+			l.Annotations[ts] = w.simple(goodPayload(), forge.ClaimOptions{Token: true}).Annotations[ts]
 			return l
 		}(), verify.TimeUntrusted},
 		"timestamp with a second member": {good(func(a map[string]string) { a[ts] = `{"SignedRFC3161Timestamp":"AAAA","x":1}` }), "UNREADABLE"},
@@ -263,24 +212,13 @@ func TestSimpleSigningNearMisses(t *testing.T) {
 // further; without it the leaf leads nowhere.
 func TestSimpleSigningWithAnIntermediate(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	root := w.CA
-	key := forge.NewKey(elliptic.P256())
-	template := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "intermediate"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}, NotBefore: w.Now.AddDate(-1, 0, 0), NotAfter: w.Now.AddDate(5, 0, 0)}
-	rootKey := forge.NewKey(elliptic.P256())
-	rootTemplate := forge.CATemplate("deep root", w.Now)
-	rootTemplate.MaxPathLenZero = false
-	root = &forge.Authority{Cert: forge.Issue(rootTemplate, nil, rootKey.Public(), rootKey), Key: rootKey}
-	w.CA = root
-	w.Root = w.TrustRoot(nil)
-	w.CA = &forge.Authority{Cert: forge.Issue(template, root, key.Public(), nil), Key: key}
+	w := &world{forge.New(forge.Options{Intermediate: true}), t}
+	w.Root = w.TrustRoot(func(s *trust.RootSpec) { s.CAs[0].Chain = []*x509.Certificate{w.CARoot.Cert} })
 	l := w.simple(goodPayload(), forge.ClaimOptions{Logs: []string{"v1 hashedrekord"}})
-	l.annotations[simplesigning.AnnotationChain] = certPEM(w.CA.Cert.Raw, root.Cert.Raw)
 	if ok, why := w.judgeLayer(l, verify.Config{}); ok == nil {
 		t.Errorf("with the intermediate: %s", why)
 	}
-	l.annotations[simplesigning.AnnotationChain] = certPEM(root.Cert.Raw)
+	l.Annotations[simplesigning.AnnotationChain] = certPEM(w.CARoot.Cert.Raw)
 	if ok, why := w.judgeLayer(l, verify.Config{}); ok != nil || !strings.HasPrefix(why, verify.CertUntrusted) {
 		t.Errorf("without it: %v %s", ok, why)
 	}
@@ -302,17 +240,17 @@ func TestCosignAttestations(t *testing.T) {
 		}
 	}
 	swapped := w.simpleAttestation(provenance, forge.ClaimOptions{Logs: []string{"v1 dsse"}})
-	swapped.annotations[simplesigning.AnnotationBundle] = w.simpleAttestation(provenance, forge.ClaimOptions{Logs: []string{"v1 dsse"}}).annotations[simplesigning.AnnotationBundle]
+	swapped.Annotations[simplesigning.AnnotationBundle] = w.simpleAttestation(provenance, forge.ClaimOptions{Logs: []string{"v1 dsse"}}).Annotations[simplesigning.AnnotationBundle]
 	foreignTime := w.simpleAttestation(provenance, forge.ClaimOptions{Logs: []string{"v1 dsse"}})
-	foreignTime.annotations[simplesigning.AnnotationTimestamp] = w.simpleAttestation(provenance, forge.ClaimOptions{Token: true}).annotations[simplesigning.AnnotationTimestamp]
+	foreignTime.Annotations[simplesigning.AnnotationTimestamp] = w.simpleAttestation(provenance, forge.ClaimOptions{Token: true}).Annotations[simplesigning.AnnotationTimestamp]
 	named := w.simpleAttestation(provenance, forge.ClaimOptions{Logs: []string{"v1 dsse"}})
-	named.annotations[simplesigning.AnnotationSignature] = "AAAA"
+	named.Annotations[simplesigning.AnnotationSignature] = "AAAA"
 	twice := w.simpleAttestation(provenance, forge.ClaimOptions{Logs: []string{"v1 dsse"}})
-	twice.content = bytes.Replace(twice.content, []byte(`"signatures":[{`), []byte(`"signatures":[{"sig":"AAAA"},{`), 1)
+	twice.Content = bytes.Replace(twice.Content, []byte(`"signatures":[{`), []byte(`"signatures":[{"sig":"AAAA"},{`), 1)
 	doubled := w.simpleAttestation(provenance, forge.ClaimOptions{Logs: []string{"v1 dsse"}})
-	doubled.content = bytes.Replace(doubled.content, []byte(`{"payload"`), []byte(`{"payloadType":"x","payload"`), 1)
+	doubled.Content = bytes.Replace(doubled.Content, []byte(`{"payload"`), []byte(`{"payloadType":"x","payload"`), 1)
 	for name, c := range map[string]struct {
-		l    layer
+		l    forge.Layer
 		want string
 	}{
 		"about another image":       {w.simpleAttestation(elsewhere, forge.ClaimOptions{Logs: []string{"v1 dsse"}}), verify.WrongSubject},
@@ -322,7 +260,7 @@ func TestCosignAttestations(t *testing.T) {
 		"another signature named":   {named, "UNREADABLE"},
 		"two signatures":            {twice, "UNREADABLE"},
 		"two payload types":         {doubled, "UNREADABLE"},
-		"payload under another tag": {layer{twice.content[:0], named.annotations}, "UNREADABLE"},
+		"payload under another tag": {forge.Layer{Content: twice.Content[:0], Annotations: named.Annotations}, "UNREADABLE"},
 	} {
 		if ok, why := w.judgeLayer(c.l, verify.Config{}); ok != nil || !strings.HasPrefix(why, c.want+" ") {
 			t.Errorf("%s: verified %v, %q; want %s", name, ok != nil, why, c.want)

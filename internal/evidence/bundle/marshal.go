@@ -27,9 +27,41 @@ func Marshal(c *evidence.Claim) ([]byte, error) {
 		b.VerificationMaterial.Content = &bundlev1.VerificationMaterial_Certificate{
 			Certificate: &commonv1.X509Certificate{RawBytes: c.Certificates[0]}}
 	default:
-		b.VerificationMaterial.Content = &bundlev1.VerificationMaterial_PublicKey{
-			PublicKey: &commonv1.PublicKeyIdentifier{Hint: c.KeyHint}}
+		b.VerificationMaterial.Content = keyHint(c)
 	}
+	return write(b, c)
+}
+
+// Marshal01 is Marshal for version 0.1, which is the only one to hold log entries
+// with a promise and without an inclusion proof, and holds certificate chains.
+func Marshal01(c *evidence.Claim) ([]byte, error) {
+	b := &bundlev1.Bundle{MediaType: MediaType01, VerificationMaterial: material(c)}
+	for i := range c.LogEntries {
+		if c.LogEntries[i].Promise == nil {
+			return nil, errors.New("bundle: version 0.1 demands a promise of every log entry")
+		}
+	}
+	if len(c.Certificates) == 0 {
+		b.VerificationMaterial.Content = keyHint(c)
+		return write(b, c)
+	}
+	chain := &commonv1.X509CertificateChain{}
+	for _, der := range c.Certificates {
+		chain.Certificates = append(chain.Certificates, &commonv1.X509Certificate{RawBytes: der})
+	}
+	b.VerificationMaterial.Content = &bundlev1.VerificationMaterial_X509CertificateChain{X509CertificateChain: chain}
+	return write(b, c)
+}
+
+// MediaType01 is the media type of a bundle of version 0.1.
+const MediaType01 = "application/vnd.dev.sigstore.bundle+json;version=0.1"
+
+func keyHint(c *evidence.Claim) *bundlev1.VerificationMaterial_PublicKey {
+	return &bundlev1.VerificationMaterial_PublicKey{PublicKey: &commonv1.PublicKeyIdentifier{Hint: c.KeyHint}}
+}
+
+// write adds what was signed and writes the bundle.
+func write(b *bundlev1.Bundle, c *evidence.Claim) ([]byte, error) {
 	switch {
 	case (c.Message == nil) == (c.Envelope == nil):
 		return nil, errors.New("bundle: a claim signs a message or an envelope")
