@@ -37,7 +37,7 @@ func helpFunc(commands func(*cobra.Command, []string)) func(*cobra.Command, []st
 // helpOrder is the order of the commands in hallmark --help.
 var helpOrder = []string{
 	"build", "sign", "attest",
-	"verify", "show", "admit",
+	"verify", "show", "trust", "admit",
 	"up", "token", "key", "env", "completion", "version",
 }
 

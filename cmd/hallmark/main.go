@@ -70,7 +70,7 @@ whole private Sigstore that this needs on one machine.`,
 		commands []*cobra.Command
 	}{
 		{groupRelease, []*cobra.Command{newBuildCommand(a), newSignCommand(a), newAttestCommand(a)}},
-		{groupCheck, []*cobra.Command{checks.Verify(), checks.VerifyAttestation(), checks.Show(), newAdmitCommand(a)}},
+		{groupCheck, []*cobra.Command{checks.Verify(), checks.VerifyAttestation(), checks.Show(), checks.Trust(), newAdmitCommand(a)}},
 		{groupSetup, []*cobra.Command{newUpCommand(a), newTokenCommand(a), newKeyCommand(a), newEnvCommand(a), newCompletionCommand(a), newVersionCommand(a)}},
 	} {
 		for _, c := range group.commands {

@@ -34,7 +34,9 @@ func TestRevoked(t *testing.T) {
 	identity := func(name, issuer string, since time.Time) trust.Revoked {
 		return trust.Revoked{Identities: []trust.RevokedIdentity{{Identity: name, Issuer: issuer, Since: since, Reason: "left"}}}
 	}
-	alice := func(since time.Time) trust.Revoked { return identity("alice@example.com", "https://issuer.test", since) }
+	alice := func(since time.Time) trust.Revoked {
+		return identity("alice@example.com", "https://issuer.test", since)
+	}
 	stolen := func(since time.Time) trust.Revoked {
 		return trust.Revoked{Keys: []trust.RevokedKey{{Key: key.Fingerprint(signer.Public()), Since: since, Reason: "stolen"}}}
 	}
