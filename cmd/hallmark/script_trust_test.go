@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,6 +10,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
+	"fmt"
+	"io"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +20,9 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/hallmark-dev/hallmark/internal/cli"
 )
 
 // scriptCA is the verb "ca NAME DAYS": a CA that ends after so many days, which
@@ -72,4 +78,47 @@ func scriptServe(ts *testscript.TestScript, neg bool, args []string) {
 	server := httptest.NewServer(mux)
 	ts.Defer(server.Close)
 	ts.Setenv("SERVE", server.URL)
+}
+
+// scriptAsked is the verb "asked ANSWER ARG...": hallmark with these arguments in
+// front of a terminal on which a person types ANSWER. What it printed on stdout and
+// on the terminal is in the files asked.stdout and asked.tty.
+func scriptAsked(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: asked ANSWER ARG...")
+	}
+	person, tty, err := openTerminal()
+	ts.Check(err)
+	_, err = person.WriteString(args[0] + "\n")
+	ts.Check(err)
+	shown := make(chan []byte)
+	go func() {
+		all, _ := io.ReadAll(person) // ends with an error when the terminal is closed
+		shown <- all
+	}()
+	var stdout bytes.Buffer
+	code := run(args[1:], &app{&cli.App{Stdin: tty, Stdout: &stdout, Stderr: tty, Env: ts.Getenv}})
+	ts.Check(tty.Close())
+	ts.Check(os.WriteFile(ts.MkAbs("asked.tty"), <-shown, 0o600))
+	ts.Check(person.Close())
+	ts.Check(os.WriteFile(ts.MkAbs("asked.stdout"), stdout.Bytes(), 0o600))
+	if (code != 0) != neg {
+		ts.Fatalf("exit code %d\n%s", code, stdout.Bytes())
+	}
+}
+
+// openTerminal opens a pseudo-terminal and its other end, where the person sits.
+func openTerminal() (person, tty *os.File, err error) {
+	if person, err = os.OpenFile("/dev/ptmx", os.O_RDWR, 0); err != nil {
+		return nil, nil, err
+	}
+	n, err := unix.IoctlGetInt(int(person.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := unix.IoctlSetPointerInt(int(person.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		return nil, nil, err
+	}
+	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	return person, tty, err
 }

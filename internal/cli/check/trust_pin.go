@@ -182,11 +182,11 @@ func (t *trustCommands) printCandidates(ref registry.Ref, result gate.Result, fo
 		t.Print("Signed by")
 		p := c.pin
 		t.printSigner(p.Identity, p.Issuer, p.SourceRepository, p.Log, p.Fingerprint())
+		since := cli.Stamp(c.since)
 		if c.since.IsZero() {
-			t.Print("  no trusted time says since when")
-		} else {
-			t.Print("  first seen %s, in %d signatures of this image", cli.Stamp(c.since), c.seen)
+			since = "no trusted time says when"
 		}
+		t.Print("  %-13s%s; %d in all", "first signed", since, c.seen)
 	}
 	t.Print("")
 }
