@@ -56,5 +56,8 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"showcase":  showcaseCommand,
 	"waitup":    scriptWaitUp, // until an authority answers; sets URL, REGISTRY, HALLMARK_…
 	"fetch":     scriptFetch,  // an HTTP status
+	"asked":     scriptAsked,  // hallmark in front of a terminal
+	"ca":        scriptCA,     // a CA, and its revocation list
+	"serve":     scriptServe,  // a folder over HTTP
 	"flip":      scriptFlip,   // a bit of a file
 }

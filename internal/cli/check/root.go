@@ -10,7 +10,7 @@ import (
 )
 
 // rootOrder is the order of the commands in hallmark-verify --help.
-var rootOrder = []string{"verify", "show", "completion", "version"}
+var rootOrder = []string{"verify", "show", "trust", "completion", "version"}
 
 // Root is the command line of hallmark-verify: the commands that look and judge,
 // and nothing that builds, signs or serves. It has no policy engine.
@@ -20,7 +20,7 @@ func Root(a *cli.App) *cobra.Command {
 		Short: "Check who signed an image or a file, and that it is the one you want",
 	})
 	checks := &Commands{App: a}
-	root.AddCommand(checks.Verify(), checks.VerifyAttestation(), checks.Show(), a.CompletionCommand("hallmark-verify"), a.VersionCommand())
+	root.AddCommand(checks.Verify(), checks.VerifyAttestation(), checks.Show(), checks.Trust(), a.CompletionCommand("hallmark-verify"), a.VersionCommand())
 	for _, c := range root.Commands() {
 		withoutPolicy(c)
 	}

@@ -18,7 +18,6 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/gate"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/registry"
-	"github.com/hallmark-dev/hallmark/internal/trust"
 	"github.com/hallmark-dev/hallmark/internal/verify"
 )
 
@@ -137,17 +136,20 @@ func (o *verifyOptions) addFlags(c *cobra.Command) {
 // verifier reads keys and trust root. Where only keys are wanted and no trust
 // root is named, the keys are all that is checked.
 func (a *Commands) verifier(ctx context.Context, o *verifyOptions, q gate.Requirements) (*verify.Verifier, error) {
-	cfg := verify.Config{Now: time.Now}
-	var err error
-	if cfg.Keys, err = o.trustedKeys(); err != nil {
+	bundle, err := a.TrustBundle("")
+	if err != nil {
 		return nil, err
 	}
-	if len(cfg.Keys) == 0 || q.WantsIdentities() || a.HasTrustedRoot(o.trustedRoot) {
-		root, err := a.TrustedRoot(ctx, o.trustedRoot)
-		if err != nil {
-			return nil, err
-		}
-		cfg.Roots = []*trust.Root{root}
+	keys, err := o.trustedKeys()
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := a.believed(ctx, bundle, o.trustedRoot, len(keys) == 0 || q.WantsIdentities() || a.HasTrustedRoot(o.trustedRoot))
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Keys = keys; len(keys) > 0 {
+		cfg.NamedKeys = nil // the call says which keys may sign
 	}
 	return verify.New(cfg)
 }
