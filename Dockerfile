@@ -2,6 +2,7 @@
 #
 #   docker build .                          builds with the Go image
 #   docker build --target prebuilt .        takes bin/hallmark of make build; needs no network
+#   docker build --target verifier .        the same with bin/hallmark-verify
 #
 # GO_IMAGE may be any image with Go; its environment (GOPROXY and so on) is used.
 ARG GO_IMAGE=golang:1.26
@@ -17,6 +18,11 @@ FROM scratch AS prebuilt
 COPY bin/hallmark /hallmark
 USER 65534:65534
 ENTRYPOINT ["/hallmark"]
+
+FROM scratch AS verifier
+COPY bin/hallmark-verify /hallmark-verify
+USER 65534:65534
+ENTRYPOINT ["/hallmark-verify"]
 
 FROM scratch
 COPY --from=build /out/hallmark /hallmark
