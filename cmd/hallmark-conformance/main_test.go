@@ -176,6 +176,8 @@ func TestAnotherIsRefused(t *testing.T) {
 		says string
 	}{
 		{"it is accepted", append(call(happy, by(beacon, beaconIssuer), public), artifact), cli.ExitOK, ""},
+		{"by the root that is built in", append(call(happy, by(beacon, beaconIssuer)), artifact), cli.ExitOK, ""},
+		{"another instance's by the root that is built in", append(call(keyed, key), artifact), cli.ExitDenied, "_UNTRUSTED"},
 		{"another identity", append(call(happy, by(beacon+"x", beaconIssuer), public), artifact), cli.ExitDenied, "WRONG_IDENTITY"},
 		{"a part of the identity", append(call(happy, by(beacon[:len(beacon)-1], beaconIssuer), public), artifact), cli.ExitDenied, "WRONG_IDENTITY"},
 		{"another issuer", append(call(happy, by(beacon, beaconIssuer+"/"), public), artifact), cli.ExitDenied, "WRONG_IDENTITY"},
