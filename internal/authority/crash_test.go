@@ -94,7 +94,8 @@ func TestKill(t *testing.T) {
 		for w := range 4 {
 			wg.Go(func() { acks.work(t, url, fmt.Sprintf("%d.%d", round, w)) })
 		}
-		time.Sleep(400 * time.Millisecond)
+		acks.await(t, 4)
+		time.Sleep(400 * time.Millisecond) // in the midst of many more
 		kill()
 		wg.Wait()
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
@@ -105,6 +106,25 @@ func TestKill(t *testing.T) {
 		t.Errorf("only %d manifests and %d entries were acknowledged", len(acks.manifest), len(acks.indexes))
 	}
 	t.Logf("%d manifests, %d entries", len(acks.manifest), len(acks.indexes))
+}
+
+// await waits until n more of each kind are acknowledged, however long the
+// machine takes for them.
+func (a *acknowledged) await(t *testing.T, n int) {
+	t.Helper()
+	count := func() (int, int) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.manifest), len(a.indexes)
+	}
+	manifests, entries := count()
+	for range 60_000 {
+		if m, e := count(); m >= manifests+n && e >= entries+n {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Error("nothing is acknowledged any more")
 }
 
 // work pushes and logs until the authority is gone.
