@@ -176,7 +176,8 @@ type Envelope struct {
 	Payload     []byte
 	Signatures  []EnvelopeSignature
 	// JSON is the envelope as it was written, and only kept of a
-	// [FormatCosignAttestation]: cosign's timestamps are over it.
+	// [FormatCosignAttestation] whose proofs are about it: cosign's timestamps,
+	// and the log entries of its version 1.
 	JSON []byte
 }
 

@@ -129,6 +129,13 @@ type (
 			Verifier  []byte `json:"verifier" strict:"required"`
 		} `json:"signatures" strict:"required,max=32"`
 	}
+	intotoV1Wire struct {
+		Content struct {
+			Hash        hashWire `json:"hash" strict:"required"`
+			PayloadHash hashWire `json:"payloadHash"`
+		} `json:"content" strict:"required"`
+		PublicKey []byte `json:"publicKey" strict:"required"`
+	}
 	intotoWire struct {
 		Content struct {
 			Envelope struct {
@@ -189,6 +196,11 @@ func bodyV1(e *evidence.LogEntry, s entrySubject) *refusal {
 				return refuse(LogMismatch, "the log entry is about another signature, one that cannot be read")
 			}
 			r = s.matchEnvelope(sig, sigs[0].PublicKey, w.Content.PayloadHash)
+		}
+	case "intoto 0.0.1":
+		var w intotoV1Wire
+		if err = strictjson.Unmarshal(body.Spec, &w); err == nil {
+			r = s.matchWritten(w.PublicKey, w.Content.Hash)
 		}
 	default:
 		return refuse(Malformed, "the log entry is of kind %s %s, which is not read", clip(body.Kind), clip(body.APIVersion))

@@ -38,6 +38,22 @@ func (s *entrySubject) matchPayload(sum hashWire) *refusal {
 	return nil
 }
 
+// matchWritten compares an entry that holds the digest of an envelope as cosign's
+// version 1 wrote it, signature and all.
+func (s *entrySubject) matchWritten(signer []byte, sum hashWire) *refusal {
+	if s.claim.Envelope == nil || len(s.claim.Envelope.JSON) == 0 {
+		return refuse(LogMismatch, "the log entry is about an envelope as cosign wrote it, which is not there")
+	}
+	have := sha256.Sum256(s.claim.Envelope.JSON)
+	if sum.Algorithm != "sha256" || sum.Value != hex.EncodeToString(have[:]) {
+		return refuse(LogMismatch, "the log entry is about another envelope")
+	}
+	if !s.isSigner(signer) {
+		return refuse(LogMismatch, "the log entry is about another certificate or key")
+	}
+	return nil
+}
+
 // simpleContent binds a simple signing payload to the artifact. Cosign itself
 // does not look at the payload's type.
 func (out *Verified) simpleContent(s *evidence.SimpleSigning, a Artifact) *refusal {

@@ -6,7 +6,9 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha512"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"maps"
@@ -169,7 +171,10 @@ func TestSimpleSigningNearMisses(t *testing.T) {
 		"only a timestamp":            {w.simple(goodPayload(), forge.ClaimOptions{Token: true}), verify.LogMissing},
 		"time changed":                {replace(set, `"integratedTime":1`, `"integratedTime":2`), verify.LogProofBad},
 		"index changed":               {replace(set, `"logIndex":1004`, `"logIndex":1005`), verify.LogProofBad},
-		"log id in upper case":        {replace(set, `"logID":"`, `"logID":"A`), "UNREADABLE"},
+		"log id in upper case": {good(func(a map[string]string) {
+			id := hex.EncodeToString(forge.LogID(w.V1.Public()))
+			a[set] = strings.Replace(a[set], id, strings.ToUpper(id), 1)
+		}), "UNREADABLE"},
 		"entry with two times":        {replace(set, `"integratedTime":`, `"integratedTime":5,"integratedTime":`), "UNREADABLE"},
 		"entry with unknown member":   {replace(set, `"Payload":`, `"More":1,"Payload":`), "UNREADABLE"},
 		"entry in another case":       {replace(set, `"SignedEntryTimestamp"`, `"signedEntryTimestamp"`), "UNREADABLE"},
@@ -204,6 +209,37 @@ func TestSimpleSigningNearMisses(t *testing.T) {
 	} {
 		if ok, why := w.judgeLayer(good(func(a map[string]string) { a[chain] = text }), verify.Config{}); ok == nil {
 			t.Errorf("%s: %s", name, why)
+		}
+	}
+}
+
+// A log that records the right signature with another digest has not seen this
+// payload signed; and only SHA-256 is what cosign compares.
+func TestSimpleSigningLoggedByAnotherDigest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	payload := goodPayload()
+	claim := w.Claim(forge.ClaimOptions{Artifact: payload, Logs: []string{"v1 hashedrekord"}})
+	have := evidence.SHA256(payload).Hex()
+	sum512 := sha512.Sum512(payload)
+	for name, c := range map[string]struct{ old, new, want string }{
+		"as it is":       {"x", "x", ""},
+		"another digest": {have, evidence.SHA256(nil).Hex(), verify.LogMismatch},
+		"the artifact's": {have, evidence.SHA256(forge.Artifact).Hex(), verify.LogMismatch},
+		"by SHA-512":     {`"sha256","value":"` + have, `"sha512","value":"` + hex.EncodeToString(sum512[:]), verify.LogMismatch},
+		"misnamed":       {`"sha256","value"`, `"sha512","value"`, verify.LogMismatch},
+		"in upper case":  {have, strings.ToUpper(have), verify.LogMismatch},
+	} {
+		changed := *claim
+		e := claim.LogEntries[0]
+		e.Body = bytes.Replace(e.Body, []byte(c.old), []byte(c.new), 1)
+		if c.want != "" && bytes.Equal(e.Body, claim.LogEntries[0].Body) {
+			t.Fatalf("%s: nothing changed in %s", name, e.Body)
+		}
+		changed.LogEntries = []evidence.LogEntry{w.SignV1(e)}
+		ok, why := w.judgeLayer(w.CosignLayer(&changed, payload), verify.Config{})
+		if (ok != nil) != (c.want == "") || !strings.HasPrefix(why, c.want) {
+			t.Errorf("%s: %q, want %q", name, why, c.want)
 		}
 	}
 }
@@ -265,5 +301,48 @@ func TestCosignAttestations(t *testing.T) {
 		if ok, why := w.judgeLayer(c.l, verify.Config{}); ok != nil || !strings.HasPrefix(why, c.want+" ") {
 			t.Errorf("%s: verified %v, %q; want %s", name, ok != nil, why, c.want)
 		}
+	}
+}
+
+// Cosign's version 1 logged an attestation by the digest of its envelope as written.
+func TestAttestationLoggedByCosign1(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	claim := w.Claim(forge.ClaimOptions{Payload: forge.StatementAbout(forge.ArtifactSubject()), Logs: []string{"v1 dsse"}})
+	other := w.Claim(forge.ClaimOptions{Payload: forge.StatementAbout(forge.ArtifactSubject())})
+	written := w.CosignLayer(claim, nil).Content
+	logged := func(sum, certificate string) forge.Layer {
+		c := *claim
+		c.LogEntries = []evidence.LogEntry{w.SignV1(evidence.LogEntry{LogIndex: 7, IntegratedTime: w.Now.Unix() + 2, Kind: "intoto", Version: "0.0.1",
+			Body: forge.JCS(map[string]any{"apiVersion": "0.0.1", "kind": "intoto", "spec": map[string]any{"publicKey": forge.B64([]byte(certificate)),
+				"content": map[string]any{"hash": map[string]any{"algorithm": "sha256", "value": sum}}}})})}
+		l := w.CosignLayer(&c, nil)
+		l.Annotations["predicateType"] = ""
+		return l
+	}
+	certificate, sum := certPEM(claim.Certificates[0]), evidence.SHA256(written).Hex()
+	respaced := logged(sum, certificate)
+	respaced.Content = append([]byte(" "), respaced.Content...)
+	for name, c := range map[string]struct {
+		l    forge.Layer
+		want string
+	}{
+		"as it is":              {logged(sum, certificate), ""},
+		"another envelope":      {logged(evidence.SHA256(nil).Hex(), certificate), verify.LogMismatch},
+		"the payload's digest":  {logged(evidence.SHA256(claim.Envelope.Payload).Hex(), certificate), verify.LogMismatch},
+		"another's certificate": {logged(sum, certPEM(other.Certificates[0])), verify.LogMismatch},
+		"written otherwise":     {respaced, verify.LogMismatch},
+	} {
+		ok, why := w.judgeLayer(c.l, verify.Config{})
+		if (ok != nil) != (c.want == "") || !strings.HasPrefix(why, c.want) {
+			t.Errorf("%s: %q, want %q", name, why, c.want)
+		}
+	}
+	bundled := *claim
+	bundled.LogEntries = []evidence.LogEntry{w.SignV1(evidence.LogEntry{LogIndex: 7, IntegratedTime: w.Now.Unix() + 2, Kind: "intoto", Version: "0.0.1",
+		Body: forge.JCS(map[string]any{"apiVersion": "0.0.1", "kind": "intoto", "spec": map[string]any{"publicKey": forge.B64([]byte(certificate)),
+			"content": map[string]any{"hash": map[string]any{"algorithm": "sha256", "value": evidence.SHA256(nil).Hex()}}}})})}
+	if ok, why := w.judge(&bundled, verify.Config{}); ok != nil || !strings.HasPrefix(why, verify.LogMismatch) {
+		t.Errorf("in a bundle: %q", why)
 	}
 }

@@ -62,6 +62,11 @@ func Bundle(c *evidence.Claim) (*Result, []policy.Reason, error) {
 			return loses("its timestamp is over the envelope as cosign wrote it, and a bundle's timestamps are over the signature: the time of signing would be lost", "attest it again: hallmark attest IMAGE")
 		}
 	}
+	for i := range c.LogEntries {
+		if e := &c.LogEntries[i]; e.Kind == "intoto" && e.Version == "0.0.1" {
+			return loses("its log entry is about the envelope as cosign wrote it, byte for byte, which a bundle does not keep: the proof that it is in the log would be lost", "attest it again: hallmark attest IMAGE")
+		}
+	}
 	out := *c
 	if e := c.Envelope; e != nil {
 		out.Envelope = &evidence.Envelope{PayloadType: e.PayloadType, Payload: e.Payload, Signatures: e.Signatures}

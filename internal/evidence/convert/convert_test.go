@@ -137,6 +137,8 @@ func TestLosses(t *testing.T) {
 	mixed := attestation(t, deep, forge.ClaimOptions{Logs: []string{"v1 dsse"}}, nil)
 	mixed.LogEntries[0].Proof = w.Claim(forge.ClaimOptions{Payload: statement(), Logs: []string{"v1 dsse"}}).LogEntries[0].Proof
 	mixed.LogEntries[0].Promise = nil
+	entryOfCosign1 := attestation(t, w, forge.ClaimOptions{Logs: []string{"v1 dsse"}}, nil)
+	entryOfCosign1.LogEntries[0].Kind, entryOfCosign1.LogEntries[0].Version = "intoto", "0.0.1"
 	for name, c := range map[string]struct {
 		claim      *evidence.Claim
 		code, want string
@@ -144,6 +146,7 @@ func TestLosses(t *testing.T) {
 		"simple signing":              {simple, convert.CodeLoses, "which image was signed"},
 		"timestamp over the envelope": {stamped, convert.CodeLoses, "the time of signing would be lost"},
 		"chain and no promise":        {mixed, convert.CodeLoses, "certificate chain"},
+		"entry of cosign 1":           {entryOfCosign1, convert.CodeLoses, "would be lost"},
 		"bundle 0.3":                  {w.Claim(forge.ClaimOptions{Payload: statement()}), convert.CodeNothing, "already"},
 		"notary":                      {&evidence.Claim{Notary: &evidence.NotaryEnvelope{}}, convert.CodeLoses, "Notary"},
 	} {

@@ -90,8 +90,8 @@ type wireEnvelope struct {
 }
 
 // ParseAttestation reads a layer of an attestation: its content and its
-// annotations. The claim keeps a copy of the envelope as written, because
-// cosign's timestamps are over that.
+// annotations. Where its proofs are about the envelope as written, the claim
+// shares envelope's memory.
 func ParseAttestation(envelope []byte, annotations map[string]string) (*evidence.Claim, error) {
 	if len(envelope) > MaxEnvelope {
 		return nil, fmt.Errorf("attestation: %d bytes; at most %d are read", len(envelope), MaxEnvelope)
@@ -118,8 +118,8 @@ func ParseAttestation(envelope []byte, annotations map[string]string) (*evidence
 	if err := proofs(c, annotations); err != nil {
 		return nil, fmt.Errorf("attestation: %w", err)
 	}
-	if len(c.Timestamps) > 0 {
-		c.Envelope.JSON = bytes.Clone(envelope)
+	if len(c.Timestamps) > 0 || len(c.LogEntries) > 0 && c.LogEntries[0].Kind+c.LogEntries[0].Version == "intoto0.0.1" {
+		c.Envelope.JSON = envelope
 	}
 	return c, nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/elliptic"
 	"encoding/json"
+	"encoding/pem"
 	"maps"
 	"os"
 	"os/exec"
@@ -271,6 +272,21 @@ func TestCosignsOlderFormatKeyless(t *testing.T) {
 			}
 		})
 	}
+	t.Run("attestation logged by cosign 1", func(t *testing.T) {
+		image := r.Image("keyless/app", "attested by cosign 1")
+		digest := evidence.Digest(strings.Split(image, "@")[1])
+		claim := w.Claim(forge.ClaimOptions{Payload: forge.StatementAbout(`{"name":"app","digest":{"sha256":"` + digest.Hex() + `"}}`)})
+		certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: claim.Certificates[0]})
+		body := forge.JCS(map[string]any{"apiVersion": "0.0.1", "kind": "intoto", "spec": map[string]any{"publicKey": forge.B64(certificate),
+			"content": map[string]any{"hash": map[string]any{"algorithm": "sha256", "value": evidence.SHA256(w.CosignLayer(claim, nil).Content).Hex()}}}})
+		claim.LogEntries = []evidence.LogEntry{w.SignV1(evidence.LogEntry{LogIndex: 7, IntegratedTime: w.Now.Unix() + 2, Kind: "intoto", Version: "0.0.1", Body: body})}
+		attachOlder(t, image, ".att", w.CosignLayer(claim, nil))
+		tool := &cosign{t, c.bin, c.env}
+		tool.must(append(append([]string{"verify-attestation", "--type", evidence.PredicateSign}, who...), image)...)
+		if good, _, reasons := verified(t, image, collect.Options{}, cfg); len(good) != 1 {
+			t.Errorf("%v", reasons)
+		}
+	})
 	t.Run("attestation, converted", func(t *testing.T) {
 		image := r.Image("keyless/app", "attested")
 		digest := evidence.Digest(strings.Split(image, "@")[1])
