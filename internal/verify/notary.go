@@ -142,7 +142,7 @@ func (n *notaryCase) integrity() *refusal {
 		return r
 	}
 	var r *refusal
-	if n.certs, r = notaryChain(n.cfg.Chains, n.cfg.Notary.Generation, n.claim.Certificates, n.now); r != nil {
+	if n.certs, r = notaryChain(n.cfg.Chains, n.cfg.Notary, n.claim.Certificates, n.now); r != nil {
 		return r
 	}
 	leaf := n.certs[0]

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/trust/notation"
 )
 
 // forNotary is the purpose of CAs above signing certificates of the Notary Project.
@@ -43,8 +44,9 @@ func notaryKey(p purpose, generation string, ders ...[]byte) chainKey {
 // notaryChain reads the certificates of a signature, leaf first, and checks that
 // they are a chain for signing up to a root that signed itself
 // (signature-specification.md, "Certificate Requirements"). What lies above the
-// leaf is remembered; the leaf's own signature is checked every time.
-func notaryChain(cache *ChainCache, generation string, ders [][]byte, now time.Time) ([]*x509.Certificate, *refusal) {
+// leaf is remembered when it leads to a store, so that strangers cannot push others
+// out of the cache; the leaf's own signature is checked every time.
+func notaryChain(cache *ChainCache, t *notation.Trust, ders [][]byte, now time.Time) ([]*x509.Certificate, *refusal) {
 	leaf, err := x509.ParseCertificate(ders[0])
 	if err != nil {
 		return nil, refuse(Malformed, "the signing certificate cannot be read")
@@ -58,19 +60,20 @@ func notaryChain(cache *ChainCache, generation string, ders [][]byte, now time.T
 		}
 		return []*x509.Certificate{leaf}, nil
 	}
-	key := notaryKey(forNotary, generation, ders[1:]...)
+	key := notaryKey(forNotary, t.Generation, ders[1:]...)
 	verdict, ok := cache.find(key, []time.Time{now})
 	if !ok {
 		cas, r := notaryCAs(ders[1:])
 		if r != nil {
 			return nil, r
 		}
-		if slices.ContainsFunc(cas, limitsNames) {
+		verdict.certs = cas
+		switch limited := slices.ContainsFunc(cas, limitsNames); {
+		case limited: // the verdict depends on the leaf: not for the cache
 			if r := notaryWholePath(leaf, cas); r != nil {
 				return nil, r
 			}
-			verdict.certs = cas // depends on the leaf: not for the cache
-		} else {
+		case slices.ContainsFunc(cas, t.Holds):
 			verdict = cache.keep(key, cas)
 		}
 	}

@@ -183,6 +183,9 @@ func TestNotaryHeaders(t *testing.T) {
 		"a byte after the signature": {func(e *notaryforge.Envelope) {
 			e.Tamper = func(sig []byte) []byte { return append(sig, 0) }
 		}, "SIGNATURE_BAD "},
+		"a zero between r and s": {func(e *notaryforge.Envelope) {
+			e.Tamper = func(sig []byte) []byte { return slices.Insert(sig, 32, 0) }
+		}, "SIGNATURE_BAD "},
 		"no signature": {func(e *notaryforge.Envelope) {
 			e.Tamper = func(sig []byte) []byte { return []byte{} }
 		}, "MALFORMED signature"},

@@ -82,6 +82,14 @@ func (n *notaryCase) countersignature() *refusal {
 
 // stampers is the chain from the token's signer to a root of the tsa stores.
 func (n *notaryCase) stampers(t *token, roots []*x509.Certificate) ([]*x509.Certificate, *refusal) {
+	for _, der := range t.certificates {
+		if _, err := x509.ParseCertificate(der); err != nil {
+			return nil, refuse(TimeUntrusted, "the timestamp of %s brings a certificate that cannot be read", stamp(t.genTime))
+		}
+	}
+	if len(t.signers(&trust.Authority{})) == 0 {
+		return nil, refuse(TimeUntrusted, "the timestamp of %s does not bring the certificate that it says to be signed with", stamp(t.genTime))
+	}
 	why := refuse(TimeUntrusted, "the timestamp of %s is by no authority of the tsa stores of the statement %q", stamp(t.genTime), clip(n.statement.Name))
 	for _, root := range roots {
 		a := &trust.Authority{CommonName: root.Subject.String(), Anchor: root}

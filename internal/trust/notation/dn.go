@@ -2,6 +2,7 @@ package notation
 
 import (
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -22,10 +23,33 @@ type DN struct {
 // String is the name as it was written.
 func (d DN) String() string { return d.text }
 
-// attributes are the short names of the attributes that Notation can compare.
-var attributes = map[string]string{
-	"2.5.4.3": "CN", "2.5.4.5": "SERIALNUMBER", "2.5.4.6": "C", "2.5.4.7": "L", "2.5.4.8": "ST",
-	"2.5.4.9": "STREET", "2.5.4.10": "O", "2.5.4.11": "OU", "2.5.4.17": "POSTALCODE",
+// attribute is the short name of an attribute that Notation can compare, "" for
+// others. All are below joint-iso-itu-t(2) ds(5) attributeType(4).
+func attribute(id asn1.ObjectIdentifier) string {
+	if len(id) != 4 || id[0] != 2 || id[1] != 5 || id[2] != 4 {
+		return ""
+	}
+	switch id[3] {
+	case 3:
+		return "CN"
+	case 5:
+		return "SERIALNUMBER"
+	case 6:
+		return "C"
+	case 7:
+		return "L"
+	case 8:
+		return "ST"
+	case 9:
+		return "STREET"
+	case 10:
+		return "O"
+	case 11:
+		return "OU"
+	case 17:
+		return "POSTALCODE"
+	}
+	return ""
 }
 
 // ParseDN reads a distinguished name. Attributes with several values, one name
@@ -142,7 +166,7 @@ func SubjectDN(cert *x509.Certificate) (DN, error) {
 		}
 	}
 	for _, a := range cert.Subject.Names {
-		name := attributes[a.Type.String()]
+		name := attribute(a.Type)
 		value, ok := a.Value.(string)
 		_, twice := d.attrs[name]
 		switch {

@@ -69,6 +69,16 @@ func (t *Trust) Store(n StoreName) (certs []*x509.Certificate, ok bool) {
 	return certs, ok
 }
 
+// Holds reports whether a certificate is in any store.
+func (t *Trust) Holds(c *x509.Certificate) bool {
+	for _, certs := range t.stores {
+		if slices.ContainsFunc(certs, c.Equal) {
+			return true
+		}
+	}
+	return false
+}
+
 // New makes a Trust of its parts.
 func New(p Parts) (*Trust, error) {
 	t := &Trust{stores: map[StoreName][]*x509.Certificate{}, subjects: map[*x509.Certificate]string{}}
