@@ -39,6 +39,14 @@ func NewFields(names ...string) *Fields {
 	return f
 }
 
+// NewExactFields are names that have no second spelling in snake_case: those of
+// messages that are declared in lowerCamelCase.
+func NewExactFields(names ...string) *Fields {
+	f := NewFields(names...)
+	f.snakes = f.names
+	return f
+}
+
 func (f *Fields) index(name []byte, proto bool) int {
 	for i, n := range f.names {
 		if string(name) == n || proto && string(name) == f.snakes[i] {
@@ -273,7 +281,7 @@ func padding(s []byte) int {
 func (d *decoder) base64Slowly(dst []byte) ([]byte, error) {
 	d.pos++
 	var bits uint32
-	digits, pads, standard, url := 0, 0, false, false
+	digits, pads, breaks, standard, url := 0, 0, 0, false, false
 	for {
 		if d.pos >= len(d.data) {
 			return nil, d.errorf("the string has no end")
@@ -283,8 +291,7 @@ func (d *decoder) base64Slowly(dst []byte) ([]byte, error) {
 		case c == '"':
 			d.pos++
 			rest := digits % 4
-			padded := pads == (4-rest)%4
-			if rest == 1 || standard && url || !padded && (pads > 0 || !d.proto) {
+			if standard && url || !d.paddedRight(digits, pads, breaks) {
 				return nil, d.errorf("not base64")
 			}
 			return d.lastBytes(dst, bits, rest)
@@ -301,6 +308,7 @@ func (d *decoder) base64Slowly(dst []byte) ([]byte, error) {
 		}
 		switch {
 		case (c == '\r' || c == '\n') && d.proto:
+			breaks++
 			continue
 		case c == '=':
 			pads++
@@ -317,6 +325,16 @@ func (d *decoder) base64Slowly(dst []byte) ([]byte, error) {
 			bits = 0
 		}
 	}
+}
+
+// paddedRight reports whether the padding is complete or, in protobuf's mapping,
+// not there at all. Which of the two protojson wants depends on the length of the
+// text, line breaks included; what it refuses, we do.
+func (d *decoder) paddedRight(digits, pads, breaks int) bool {
+	if rest := digits % 4; !d.proto || (digits+pads+breaks)%4 == 0 {
+		return rest != 1 && pads == (4-rest)%4
+	}
+	return pads == 0 && digits%4 != 1
 }
 
 // lastBytes appends what the last digits say when they are not four; the bits
