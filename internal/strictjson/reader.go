@@ -181,11 +181,10 @@ func (r *Reader) Int64() (int64, error) {
 	if string(text) == "-0" {
 		return 0, r.d.errorf("minus zero is no integer")
 	}
-	n, err := strconv.ParseInt(string(text), 10, 64)
-	if err != nil {
-		return 0, r.d.errorf("the number does not fit into 64 bits")
+	if n, err := strconv.ParseInt(digits(text), 10, 64); err == nil {
+		return n, nil
 	}
-	return n, nil
+	return 0, r.d.errorf("the number does not fit into 64 bits")
 }
 
 // Enum reads the name of an enumeration's value, which in protobuf's mapping may
@@ -193,6 +192,9 @@ func (r *Reader) Int64() (int64, error) {
 func (r *Reader) Enum() (string, error) {
 	if r.d.proto && r.d.peek() != '"' {
 		n, err := r.d.integer()
+		if len(n) > 100 {
+			return "", r.d.errorf("the number of no value")
+		}
 		return string(n), err
 	}
 	return r.Text(100)
