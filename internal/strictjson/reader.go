@@ -39,6 +39,14 @@ func NewFields(names ...string) *Fields {
 	return f
 }
 
+// NewExactFields are names that have no second spelling in snake_case: those of
+// messages that are declared in lowerCamelCase.
+func NewExactFields(names ...string) *Fields {
+	f := NewFields(names...)
+	f.snakes = f.names
+	return f
+}
+
 func (f *Fields) index(name []byte, proto bool) int {
 	for i, n := range f.names {
 		if string(name) == n || proto && string(name) == f.snakes[i] {
@@ -173,11 +181,10 @@ func (r *Reader) Int64() (int64, error) {
 	if string(text) == "-0" {
 		return 0, r.d.errorf("minus zero is no integer")
 	}
-	n, err := strconv.ParseInt(string(text), 10, 64)
-	if err != nil {
-		return 0, r.d.errorf("the number does not fit into 64 bits")
+	if n, err := strconv.ParseInt(digits(text), 10, 64); err == nil {
+		return n, nil
 	}
-	return n, nil
+	return 0, r.d.errorf("the number does not fit into 64 bits")
 }
 
 // Enum reads the name of an enumeration's value, which in protobuf's mapping may
@@ -185,6 +192,9 @@ func (r *Reader) Int64() (int64, error) {
 func (r *Reader) Enum() (string, error) {
 	if r.d.proto && r.d.peek() != '"' {
 		n, err := r.d.integer()
+		if len(n) > 100 {
+			return "", r.d.errorf("the number of no value")
+		}
 		return string(n), err
 	}
 	return r.Text(100)
@@ -273,7 +283,7 @@ func padding(s []byte) int {
 func (d *decoder) base64Slowly(dst []byte) ([]byte, error) {
 	d.pos++
 	var bits uint32
-	digits, pads, standard, url := 0, 0, false, false
+	digits, pads, breaks, standard, url := 0, 0, 0, false, false
 	for {
 		if d.pos >= len(d.data) {
 			return nil, d.errorf("the string has no end")
@@ -283,8 +293,7 @@ func (d *decoder) base64Slowly(dst []byte) ([]byte, error) {
 		case c == '"':
 			d.pos++
 			rest := digits % 4
-			padded := pads == (4-rest)%4
-			if rest == 1 || standard && url || !padded && (pads > 0 || !d.proto) {
+			if standard && url || !d.paddedRight(digits, pads, breaks) {
 				return nil, d.errorf("not base64")
 			}
 			return d.lastBytes(dst, bits, rest)
@@ -301,6 +310,7 @@ func (d *decoder) base64Slowly(dst []byte) ([]byte, error) {
 		}
 		switch {
 		case (c == '\r' || c == '\n') && d.proto:
+			breaks++
 			continue
 		case c == '=':
 			pads++
@@ -317,6 +327,16 @@ func (d *decoder) base64Slowly(dst []byte) ([]byte, error) {
 			bits = 0
 		}
 	}
+}
+
+// paddedRight reports whether the padding is complete or, in protobuf's mapping,
+// not there at all. Which of the two protojson wants depends on the length of the
+// text, line breaks included; what it refuses, we do.
+func (d *decoder) paddedRight(digits, pads, breaks int) bool {
+	if rest := digits % 4; !d.proto || (digits+pads+breaks)%4 == 0 {
+		return rest != 1 && pads == (4-rest)%4
+	}
+	return pads == 0 && digits%4 != 1
 }
 
 // lastBytes appends what the last digits say when they are not four; the bits

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/maphash"
+	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -144,11 +145,12 @@ func (d *decoder) skipObject(depth int) error {
 // they are few, by hash (keyed, so that nobody can prepare collisions) later.
 // Names themselves are not copied.
 type nameSet struct {
-	seed   maphash.Seed
-	byHash map[uint64][]int32
+	table []int32 // open addressing: index+1 of a name, 0 is free; its size is a power of two
 }
 
-const fewNames = 16
+const fewNames = 32
+
+var seed = maphash.MakeSeed()
 
 // duplicate reports whether the last of names was there before.
 func (s *nameSet) duplicate(names [][]byte) bool {
@@ -161,21 +163,27 @@ func (s *nameSet) duplicate(names [][]byte) bool {
 		}
 		return false
 	}
-	if s.byHash == nil {
-		s.seed, s.byHash = maphash.MakeSeed(), make(map[uint64][]int32, 4*fewNames)
-		for i, n := range names[:last] {
-			h := maphash.Bytes(s.seed, n)
-			s.byHash[h] = append(s.byHash[h], int32(i))
+	if 2*len(names) > len(s.table) {
+		s.table = make([]int32, 1<<bits.Len(uint(4*len(names))))
+		for i := range names[:last] {
+			s.add(names, i)
 		}
 	}
-	h := maphash.Bytes(s.seed, names[last])
-	for _, i := range s.byHash[h] {
-		if bytes.Equal(names[i], names[last]) {
+	return !s.add(names, last)
+}
+
+// add reports false when a name before names[i] is the same.
+func (s *nameSet) add(names [][]byte, i int) bool {
+	mask := uint64(len(s.table) - 1)
+	for at := maphash.Bytes(seed, names[i]); ; at++ {
+		switch e := s.table[at&mask]; {
+		case e == 0:
+			s.table[at&mask] = int32(i + 1)
 			return true
+		case bytes.Equal(names[e-1], names[i]):
+			return false
 		}
 	}
-	s.byHash[h] = append(s.byHash[h], int32(last))
-	return false
 }
 
 // number is the text of a number.

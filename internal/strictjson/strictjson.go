@@ -208,7 +208,7 @@ func (d *decoder) scalar(v reflect.Value, o options) error {
 		if string(text) == "-0" {
 			return d.errorf("minus zero is no integer")
 		}
-		n, err := strconv.ParseInt(string(text), 10, v.Type().Bits())
+		n, err := strconv.ParseInt(digits(text), 10, v.Type().Bits())
 		if err != nil {
 			return d.errorf("the number does not fit into %d bits", v.Type().Bits())
 		}
@@ -218,7 +218,7 @@ func (d *decoder) scalar(v reflect.Value, o options) error {
 		if err != nil {
 			return err
 		}
-		n, err := strconv.ParseUint(string(text), 10, v.Type().Bits())
+		n, err := strconv.ParseUint(digits(text), 10, v.Type().Bits())
 		if err != nil {
 			return d.errorf("the number does not fit into %d bits without a sign", v.Type().Bits())
 		}
@@ -228,7 +228,7 @@ func (d *decoder) scalar(v reflect.Value, o options) error {
 		if err != nil {
 			return err
 		}
-		f, err := strconv.ParseFloat(string(text), 64)
+		f, err := strconv.ParseFloat(digits(text), 64)
 		if err != nil {
 			return d.errorf("the number does not fit into 64 bits")
 		}
@@ -239,11 +239,20 @@ func (d *decoder) scalar(v reflect.Value, o options) error {
 	return nil
 }
 
+// digits is a number's text for strconv, which copies what it cannot read: of a
+// text longer than any number needs it is nothing, which is no number.
+func digits(text []byte) string {
+	if len(text) > 1024 {
+		return ""
+	}
+	return string(text)
+}
+
 // intText is the text of an integer, which with ",string" or in protobuf's
 // mapping may be quoted.
 func (d *decoder) intText(o options) ([]byte, error) {
 	if (o.str || d.proto) && d.peek() == '"' {
-		s, err := d.str()
+		s, err := d.bounded(1024)
 		if err != nil {
 			return nil, err
 		}

@@ -201,7 +201,11 @@ func messageHint(m *evidence.MessageSignature, a Artifact) *refusal {
 			continue
 		}
 		have := a.digest(hashName(h))
-		if have != nil && !bytes.Equal(have, m.Digest) {
+		if have == nil {
+			return refuse(WrongSubject, "the signature names its artifact by a %s digest, which cannot be compared with %s", hashName(h), a).
+				hint("give the file itself instead of its digest")
+		}
+		if !bytes.Equal(have, m.Digest) {
 			return refuse(WrongSubject, "the signature is about %s:%x, not about %s", hashName(h), m.Digest, a)
 		}
 		return nil

@@ -103,8 +103,7 @@ func (w *wire) proofs(c *evidence.Claim) error {
 	return nil
 }
 
-// checkEntry keeps the rules of log entries; early bundles' proofs without a
-// checkpoint are taken away.
+// checkEntry keeps the rules of log entries.
 func checkEntry(e *evidence.LogEntry, format evidence.Format) error {
 	switch {
 	case e.LogIndex < 0:
@@ -129,15 +128,9 @@ func checkEntry(e *evidence.LogEntry, format evidence.Format) error {
 	if err := checkProof(e.Proof); err != nil {
 		return fmt.Errorf("inclusionProof.%w", err)
 	}
-	if e.Proof.Checkpoint != "" {
-		return nil
+	if e.Proof.Checkpoint == "" {
+		return errors.New("inclusionProof.checkpoint: missing; without it the proof proves nothing")
 	}
-	if format != evidence.FormatBundle01 {
-		return errors.New("inclusionProof.checkpoint: missing; bundle versions since 0.2 demand it")
-	}
-	// Early bundles of version 0.1 carry proofs without a checkpoint, which
-	// prove nothing; their signed entry timestamp is what counts.
-	e.Proof = nil
 	return nil
 }
 
@@ -163,6 +156,8 @@ func (w *wire) content(c *evidence.Claim) error {
 		return errors.New("messageSignature, dsseEnvelope: exactly one must be given")
 	case w.message != nil && len(w.message.Signature) == 0:
 		return errors.New("messageSignature.signature: missing")
+	case w.message != nil && len(w.message.Digest) == 0:
+		return errors.New("messageSignature.messageDigest.digest: missing")
 	case w.message != nil:
 		c.Message = w.message
 		return nil

@@ -34,6 +34,9 @@ func TestVectors(t *testing.T) {
 		"bundle-empty-certificate-chain_fail": "x509CertificateChain.certificates: empty",
 		"bundle-negative-log-index_fail":      "logIndex",
 		"rekor2-no-inclusion-proof_fail":      "inclusionProof: missing",
+		"bundle-with-root-cert_fail":          "checkpoint: missing",
+		// Padded, with line breaks that make it look as if it were not: protojson refuses it.
+		"rekor2-timestamp-with-incorrect-time_fail": "signedTimestamp: not base64",
 	}
 	dirs, err := filepath.Glob(filepath.Join(vectors, "*", "bundle.sigstore.json"))
 	if err != nil || len(dirs) < 40 {
@@ -157,6 +160,17 @@ func TestNearMisses(t *testing.T) {
 		"short hash":          {`["AAAA`, `["`, "hashes[0]"},
 		"no checkpoint":       {`"checkpoint":{"envelope":"x"}`, `"checkpoint":null`, "checkpoint: missing"},
 		"empty timestamp":     {`"signedTimestamp":"AA=="`, `"signedTimestamp":""`, "signedTimestamp"},
+		"no digest":           {`"digest":"AA=="`, `"digest":""`, "messageDigest.digest"},
+		"no message digest":   {`"messageDigest":{"algorithm":"SHA2_256","digest":"AA=="}`, `"messageDigest":null`, "messageDigest.digest"},
+		"breaks and padding":  {`"canonicalizedBody":"AA=="`, `"canonicalizedBody":"AA\n=="`, "not base64"},
+		"breaks as padding":   {`"canonicalizedBody":"AA=="`, `"canonicalizedBody":"AA\n\n"`, "not base64"},
+		"stray bits":          {`"canonicalizedBody":"AA=="`, `"canonicalizedBody":"AB=="`, "not base64"},
+		"stray bits, bare":    {`"canonicalizedBody":"AA=="`, `"canonicalizedBody":"AB"`, "not base64"},
+		"one digit":           {`"canonicalizedBody":"AA=="`, `"canonicalizedBody":"AAAAA"`, "not base64"},
+		"much padding":        {`"canonicalizedBody":"AA=="`, `"canonicalizedBody":"AA======"`, "not base64"},
+		"padding inside":      {`"canonicalizedBody":"AA=="`, `"canonicalizedBody":"AA==AA=="`, "not base64"},
+		"two alphabets":       {`"canonicalizedBody":"AA=="`, `"canonicalizedBody":"+_AA"`, "not base64"},
+		"a space in base64":   {`"canonicalizedBody":"AA=="`, `"canonicalizedBody":"AA =="`, "not base64"},
 		"unknown hash":        {"SHA2_256", "SHA1", "algorithm"},
 		"empty signature":     {`"signature":"AA=="`, `"signature":""`, "signature: missing"},
 		"no content":          {`"messageSignature":{`, `"messageSignature":null,"dsseEnvelope":null}`, "exactly one must"},
@@ -203,6 +217,8 @@ func TestProtobufFreedoms(t *testing.T) {
 		"snake case":  {`"verificationMaterial":{`, `"verification_material":{`},
 		"null":        {`"messageSignature"`, `"dsseEnvelope":null,"messageSignature"`},
 		"line breaks": {`"AQID"`, `"AQ\nID\n"`},
+		"four breaks": {`"AQID"`, `"AQ\r\nID\r\n"`},
+		"escaped":     {`"canonicalizedBody":"AA=="`, `"canonicalizedBody":"\u0041A\u003d="`},
 		"no padding":  {`"canonicalizedBody":"AA=="`, `"canonicalizedBody":"AA"`},
 		"enum number": {`"SHA2_256"`, `1`},
 	} {

@@ -26,7 +26,7 @@ var (
 	checkpointFields = strictjson.NewFields("envelope")
 	messageFields    = strictjson.NewFields("messageDigest", "signature")
 	digestFields     = strictjson.NewFields("algorithm", "digest")
-	envelopeFields   = strictjson.NewFields("payload", "payloadType", "signatures")
+	envelopeFields   = strictjson.NewExactFields("payload", "payloadType", "signatures")
 	signatureFields  = strictjson.NewFields("sig", "keyid")
 )
 
