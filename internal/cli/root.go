@@ -90,11 +90,16 @@ func overview(c *cobra.Command, order []string) string {
 // where a binary has commands that are written for hallmark.
 func Rename(root *cobra.Command) {
 	for _, c := range root.Commands() {
-		ours, theirs := "hallmark "+c.Name(), root.Name()+" "+c.Name()
-		for _, c := range append(c.Commands(), c) {
-			c.Example = strings.ReplaceAll(c.Example, ours, theirs)
-			c.Long = strings.ReplaceAll(c.Long, ours, theirs)
-		}
+		rename(c, "hallmark "+c.Name(), root.Name()+" "+c.Name())
+	}
+}
+
+// rename does so for a command and all below it.
+func rename(c *cobra.Command, ours, theirs string) {
+	c.Example = strings.ReplaceAll(c.Example, ours, theirs)
+	c.Long = strings.ReplaceAll(c.Long, ours, theirs)
+	for _, sub := range c.Commands() {
+		rename(sub, ours, theirs)
 	}
 }
 
