@@ -154,7 +154,7 @@ func (t *trustCommands) addCert() *cobra.Command {
 		Long: `Put a certificate, or all of a file in PEM, into one of Notation's trust stores.
 --sha256 is the checksum of the file's bytes, from somebody whom you believe:
 other bytes are refused. A URL is fetched over https only, or from this machine.`,
-		Example: `  hallmark trust add cert ca.pem --store ca:acme --sha256 CHECKSUM`,
+		Example: `  hallmark trust add cert ca.pem --store ca:acme --sha256 a031a6fa80fc64a0a6d913a05b24f97d821cb14e1b0ccfa5c099e909087119db`,
 		Args:    cli.Args(cobra.ExactArgs(1)),
 		RunE:    func(c *cobra.Command, argv []string) error { return t.runAddCert(c.Context(), argv[0], store, sum) },
 	}
