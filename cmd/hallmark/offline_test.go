@@ -230,8 +230,8 @@ func (w *offlineWorld) checkFiles(t *testing.T, name, bin string, argv []string,
 	for _, path := range calls.opened {
 		rel := strings.TrimPrefix(path, w.dir+"/")
 		named := path == bin || path == filepath.Join(w.home(), ".config/hallmark/trust.json") || // the trust bundle: a revocation always counts
-			 slices.ContainsFunc([]string{"/sys/kernel/mm/", "/sys/fs/cgroup/", "/proc/self/"},
-			func(runtimes string) bool { return strings.HasPrefix(path, runtimes) })
+			slices.ContainsFunc([]string{"/sys/kernel/mm/", "/sys/fs/cgroup/", "/proc/self/"},
+				func(runtimes string) bool { return strings.HasPrefix(path, runtimes) })
 		for _, a := range argv {
 			layout, isLayout := strings.CutPrefix(a, "oci:")
 			layout, _, _ = strings.Cut(layout, ":")

@@ -58,10 +58,9 @@ without a certificate where verify or a pin asks for it.
 With --until or --from, a signature counts only at a trusted time between them.
 Without a trusted time nothing shows that it was made after --from; it then
 counts only while now is before --until and there is no --from.`,
-		Example: `  hallmark trust add key release.pub
-  hallmark trust add key release.pub --name release-2026 --until 2027-01-31`,
-		Args: cli.Args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, argv []string) error { return t.runAddKey(argv[0], name, from, until) },
+		Example: "  hallmark trust add key release.pub --name release-2026 --until 2027-01-31",
+		Args:    cli.Args(cobra.ExactArgs(1)),
+		RunE:    func(_ *cobra.Command, argv []string) error { return t.runAddKey(argv[0], name, from, until) },
 	}
 	c.Flags().StringVar(&name, "name", "", "`NAME` of the key; default: of the file")
 	c.Flags().StringVar(&from, "from", "", "`TIME` from which it is believed")
