@@ -189,6 +189,8 @@ var jsonAnswers = map[string][]any{
 	"verify":             {check.VerifyAnswer{}, check.ManyAnswer{}},
 	"verify-attestation": {check.VerifyAnswer{}, check.ManyAnswer{}},
 	"show":               {check.ShowAnswer{}},
+	"trust show":         {check.TrustAnswer{}},
+	"trust check":        {check.TrustCheckAnswer{}},
 	"admit check":        {admitAnswer{}},
 	"up":                 {upAnswer{}, rehearsalAnswer{}},
 	"up env":             {upEnvAnswer{}},

@@ -50,7 +50,10 @@ var exampleFiles = map[string]string{
   "repository_owner_id": "2", "repository_visibility": "public", "workflow": "release", "run_id": "3", "run_attempt": "1",
   "workflow_ref": "acme/app/.github/workflows/release.yml@refs/tags/v1.0.0", "workflow_sha": "0123456789012345678901234567890123456789",
   "runner_environment": "github-hosted"}`,
-	"pod.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: app}\nspec:\n  containers:\n  - name: app\n    image: ADDRESS/app:1.0\n",
+	"trustpolicy.json": exampleTrustPolicy, "notation-config/trustpolicy.json": exampleTrustPolicy,
+	"ca.pem": exampleCA, "notation-config/truststore/x509/ca/acme/ca.pem": exampleCA,
+	"team-trust.json": `{"mediaType": "application/vnd.hallmark.trust.v1+json", "pins": [{"repository": "ADDRESS/tool", "identity": "alice@example.com", "issuer": "http://ADDRESS", "pinnedAt": "2026-11-01T00:00:00Z"}]}`,
+	"pod.yaml":        "apiVersion: v1\nkind: Pod\nmetadata: {name: app}\nspec:\n  containers:\n  - name: app\n    image: ADDRESS/app:1.0\n",
 	"cluster-policy/app.yaml": `apiVersion: policy.sigstore.dev/v1beta1
 kind: ClusterImagePolicy
 metadata: {name: app}
@@ -63,6 +66,26 @@ spec:
 `,
 	"../release-policy/release.rego": "package hallmark.signing\n\nallow if \"release\" in input.git.tag.signer.principals\n",
 }
+
+const exampleTrustPolicy = `{"version": "1.0", "trustPolicies": [{"name": "acme", "registryScopes": ["*"],
+  "signatureVerification": {"level": "strict"}, "trustStores": ["ca:acme"], "trustedIdentities": ["*"]}]}`
+
+// exampleCA is a root of Sigstore's public instance (internal/trust/tufroot): the
+// examples name its checksum.
+const exampleCA = `-----BEGIN CERTIFICATE-----
+MIIB+DCCAX6gAwIBAgITNVkDZoCiofPDsy7dfm6geLbuhzAKBggqhkjOPQQDAzAq
+MRUwEwYDVQQKEwxzaWdzdG9yZS5kZXYxETAPBgNVBAMTCHNpZ3N0b3JlMB4XDTIx
+MDMwNzAzMjAyOVoXDTMxMDIyMzAzMjAyOVowKjEVMBMGA1UEChMMc2lnc3RvcmUu
+ZGV2MREwDwYDVQQDEwhzaWdzdG9yZTB2MBAGByqGSM49AgEGBSuBBAAiA2IABLSy
+A7Ii5k+pNO8ZEWY0ylemWDowOkNa3kL+GZE5Z5GWehL9/A9bRNA3RbrsZ5i0Jcas
+taRL7Sp5fp/jD5dxqc/UdTVnlvS16an+2Yfswe/QuLolRUCrcOE2+2iA5+tzd6Nm
+MGQwDgYDVR0PAQH/BAQDAgEGMBIGA1UdEwEB/wQIMAYBAf8CAQEwHQYDVR0OBBYE
+FMjFHQBBmiQpMlEk6w2uSu1KBtPsMB8GA1UdIwQYMBaAFMjFHQBBmiQpMlEk6w2u
+Su1KBtPsMAoGCCqGSM49BAMDA2gAMGUCMH8liWJfMui6vXXBhjDgY4MwslmN/TJx
+Ve/83WrFomwmNf056y1X48F9c4m3a3ozXAIxAKjRay5/aj/jsKKGIkmQatjI8uup
+Hr/+CxFvaJWmpYqNkLDGRU+9orzh5hI2RrcuaQ==
+-----END CERTIFICATE-----
+`
 
 func newExampleWorld(t *testing.T) *exampleWorld {
 	up := hmtest.Authority(t)
@@ -82,6 +105,18 @@ func newExampleWorld(t *testing.T) *exampleWorld {
 	}
 	writeExample(t, filepath.Join(app, "cluster-policy/trust-root.yaml"), string(trustRoot))
 	writeTLS(t, app)
+	_, crl, err := makeCA("ca", time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeExample(t, filepath.Join(app, "ca.crl"), string(crl))
+	for name, from := range map[string]string{"trusted_root.json": up.TrustedRoot, "root.json": filepath.Join(up.Dir, "root.json")} {
+		data, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeExample(t, filepath.Join(app, name), string(data))
+	}
 	w.repository(t, app)
 	base, err := testimage.Busybox()
 	if err != nil {

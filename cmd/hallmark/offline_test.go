@@ -21,7 +21,7 @@ import (
 )
 
 // TestOffline: to verify opens no socket except to the registry, and none at all
-// for what is on disk; and what is on disk is what the call named. The released
+// for what is on disk; and what is on disk is what the call named, and the trust bundle. The released
 // binaries run in a network namespace without a network, under strace, which
 // sees what they ask of the kernel even where nothing would have answered.
 func TestOffline(t *testing.T) {
@@ -54,6 +54,7 @@ func TestOffline(t *testing.T) {
 		{"a tree", args("show", "oci:keyless:1.0"), cli.ExitOK, "alice@example.com", false},
 		{"somebody else's image", args("verify", "--identity", "bob@example.com", "--issuer", w.up.URL, root, "oci:keyless:1.0"), cli.ExitDenied, "WRONG_IDENTITY", false},
 		{"another root's image", args("verify", who, "--trusted-root", "other_root.json", "oci:keyless:1.0"), cli.ExitDenied, "_UNTRUSTED", false},
+		{"an image, and nobody says under which root", args("verify", who, "oci:keyless:1.0"), cli.ExitDenied, "_UNTRUSTED", false},
 		{"another file", args("verify", who, root, "--bundle", "file.sigstore.json", "cosign.pub"), cli.ExitDenied, "WRONG_SUBJECT", false},
 		{"an image that nobody signed", args("verify", who, root, "oci:unsigned:1.0"), cli.ExitNotFound, "NOT_SIGNED", false},
 		{"an image in a registry", args("verify", who, root, w.image), cli.ExitOK, "Verified signature", true},
@@ -228,8 +229,9 @@ func (w *offlineWorld) checkFiles(t *testing.T, name, bin string, argv []string,
 	t.Helper()
 	for _, path := range calls.opened {
 		rel := strings.TrimPrefix(path, w.dir+"/")
-		named := path == bin || slices.ContainsFunc([]string{"/sys/kernel/mm/", "/sys/fs/cgroup/", "/proc/self/"},
-			func(runtimes string) bool { return strings.HasPrefix(path, runtimes) })
+		named := path == bin || path == filepath.Join(w.home(), ".config/hallmark/trust.json") || // the trust bundle: a revocation always counts
+			slices.ContainsFunc([]string{"/sys/kernel/mm/", "/sys/fs/cgroup/", "/proc/self/"},
+				func(runtimes string) bool { return strings.HasPrefix(path, runtimes) })
 		for _, a := range argv {
 			layout, isLayout := strings.CutPrefix(a, "oci:")
 			layout, _, _ = strings.Cut(layout, ":")

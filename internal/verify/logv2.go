@@ -41,7 +41,7 @@ func entryV2(e *evidence.LogEntry, log *trust.LogKey, s entrySubject) (logged, *
 	if r := included(e, c); r != nil {
 		return logged{}, r
 	}
-	return logged{log: log, index: e.LogIndex, origin: c.origin, included: true}, nil
+	return logged{log: log, index: e.LogIndex, origin: c.origin, included: true, note: c}, nil
 }
 
 // noteKeyID is the C2SP key id of a log's key, of which notes carry four bytes.

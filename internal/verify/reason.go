@@ -35,6 +35,8 @@ const (
 	LogUntrusted = "LOG_UNTRUSTED"
 	// LogProofBad: the log's promise, inclusion proof or checkpoint does not hold.
 	LogProofBad = "LOG_PROOF_BAD"
+	// LogUnwitnessed: too few of the known witnesses cosigned the log's checkpoint.
+	LogUnwitnessed = "LOG_UNWITNESSED"
 	// LogMismatch: the log entry is about another signature, signer or artifact.
 	LogMismatch = "LOG_MISMATCH"
 	// TimeUntrusted: no trusted time says when the signature was made, or a timestamp does not hold.

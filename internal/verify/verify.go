@@ -39,6 +39,8 @@ type Config struct {
 	NamedKeys []Key
 	// Revoked is not believed any more.
 	Revoked trust.Revoked
+	// Witnesses must have cosigned the logs' checkpoints.
+	Witnesses trust.Witnesses
 	// RequireLog wants a proven log entry of bare keys' signatures, too.
 	RequireLog bool
 	// RequireTimestamp wants an RFC 3161 timestamp of every signature.
@@ -87,6 +89,9 @@ func New(cfg Config) (*Verifier, error) {
 	v.revoked = indexRevoked(cfg.Revoked)
 	var err error
 	if v.keys, err = bareKeys(cfg); err != nil {
+		return nil, err
+	}
+	if err := checkWitnesses(cfg.Witnesses); err != nil {
 		return nil, err
 	}
 	return v, nil
@@ -288,6 +293,9 @@ func (j judge) proofs(out *Verified, s entrySubject) *refusal {
 		return refuse(TimeUntrusted, "the signature has no timestamp by a trusted authority")
 	}
 	if out.logs, r = j.logs(s); r != nil {
+		return r
+	}
+	if r = j.witnessed(out.logs); r != nil {
 		return r
 	}
 	for _, l := range out.logs {

@@ -61,7 +61,7 @@ func (t *trustCommands) done(format string, args ...any) {
 // source or HALLMARK_TRUSTED_ROOT alone, else those of the bundle, else the
 // public instance's that is in this binary. Stale material is told.
 func (a *Commands) believed(ctx context.Context, f *bundlefile.File, source string, roots bool) (verify.Config, error) {
-	cfg := verify.Config{Now: time.Now, Revoked: f.Revocations()}
+	cfg := verify.Config{Now: time.Now, Revoked: f.Revocations(), Notary: f.Notation(), Witnesses: f.CheckpointWitnesses()}
 	for _, k := range f.PublicKeys() {
 		cfg.NamedKeys = append(cfg.NamedKeys, verify.Key{Public: k.Public, Name: k.Name, ValidFor: k.ValidFor})
 	}

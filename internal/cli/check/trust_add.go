@@ -58,10 +58,9 @@ without a certificate where verify or a pin asks for it.
 With --until or --from, a signature counts only at a trusted time between them.
 Without a trusted time nothing shows that it was made after --from; it then
 counts only while now is before --until and there is no --from.`,
-		Example: `  hallmark trust add key release.pub
-  hallmark trust add key release.pub --name release-2026 --until 2027-01-31`,
-		Args: cli.Args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, argv []string) error { return t.runAddKey(argv[0], name, from, until) },
+		Example: "  hallmark trust add key release.pub --name release-2026 --until 2027-01-31",
+		Args:    cli.Args(cobra.ExactArgs(1)),
+		RunE:    func(_ *cobra.Command, argv []string) error { return t.runAddKey(argv[0], name, from, until) },
 	}
 	c.Flags().StringVar(&name, "name", "", "`NAME` of the key; default: of the file")
 	c.Flags().StringVar(&from, "from", "", "`TIME` from which it is believed")
@@ -154,7 +153,7 @@ func (t *trustCommands) addCert() *cobra.Command {
 		Long: `Put a certificate, or all of a file in PEM, into one of Notation's trust stores.
 --sha256 is the checksum of the file's bytes, from somebody whom you believe:
 other bytes are refused. A URL is fetched over https only, or from this machine.`,
-		Example: `  hallmark trust add cert ca.pem --store ca:acme --sha256 CHECKSUM`,
+		Example: `  hallmark trust add cert ca.pem --store ca:acme --sha256 a031a6fa80fc64a0a6d913a05b24f97d821cb14e1b0ccfa5c099e909087119db`,
 		Args:    cli.Args(cobra.ExactArgs(1)),
 		RunE:    func(c *cobra.Command, argv []string) error { return t.runAddCert(c.Context(), argv[0], store, sum) },
 	}

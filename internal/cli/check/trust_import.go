@@ -265,14 +265,7 @@ replaces a newer one.`,
 }
 
 func (t *trustCommands) runUpdate(ctx context.Context) error {
-	path, _, err := t.TrustPath(t.file)
-	if err != nil {
-		return err
-	}
-	before, err := bundlefile.Read(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fault.Hint(fault.As(fault.Usage, err), "hallmark trust import public makes one")
-	}
+	before, err := t.TrustBundle(t.file)
 	if err != nil {
 		return err
 	}
@@ -291,7 +284,7 @@ func (t *trustCommands) runUpdate(ctx context.Context) error {
 		}
 	}
 	if len(news)+len(failed) == 0 {
-		t.done("nothing in the trust bundle has a source")
+		t.done("nothing in the trust bundle has a source; hallmark trust import public follows Sigstore's public instance")
 	}
 	return errors.Join(failed...)
 }

@@ -39,8 +39,8 @@ or digest of the repository, and refuses what anybody else signed.
 With --identity and --issuer, or --key, nobody is asked: pinned is that signer if
 it signed, and else nothing. Without them and without a terminal nothing is pinned.
 A pin is never replaced: another signer is refused until the pin is removed.`,
-		Example: `  hallmark trust pin 127.0.0.1:8420/app:1.0 --identity alice@example.com --issuer http://127.0.0.1:8420
-  hallmark trust pin 127.0.0.1:8420/app:1.0    # exit 2: shows who signed; there is no terminal to ask on`,
+		Example: `  hallmark trust pin 127.0.0.1:8420/app:1.0    # exit 2: shows who signed; there is no terminal to ask on
+  hallmark trust pin 127.0.0.1:8420/app:1.0 --identity alice@example.com --issuer http://127.0.0.1:8420`,
 		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, argv []string) error { return t.runPin(c.Context(), o, argv[0]) },
 	}

@@ -55,9 +55,10 @@ resolved once; everything after is about its digest.
 Only a signature counts as one, an SBOM or provenance does not. --attestation
 demands one of those instead, and --policy what it must say.
 
-The trust root is that of --trusted-root, else of HALLMARK_TRUSTED_ROOT, else that
-of Sigstore's public instance; with --key and neither of the first two, the key is
-all that is checked. Nothing is fetched from logs: what a signature brings must
+The trust root is that of --trusted-root, else of HALLMARK_TRUSTED_ROOT, else those
+of the trust bundle (hallmark trust), else that of Sigstore's public instance as it
+is in this binary; with --key and neither of the first two, the key is all that is
+checked. What the trust bundle revokes is refused always. Nothing is fetched from logs: what a signature brings must
 prove itself. An image layout on disk is oci:DIR[:TAG].`,
 		Example: `  hallmark verify 127.0.0.1:8420/app:1.0    # exit 3: lists who signed, and how to demand them
   hallmark verify --identity alice@example.com --issuer http://127.0.0.1:8420 127.0.0.1:8420/app:1.0

@@ -23,6 +23,15 @@ func (f *File) Notation() *notation.Trust {
 	return f.Notary.parsed
 }
 
+// CheckpointWitnesses are the witnesses that must have cosigned.
+func (f *File) CheckpointWitnesses() trust.Witnesses {
+	keys, err := f.WitnessKeys()
+	if err != nil { // check has parsed them
+		return trust.Witnesses{Quorum: f.Quorum}
+	}
+	return trust.Witnesses{Keys: keys, Quorum: f.Quorum}
+}
+
 // NamedKey is a key of the bundle, ready for use.
 type NamedKey struct {
 	Name        string
