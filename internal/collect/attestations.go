@@ -8,6 +8,8 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/evidence/attestation"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/ociartifact"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 )
 
@@ -24,11 +26,11 @@ func (c *Collection) belowAttestations(ctx context.Context) error {
 			manifests = append(manifests, it.Manifest)
 		}
 	}
-	m, err := reader.manifest(ctx, c.subject)
+	x, err := c.Index(ctx)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.repo.RefOf(c.subject.Digest), err)
+		return err
 	}
-	for _, a := range attestation.Listed(m) {
+	for _, a := range x.Attestations {
 		if !seen[evidence.Digest(a.Manifest.Digest)] {
 			seen[evidence.Digest(a.Manifest.Digest)] = true
 			manifests = append(manifests, a.Manifest)
@@ -105,17 +107,22 @@ type Index struct {
 	Others       []ocispec.Descriptor // without a platform; may be further indexes
 }
 
-// ReadIndex fetches the manifest of desc and reads it as an index; nil when it
-// is an image's. What a signature of the index covers is exactly what it lists.
-func ReadIndex(ctx context.Context, repo *registry.Repository, desc ocispec.Descriptor) (*Index, error) {
-	c := &collector{repo: repo, subject: desc, opts: Options{}.withDefaults()}
-	m, err := c.manifest(ctx, desc)
+// Index reads the subject's manifest, once, as an index: what a signature of the
+// index covers is exactly what it lists. An image's is empty.
+func (c *Collection) Index(ctx context.Context) (*Index, error) {
+	if c.index != nil {
+		return c.index, nil
+	}
+	reader := &collector{repo: c.repo, subject: c.subject, opts: c.opts}
+	m, err := reader.manifest(ctx, c.subject)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", c.repo.RefOf(c.subject.Digest), err)
 	}
-	if !m.IsIndex() {
-		return nil, nil
-	}
+	c.index = newIndex(m)
+	return c.index, nil
+}
+
+func newIndex(m *ociartifact.Manifest) *Index {
 	x := &Index{Attestations: attestation.Listed(m)}
 	for _, d := range m.Manifests {
 		switch {
@@ -126,5 +133,26 @@ func ReadIndex(ctx context.Context, repo *registry.Repository, desc ocispec.Desc
 			x.Others = append(x.Others, d)
 		}
 	}
-	return x, nil
+	return x
+}
+
+// Platform is a descriptor's "linux/arm64/v8", "" when it names none.
+func Platform(d ocispec.Descriptor) string { return platformOf(d) }
+
+// Image is the one image of the index for a platform, OS/ARCH[/VARIANT]; without a
+// variant any will do when there is one.
+func (x *Index) Image(platform string) (ocispec.Descriptor, error) {
+	list, err := ofPlatform(x.Images, platform)
+	switch {
+	case err != nil:
+		return ocispec.Descriptor{}, err
+	case len(list) == 1:
+		return list[0], nil
+	}
+	for _, d := range list {
+		if platformOf(d) == platform {
+			return d, nil
+		}
+	}
+	return ocispec.Descriptor{}, fault.Usagef("the platform %s names %d images of the index: add the variant", platform, len(list))
 }

@@ -33,6 +33,7 @@ type Collection struct {
 	subject ocispec.Descriptor
 	opts    Options
 	legacy  bool // cosign's older tags were looked for
+	index   *Index
 }
 
 // Image is [Collect], for callers who do not want to ask again.

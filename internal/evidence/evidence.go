@@ -94,6 +94,9 @@ const (
 	// Notary Project signatures by their envelope.
 	FormatNotaryJWS  Format = "notary-jws"
 	FormatNotaryCOSE Format = "notary-cose"
+	// FormatBuildKit is a statement in an attestation manifest: it has no signature
+	// of its own, and is believed where another claim covers the manifest.
+	FormatBuildKit Format = "buildkit-attestation"
 )
 
 // Location says where a claim was found, so that a person can fetch it again.

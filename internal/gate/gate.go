@@ -11,8 +11,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/hallmark-dev/hallmark/internal/collect"
@@ -38,15 +41,53 @@ type Request struct {
 	Policy   Policy
 	Now      func() time.Time // default time.Now
 	Collect  collect.Options  // limits
+
+	// Platform asks about one image of an index instead, OS/ARCH[/VARIANT].
+	Platform string
+	// Images asks about the images of an index, too.
+	Images Coverage
+	// Statements are the predicate types of BuildKit's unsigned statements that are
+	// read and count as attestations where a verified signature covers them. None:
+	// what an index lists is not looked at for their sake.
+	Statements []string
 }
+
+// Coverage says which manifests of an index must meet the policy. A signature of
+// an index covers the images that it lists, never the other way round.
+type Coverage int
+
+const (
+	CoverIndex Coverage = iota // the index itself
+	CoverAny                   // each image, by signatures of its own or of the index
+	CoverAll                   // the index and each image, each by signatures of its own
+)
 
 // Result is the answer with everything that led to it.
 type Result struct {
 	Subject  evidence.Subject // what was judged, with its resolved digest
+	Index    evidence.Digest  // that lists the subject, when it was chosen by its platform
 	Input    policy.Input     // what the policy saw
 	Decision policy.Decision
-	Steps    []Step  // how the policy came to its decision; nil when it does not tell
-	Tried    []Tried // what was found, each with its fate
+	Steps    []Step               // how the policy came to its decision; nil when it does not tell
+	Tried    []Tried              // what was found, each with its fate
+	Unsigned []evidence.Statement // about the subject, covered by no verified signature
+	Images   []ImageResult        // of an index, when they were judged, too
+	Inside   []Inside             // of an index that was judged alone: what its images' builders say
+}
+
+// Inside is what BuildKit's statements say about an image of an index that was
+// judged itself. It is no part of the policy's input.
+type Inside struct {
+	Image        evidence.Digest
+	Platform     string
+	Attestations []policy.Fact        // covered by a verified signature
+	Unsigned     []evidence.Statement // by none
+}
+
+// ImageResult is the answer about an image of an index.
+type ImageResult struct {
+	Platform string // "" when the index does not say
+	Result
 }
 
 // Tried is one found item. Fact is set when it verified and is a signature or
@@ -58,6 +99,7 @@ type Tried struct {
 	Place    Place           // of Fact in the input
 	Counts   bool            // meets every demand of the policy
 	As       string          // the principal that it counts for
+	Covers   evidence.Digest // the attestation manifest that it signs, instead of the image
 	Reasons  []policy.Reason // why it was not verified; empty for what is only listed
 }
 
@@ -66,17 +108,6 @@ const (
 	CodeNotASignature = "NOT_A_SIGNATURE"    // verified, but no signature of an image
 	CodeTooMany       = "TOO_MANY_REFERRERS" // more is attached than is read
 )
-
-// Image decides about an image: it is resolved to a digest once, and everything
-// after is about that digest.
-func Image(ctx context.Context, r Request) (Result, error) {
-	e, err := Gather(ctx, r.Repo, r.Ref, r.Collect)
-	if err != nil {
-		return Result{}, err
-	}
-	in, tried := e.Verify(r.Verifier, now(r.Now))
-	return decide(ctx, r.Policy, Result{Subject: e.subject(), Input: in, Tried: tried})
-}
 
 // BlobRequest is a question about a file.
 type BlobRequest struct {
@@ -110,9 +141,13 @@ func now(clock func() time.Time) time.Time {
 // Evidence is what was collected for one image; it is verified as often as there
 // are trusts to verify it under.
 type Evidence struct {
+	repo  *registry.Repository
 	ref   registry.Ref
 	desc  ocispec.Descriptor
-	items []collect.Item
+	found *collect.Collection
+
+	mu   sync.Mutex // of all below, and of found's items: images of one index share its evidence
+	read map[digest.Digest]readStatement
 }
 
 // Gather resolves the image once and collects what is attached to it.
@@ -126,11 +161,25 @@ func Gather(ctx context.Context, repo *registry.Repository, ref registry.Ref, o 
 
 // Attached collects what is attached to an image that is resolved already.
 func Attached(ctx context.Context, repo *registry.Repository, ref registry.Ref, desc ocispec.Descriptor, o collect.Options) (*Evidence, error) {
-	items, err := collect.Image(ctx, repo, desc, o)
+	found, err := collect.Collect(ctx, repo, desc, o)
 	if err != nil {
 		return nil, err
 	}
-	return &Evidence{ref: ref, desc: desc, items: items}, nil
+	return &Evidence{repo: repo, ref: ref, desc: desc, found: found, read: map[digest.Digest]readStatement{}}, nil
+}
+
+// items is what was found so far.
+func (e *Evidence) items() []collect.Item {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.found.Items
+}
+
+// extend looks for what cosign stored under tags of old, once, and says how much there was.
+func (e *Evidence) extend(ctx context.Context) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.found.Extend(ctx))
 }
 
 // Digest is the digest of the image.
@@ -138,6 +187,14 @@ func (e *Evidence) Digest() evidence.Digest { return evidence.Digest(e.desc.Dige
 
 func (e *Evidence) subject() evidence.Subject {
 	return evidence.Subject{Name: e.ref.Name(), Digest: e.Digest(), MediaType: e.desc.MediaType, Size: e.desc.Size}
+}
+
+// artifact is what claims must be about. The size and media type are the
+// registry's word, so that only the digest counts.
+func (e *Evidence) artifact(d evidence.Digest) verify.Artifact {
+	a := verify.Image(d)
+	a.Repository = e.ref.Name()
+	return a
 }
 
 // imageOf is the image in the shape that policies read.
@@ -148,7 +205,20 @@ func imageOf(ref registry.Ref, digest evidence.Digest) *policy.Image {
 // Verify verifies everything under one trust, at now.
 func (e *Evidence) Verify(v *verify.Verifier, now time.Time) (policy.Input, []Tried) {
 	in := policy.Input{Kind: "image", Now: now.UTC(), Image: imageOf(e.ref, e.Digest())}
-	tried := verifyItems(&in, e.items, verify.Image(e.Digest()), v) // fills in: not in one expression with it
+	items := e.items()
+	tried := make([]Tried, 0, len(items))
+	for _, item := range items {
+		t := Tried{Item: item}
+		switch {
+		case item.Err != nil:
+			t.Reasons = []policy.Reason{itemReason(item)}
+		case item.Claim != nil && item.Subject != "" && item.Subject != e.Digest():
+			t.below(e.artifact(item.Subject), v)
+		case item.Claim != nil:
+			t.claim(&in, e.artifact(e.Digest()), v)
+		}
+		tried = append(tried, t)
+	}
 	return in, tried
 }
 
@@ -177,21 +247,38 @@ func itemReason(item collect.Item) policy.Reason {
 	return r
 }
 
+// verify verifies the item's claim.
+func (t *Tried) verify(a verify.Artifact, v *verify.Verifier) bool {
+	verified, reasons := v.Claim(t.Item.Claim, a)
+	if verified != nil && len(reasons) == 0 {
+		t.Verified = verified
+		return true
+	}
+	for _, r := range reasons {
+		r.Subject = t.Item.Where.Ref
+		t.Reasons = append(t.Reasons, r)
+	}
+	if len(t.Reasons) == 0 {
+		t.Reasons = []policy.Reason{{Code: verify.Malformed, Message: "the claim did not verify", Subject: t.Item.Where.Ref}}
+	}
+	return false
+}
+
+// below verifies a claim about an attestation manifest of the image. It is no
+// signature of the image: it covers the statements in that manifest.
+func (t *Tried) below(a verify.Artifact, v *verify.Verifier) {
+	if t.verify(a, v) && t.Verified.IsSignature() {
+		t.Covers = t.Item.Subject
+	}
+}
+
 // claim verifies the item's claim and sorts it: a file may also be signed by a
 // plain signature; everything with a statement that is no signature is an attestation.
 func (t *Tried) claim(in *policy.Input, a verify.Artifact, v *verify.Verifier) {
-	verified, reasons := v.Claim(t.Item.Claim, a)
-	if verified == nil || len(reasons) > 0 {
-		for _, r := range reasons {
-			r.Subject = t.Item.Where.Ref
-			t.Reasons = append(t.Reasons, r)
-		}
-		if len(t.Reasons) == 0 {
-			t.Reasons = []policy.Reason{{Code: verify.Malformed, Message: "the claim did not verify", Subject: t.Item.Where.Ref}}
-		}
+	if !t.verify(a, v) {
 		return
 	}
-	t.Verified = verified
+	verified := t.Verified
 	fact := verified.Fact(t.Item.Where)
 	switch kind := verified.Kind(); {
 	case verified.IsSignature(), kind == verify.KindMessage && in.Kind != "image":
@@ -231,8 +318,23 @@ func decide(ctx context.Context, p Policy, r Result) (Result, error) {
 			return r, t.Item.Err // it may be the very evidence that is missing
 		}
 	}
-	r.Decision.Reasons = Explain(r.Decision.Reasons, Rejected(r.Tried))
+	r.Decision.Reasons = hintCovered(Explain(r.Decision.Reasons, Rejected(r.Tried)), r.Tried)
 	return r, nil
+}
+
+// hintCovered tells who finds no signature of the image that its attestation
+// manifests are signed, as docker/github-builder signs.
+func hintCovered(reasons []policy.Reason, tried []Tried) []policy.Reason {
+	i := slices.IndexFunc(tried, func(t Tried) bool { return t.Covers != "" })
+	if i < 0 {
+		return reasons
+	}
+	for k := range reasons {
+		if reasons[k].Code == CodeNotSigned && reasons[k].Hint == "" {
+			reasons[k].Hint = fmt.Sprintf("what its builder attests is signed by %s: demand that, with --attestation slsaprovenance1", tried[i].Verified.Signer())
+		}
+	}
+	return reasons
 }
 
 func judge(ctx context.Context, p Policy, in policy.Input) (Verdict, error) {

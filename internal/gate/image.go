@@ -1,0 +1,234 @@
+package gate
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hallmark-dev/hallmark/internal/collect"
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/policy"
+)
+
+// CodeIndexUnsigned warns that images of an index are signed and the index is not.
+const CodeIndexUnsigned = "INDEX_UNSIGNED"
+
+// maxImages bounds the images of one index that are judged.
+const maxImages = 200
+
+// Image decides about an image: it is resolved to a digest once, and everything
+// after is about that digest.
+func Image(ctx context.Context, r Request) (Result, error) {
+	desc, err := r.Repo.Resolve(ctx, r.Ref)
+	if err != nil {
+		return Result{}, err
+	}
+	isIndex := desc.MediaType == ocispec.MediaTypeImageIndex || desc.MediaType == dockerManifestList
+	if r.Platform != "" && !isIndex {
+		return Result{}, fault.Usagef("%s is one image, no index of several platforms", r.Ref)
+	}
+	o := r.Collect
+	o.Attestations = o.Attestations || isIndex && len(r.Statements) > 0
+	root, err := Attached(ctx, r.Repo, r.Ref, desc, o)
+	if err != nil {
+		return Result{}, err
+	}
+	c := &question{Request: r, root: root}
+	if isIndex && (r.Platform != "" || r.Images != CoverIndex || len(r.Statements) > 0) {
+		if c.index, err = root.found.Index(ctx); err != nil {
+			return Result{}, err
+		}
+	}
+	switch {
+	case r.Platform != "":
+		return c.platform(ctx)
+	case c.index != nil && r.Images != CoverIndex:
+		return c.images(ctx)
+	}
+	return c.alone(ctx)
+}
+
+const dockerManifestList = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+// question is a Request on its way: what was resolved and collected so far.
+type question struct {
+	Request
+	root  *Evidence
+	index *collect.Index // what the root lists; nil when it is no index, or was not looked into
+}
+
+// alone judges what was named. An index is also attested when all of its images are.
+func (c *question) alone(ctx context.Context) (Result, error) {
+	r, err := c.judge(ctx, c.root, nil)
+	if err == nil && r.Decision.Allowed && c.index != nil {
+		r.Inside = c.inside(ctx, &r)
+	}
+	if err != nil || r.Decision.Allowed || c.index == nil || !lacksAttestation(r.Decision) || len(c.index.Attestations) == 0 {
+		return r, err
+	}
+	if err := c.each(ctx, &r, c.root); err != nil {
+		return r, err
+	}
+	r.Decision = all(r.Images, r.Decision.Warnings)
+	return r, nil
+}
+
+func lacksAttestation(d policy.Decision) bool {
+	return slices.ContainsFunc(d.Reasons, func(r policy.Reason) bool { return r.Code == CodeNoAttestation })
+}
+
+// platform judges one image of the index: its own signatures count, and those of
+// the index.
+func (c *question) platform(ctx context.Context) (Result, error) {
+	desc, err := c.index.Image(c.Platform)
+	if err != nil {
+		return Result{}, err
+	}
+	e, err := c.child(ctx, desc)
+	if err != nil {
+		return Result{}, err
+	}
+	r, err := c.judge(ctx, e, c.root)
+	r.Index = c.root.Digest()
+	return r, err
+}
+
+// images judges the index and each image that it lists.
+func (c *question) images(ctx context.Context) (Result, error) {
+	r, err := c.judge(ctx, c.root, nil)
+	if err != nil {
+		return r, err
+	}
+	above := c.root
+	if c.Images == CoverAll {
+		above = nil
+	}
+	if err := c.each(ctx, &r, above); err != nil {
+		return r, err
+	}
+	root := r.Decision
+	r.Decision = all(r.Images, root.Warnings)
+	switch {
+	case root.Allowed:
+	case c.Images == CoverAll:
+		r.Decision.Allowed = false
+		r.Decision.Reasons = append(slices.Clone(root.Reasons), r.Decision.Reasons...)
+	case r.Decision.Allowed:
+		r.Decision.Warnings = append(r.Decision.Warnings, policy.Reason{Code: CodeIndexUnsigned, Subject: string(r.Subject.Digest),
+			Message: "each image of the index meets the demands and the index itself does not: who can push can put them together anew, or leave one out",
+			Hint:    "ask the publisher to sign the index, too"})
+	}
+	return r, nil
+}
+
+// each judges the images of the index beside each other.
+func (c *question) each(ctx context.Context, r *Result, above *Evidence) error {
+	list := slices.Concat(c.index.Images, c.index.Others)
+	if len(list) > maxImages {
+		return fmt.Errorf("%s lists %d images; at most %d are judged", c.Ref, len(list), maxImages)
+	}
+	r.Images = make([]ImageResult, len(list))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for i, desc := range list {
+		g.Go(func() error {
+			e, err := c.child(ctx, desc)
+			if err != nil {
+				return err
+			}
+			one, err := c.judge(ctx, e, above)
+			r.Images[i] = ImageResult{Platform: collect.Platform(desc), Result: one}
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// all is allowed when each image is.
+func all(images []ImageResult, warnings []policy.Reason) policy.Decision {
+	d := policy.Decision{Allowed: len(images) > 0, Warnings: warnings}
+	if len(images) == 0 {
+		d.Reasons = []policy.Reason{{Code: CodeNotSigned, Message: "the index lists no image"}}
+	}
+	for _, i := range images {
+		d.Allowed = d.Allowed && i.Decision.Allowed
+		d.Warnings = append(d.Warnings, i.Decision.Warnings...)
+		for _, r := range i.Decision.Reasons {
+			r.Subject = cmp.Or(r.Subject, string(i.Subject.Digest))
+			r.Message = cmp.Or(i.Platform, i.Subject.Digest.Short()) + ": " + r.Message
+			d.Reasons = append(d.Reasons, r)
+		}
+	}
+	return d
+}
+
+// child collects what is attached to an image of the index.
+func (c *question) child(ctx context.Context, desc ocispec.Descriptor) (*Evidence, error) {
+	ref := c.Ref.WithDigest(evidence.Digest(desc.Digest))
+	return Attached(ctx, c.Repo, ref, ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}, c.Collect)
+}
+
+// judge verifies what was found for one image and asks the policy. What cosign
+// stored under tags of old is looked for when the policy is not satisfied
+// without.
+func (c *question) judge(ctx context.Context, e, above *Evidence) (Result, error) {
+	r, err := c.once(ctx, e, above)
+	if err != nil && fault.KindOf(err) != fault.Unreachable || r.Decision.Allowed {
+		return r, err
+	}
+	more := e.extend(ctx)
+	if above != nil {
+		more += above.extend(ctx)
+	}
+	if more == 0 || ctx.Err() != nil {
+		return r, err
+	}
+	return c.once(ctx, e, above)
+}
+
+func (c *question) once(ctx context.Context, e, above *Evidence) (Result, error) {
+	in, tried := e.Verify(c.Verifier, now(c.Now))
+	r := Result{Subject: e.subject()}
+	var outer []Tried
+	var inherited []policy.Fact
+	if above != nil {
+		inherited, outer = c.inherit(above, &in)
+	}
+	if len(c.Statements) > 0 {
+		s := reading{question: c, in: &in, about: e.Digest()}
+		tried = s.attest(ctx, e, tried, slices.Concat(tried, outer), nil)
+		if above != nil {
+			outer = s.attest(ctx, above, outer, slices.Concat(tried, outer), inherited)
+		}
+		r.Unsigned = s.unsigned
+	}
+	r.Input, r.Tried = in, append(tried, outer...)
+	return decide(ctx, c.Policy, r)
+}
+
+// inherit counts the signatures of the index for an image that it lists. What is
+// attested of the index is not about the image.
+func (c *question) inherit(above *Evidence, in *policy.Input) ([]policy.Fact, []Tried) {
+	theirs, tried := above.Verify(c.Verifier, in.Now)
+	first := len(in.Signatures)
+	for _, f := range theirs.Signatures {
+		f.About = above.Digest()
+		in.Signatures = append(in.Signatures, f)
+	}
+	for i := range tried {
+		switch t := &tried[i]; {
+		case t.Fact == nil:
+		case t.Place.Attestation:
+			t.Fact = nil
+		default:
+			t.Place.Index += first
+			t.Fact.About = above.Digest()
+		}
+	}
+	return in.Signatures[first:], tried
+}
