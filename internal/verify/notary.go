@@ -2,7 +2,6 @@ package verify
 
 import (
 	"crypto/x509"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,12 +20,14 @@ import (
 // specs/trust-store-trust-policy.md, "Signature Verification").
 type notaryCase struct {
 	cfg       *Config
+	leaves    *notaryLeaves
 	statement *notation.Statement
 	claim     *evidence.Claim
 	env       *evidence.NotaryEnvelope
 	artifact  Artifact
 	now       time.Time
 
+	leaf   *notaryLeaf
 	certs  []*x509.Certificate // leaf first, root last
 	anchor *x509.Certificate   // the store's that the chain has; nil: none
 	out    *Verified
@@ -57,7 +58,7 @@ func statementFor(t *notation.Trust, repository string) *notation.Statement {
 // notary judges a Notary Project signature. Checks whose failure the statement's
 // level wants logged become warnings of the result, the others deny.
 func (v *Verifier) notary(c *evidence.Claim, a Artifact) (*Verified, []policy.Reason) {
-	n := &notaryCase{cfg: &v.cfg, claim: c, env: c.Notary, artifact: a, now: v.cfg.Now(), out: &Verified{format: c.Format}}
+	n := &notaryCase{cfg: &v.cfg, leaves: &v.leaves, claim: c, env: c.Notary, artifact: a, now: v.cfg.Now(), out: &Verified{format: c.Format}}
 	for _, check := range []func() *refusal{n.applicable, n.integrity} {
 		if r := check(); r != nil {
 			return nil, []policy.Reason{n.reason(r)}
@@ -72,10 +73,13 @@ func (v *Verifier) notary(c *evidence.Claim, a Artifact) (*Verified, []policy.Re
 		slices.SortStableFunc(n.denied, func(a, b policy.Reason) int { return rank(a) - rank(b) })
 		return nil, n.denied
 	}
-	leaf := n.certs[0]
-	sum := hex.EncodeToString(spkiHash(leaf.Raw))
-	n.out.signer = evidence.Signer{Subject: leaf.Subject.String(), Certificate: "sha256:" + sum}
-	n.out.kind, n.out.cert = KindSignature, &Certificate{NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Authority: n.authority(), Issuer: leaf.Issuer.String(), SHA256: sum}
+	leaf := n.leaf
+	if n.anchor != nil {
+		n.leaves.keep(leaf)
+	}
+	n.out.signer = evidence.Signer{Subject: leaf.subject, Certificate: "sha256:" + leaf.sha256}
+	n.out.kind, n.out.cert = KindSignature, &Certificate{NotBefore: leaf.cert.NotBefore, NotAfter: leaf.cert.NotAfter, Authority: n.authority(),
+		Issuer: leaf.issuer, SHA256: leaf.sha256}
 	n.out.trustPolicy = &policy.TrustPolicy{Name: n.statement.Name, Level: n.statement.Level}
 	return n.out, nil
 }
@@ -141,8 +145,11 @@ func (n *notaryCase) integrity() *refusal {
 	if r := n.headers(); r != nil {
 		return r
 	}
+	if n.leaf = n.leaves.read(n.claim.Certificates[0]); n.leaf == nil {
+		return refuse(Malformed, "the signing certificate cannot be read")
+	}
 	var r *refusal
-	if n.certs, r = notaryChain(n.cfg.Chains, n.cfg.Notary, n.claim.Certificates, n.now); r != nil {
+	if n.certs, r = notaryChain(n.cfg.Chains, n.cfg.Notary, n.leaf.cert, n.claim.Certificates, n.now); r != nil {
 		return r
 	}
 	leaf := n.certs[0]
@@ -217,7 +224,6 @@ func (n *notaryCase) authenticity() *refusal {
 	if len(trusted) == 0 {
 		return refuse(CertUntrusted, "the statement %q names no %s store, and the signature is of scheme %s", clip(n.statement.Name), want, n.env.SigningScheme)
 	}
-	leaf := n.certs[0]
 	for _, c := range n.certs {
 		if i := slices.IndexFunc(trusted, c.Equal); i >= 0 {
 			n.anchor = trusted[i]
@@ -226,14 +232,14 @@ func (n *notaryCase) authenticity() *refusal {
 	}
 	if n.anchor == nil {
 		return refuse(CertUntrusted, "the signing certificate of %q leads to %q, which is in no %s store of the statement %q",
-			clip(leaf.Subject.String()), clip(n.certs[len(n.certs)-1].Subject.String()), want, clip(n.statement.Name))
+			clip(n.leaf.subject), clip(n.certs[len(n.certs)-1].Subject.String()), want, clip(n.statement.Name))
 	}
-	ok, err := n.statement.Trusts(leaf)
 	switch {
-	case err != nil:
-		return refuse(WrongIdentity, "signed by %q, whom no trusted identity can name: %s", clip(leaf.Subject.String()), err)
-	case !ok:
-		return refuse(WrongIdentity, "signed by %q; the statement %q trusts %s", clip(leaf.Subject.String()), clip(n.statement.Name), n.identities())
+	case n.statement.AnyIdentity:
+	case n.leaf.noDN != nil:
+		return refuse(WrongIdentity, "signed by %q, whom no trusted identity can name: %s", clip(n.leaf.subject), n.leaf.noDN)
+	case !n.statement.Trusts(n.leaf.dn):
+		return refuse(WrongIdentity, "signed by %q; the statement %q trusts %s", clip(n.leaf.subject), clip(n.statement.Name), n.identities())
 	}
 	return nil
 }

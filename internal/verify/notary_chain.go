@@ -41,17 +41,13 @@ func notaryKey(p purpose, generation string, ders ...[]byte) chainKey {
 	return k
 }
 
-// notaryChain reads the certificates of a signature, leaf first, and checks that
+// notaryChain reads the certificates above a leaf that was read, and checks that
 // they are a chain for signing up to a root that signed itself
 // (signature-specification.md, "Certificate Requirements"). What lies above the
 // leaf is remembered when it leads to a store, so that strangers cannot push others
 // out of the cache; the leaf's own signature is checked every time.
-func notaryChain(cache *ChainCache, t *notation.Trust, ders [][]byte, now time.Time) ([]*x509.Certificate, *refusal) {
-	leaf, err := x509.ParseCertificate(ders[0])
-	if err != nil {
-		return nil, refuse(Malformed, "the signing certificate cannot be read")
-	}
-	if r := notaryLeaf(leaf); r != nil {
+func notaryChain(cache *ChainCache, t *notation.Trust, leaf *x509.Certificate, ders [][]byte, now time.Time) ([]*x509.Certificate, *refusal) {
+	if r := signsForNotary(leaf); r != nil {
 		return nil, r
 	}
 	if len(ders) == 1 {
@@ -154,8 +150,8 @@ func signsAlone(c *x509.Certificate) bool {
 	return c.KeyUsage&x509.KeyUsageDigitalSignature != 0 && c.KeyUsage&otherUses == 0
 }
 
-// notaryLeaf checks a signing certificate's own claims.
-func notaryLeaf(c *x509.Certificate) *refusal {
+// signsForNotary checks a signing certificate's own claims.
+func signsForNotary(c *x509.Certificate) *refusal {
 	foreign := []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageEmailProtection,
 		x509.ExtKeyUsageTimeStamping, x509.ExtKeyUsageOCSPSigning, x509.ExtKeyUsageAny}
 	switch {

@@ -62,6 +62,7 @@ type Verifier struct {
 	keys   []bareKey
 
 	revoked revocations
+	leaves  notaryLeaves
 }
 
 // judge judges proofs under one trust root.

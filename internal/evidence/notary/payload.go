@@ -19,8 +19,16 @@ type Payload struct {
 	Annotations map[string]string
 }
 
-// members of an OCI descriptor that others read besides ours; they say nothing
-// here, but must be what they have to be.
+// usualDescriptor is a descriptor with the members that the specification gives it.
+type usualDescriptor struct {
+	MediaType   string            `json:"mediaType" strict:"required"`
+	Digest      string            `json:"digest" strict:"required"`
+	Size        int64             `json:"size" strict:"required"`
+	Annotations map[string]string `json:"annotations"`
+}
+
+// descriptorRest are members of an OCI descriptor that others read besides ours; they
+// say nothing here, but must be what they have to be.
 type descriptorRest struct {
 	urls         []string
 	data         []byte
@@ -41,6 +49,15 @@ func ParsePayload(data []byte) (*Payload, error) {
 	if len(data) > MaxPayload {
 		return nil, fmt.Errorf("%d bytes of payload; at most %d are read", len(data), MaxPayload)
 	}
+	// The usual payload is short, has nothing else, and is read at once.
+	var usual struct {
+		Target usualDescriptor `json:"targetArtifact" strict:"required"`
+	}
+	if len(data) <= 64<<10 && strictjson.Unmarshal(data, &usual) == nil {
+		t := usual.Target
+		p := Payload{MediaType: t.MediaType, Size: t.Size, Annotations: t.Annotations}
+		return p.checked(t.Digest)
+	}
 	var top, target map[string]json.RawMessage
 	if err := strictjson.Unmarshal(data, &top); err != nil {
 		return nil, err
@@ -55,11 +72,7 @@ func ParsePayload(data []byte) (*Payload, error) {
 	if err := strictjson.Unmarshal(raw, &target); err != nil {
 		return nil, fmt.Errorf("targetArtifact: %w", err)
 	}
-	p, err := descriptor(target)
-	if err != nil {
-		return nil, fmt.Errorf("targetArtifact: %w", err)
-	}
-	return p, nil
+	return descriptor(target)
 }
 
 func descriptor(members map[string]json.RawMessage) (*Payload, error) {
@@ -76,25 +89,29 @@ func descriptor(members map[string]json.RawMessage) (*Payload, error) {
 	}
 	for _, f := range fields {
 		if err := onlyAsWritten(members, f.name); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("targetArtifact: %w", err)
 		}
 		raw, ok := members[f.name]
 		switch {
 		case !ok && f.required:
-			return nil, fmt.Errorf("%s: missing member", f.name)
+			return nil, fmt.Errorf("targetArtifact.%s: missing member", f.name)
 		case !ok:
 			continue
 		}
 		if err := strictjson.Unmarshal(raw, f.to); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.name, err)
+			return nil, fmt.Errorf("targetArtifact.%s: %w", f.name, err)
 		}
 	}
+	return p.checked(digest)
+}
+
+func (p *Payload) checked(digest string) (*Payload, error) {
 	var err error
 	if p.Digest, err = evidence.ParseDigest(digest); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("targetArtifact: %w", err)
 	}
 	if p.MediaType == "" || p.Size < 0 {
-		return nil, errors.New("mediaType is empty or size negative")
+		return nil, errors.New("targetArtifact: mediaType is empty or size negative")
 	}
-	return &p, nil
+	return p, nil
 }

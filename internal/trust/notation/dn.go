@@ -182,20 +182,12 @@ func SubjectDN(cert *x509.Certificate) (DN, error) {
 	return d, nil
 }
 
-// Trusts reports whether a certificate's subject is one of the statement's
-// identities. The error says why the subject cannot be compared.
-func (s *Statement) Trusts(cert *x509.Certificate) (bool, error) {
-	if s.AnyIdentity {
-		return true, nil
-	}
-	subject, err := SubjectDN(cert)
-	if err != nil {
-		return false, err
-	}
+// Trusts reports whether a subject is one of the statement's identities.
+func (s *Statement) Trusts(subject DN) bool {
 	for _, id := range s.Identities {
 		if id.within(subject) {
-			return true, nil
+			return true
 		}
 	}
-	return false, nil
+	return s.AnyIdentity
 }

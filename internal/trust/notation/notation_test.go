@@ -280,3 +280,22 @@ func FuzzPolicy(f *testing.F) {
 		}
 	})
 }
+
+// TestCRLCache reads files as notation-go 1.3.2 writes them.
+func TestCRLCache(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "a"), []byte(`{"baseCRL":"AQ=="}`))
+	write(t, filepath.Join(dir, "b"), []byte(`{"baseCRL":"Ag==","deltaCRL":"Aw=="}`))
+	got, err := notation.ReadCRLCache(dir)
+	if err != nil || len(got) != 1 || string(got[0]) != "\x01" {
+		t.Errorf("%v, %v", got, err)
+	}
+	write(t, filepath.Join(dir, "c"), []byte("{}"))
+	if got, err := notation.ReadCRLCache(dir); err == nil {
+		t.Errorf("a file of another kind is read as %v", got)
+	}
+	if _, err := notation.ReadCRLCache(filepath.Join(dir, "absent")); err == nil {
+		t.Error("a folder that is not there is read")
+	}
+}

@@ -294,7 +294,7 @@ func parseStoreName(text string) (StoreName, error) {
 	n := StoreName{typ, name}
 	switch {
 	case !ok || !slices.Contains([]string{StoreCA, StoreSigningAuthority, StoreTSA}, typ):
-		return n, fmt.Errorf("%q does not begin with ca:, signingAuthority: or tsa:", clip(text))
+		return n, fmt.Errorf("%q does not begin with ca:, signingAuthority: or tsa: as stores do", clip(text))
 	case !validStoreName(name):
 		return n, fmt.Errorf("%q is not named with letters, digits, '_', '.' and '-' alone", clip(text))
 	}
