@@ -105,11 +105,12 @@ func newExampleWorld(t *testing.T) *exampleWorld {
 	}
 	writeExample(t, filepath.Join(app, "cluster-policy/trust-root.yaml"), string(trustRoot))
 	writeTLS(t, app)
-	_, crl, err := makeCA("ca", time.Now().Add(time.Hour))
+	_, crl, response, err := makeCA("ca", time.Now().Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
 	writeExample(t, filepath.Join(app, "ca.crl"), string(crl))
+	writeExample(t, filepath.Join(app, "ca.ocsp"), string(response))
 	for name, from := range map[string]string{"trusted_root.json": up.TrustedRoot, "root.json": filepath.Join(up.Dir, "root.json")} {
 		data, err := os.ReadFile(from)
 		if err != nil {
