@@ -22,6 +22,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/hmtest/gitrepo"
 	"github.com/hallmark-dev/hallmark/internal/hmtest/testimage"
 	"github.com/hallmark-dev/hallmark/internal/registry"
+	"github.com/hallmark-dev/hallmark/internal/trust/bundlefile"
 )
 
 // exampleWorld is what the examples suppose (docs/manual.md, "What the examples
@@ -52,8 +53,7 @@ var exampleFiles = map[string]string{
   "runner_environment": "github-hosted"}`,
 	"trustpolicy.json": exampleTrustPolicy, "notation-config/trustpolicy.json": exampleTrustPolicy,
 	"ca.pem": exampleCA, "notation-config/truststore/x509/ca/acme/ca.pem": exampleCA,
-	"team-trust.json": `{"mediaType": "application/vnd.hallmark.trust.v1+json", "pins": [{"repository": "ADDRESS/tool", "identity": "alice@example.com", "issuer": "http://ADDRESS", "pinnedAt": "2026-11-01T00:00:00Z"}]}`,
-	"pod.yaml":        "apiVersion: v1\nkind: Pod\nmetadata: {name: app}\nspec:\n  containers:\n  - name: app\n    image: ADDRESS/app:1.0\n",
+	"pod.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: app}\nspec:\n  containers:\n  - name: app\n    image: ADDRESS/app:1.0\n",
 	"cluster-policy/app.yaml": `apiVersion: policy.sigstore.dev/v1beta1
 kind: ClusterImagePolicy
 metadata: {name: app}
@@ -105,11 +105,13 @@ func newExampleWorld(t *testing.T) *exampleWorld {
 	}
 	writeExample(t, filepath.Join(app, "cluster-policy/trust-root.yaml"), string(trustRoot))
 	writeTLS(t, app)
-	_, crl, err := makeCA("ca", time.Now().Add(time.Hour))
+	_, crl, response, err := makeCA("ca", time.Now().Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
 	writeExample(t, filepath.Join(app, "ca.crl"), string(crl))
+	writeExample(t, filepath.Join(app, "ca.ocsp"), string(response))
+	w.trustBundles(t, app, up.TrustedRoot)
 	for name, from := range map[string]string{"trusted_root.json": up.TrustedRoot, "root.json": filepath.Join(up.Dir, "root.json")} {
 		data, err := os.ReadFile(from)
 		if err != nil {
@@ -191,6 +193,24 @@ func (w *exampleWorld) repository(t *testing.T, app string) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("git %v: %v\n%s", args, err, out)
 		}
+	}
+}
+
+// trustBundles writes the person's trust bundle, with a root that does not age, and
+// that of a team, which also pins.
+func (w *exampleWorld) trustBundles(t *testing.T, app, trustedRoot string) {
+	root, err := os.ReadFile(trustedRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &bundlefile.File{Roots: []bundlefile.Root{{Name: "team", Source: bundlefile.Source{File: "trusted_root.json"}, FetchedAt: time.Now(), TrustedRoot: root}}}
+	for _, path := range []string{filepath.Join(w.template, "home/.config/hallmark/trust.json"), filepath.Join(app, "team-trust.json")} {
+		data, err := f.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeExample(t, path, string(data))
+		f.Pins = []bundlefile.Pin{{Repository: w.address + "/tool", Identity: "alice@example.com", Issuer: "http://" + w.address, PinnedAt: time.Now()}}
 	}
 }
 

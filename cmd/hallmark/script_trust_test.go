@@ -20,48 +20,54 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/crypto/ocsp"
 	"golang.org/x/sys/unix"
 
 	"github.com/hallmark-dev/hallmark/internal/cli"
 )
 
 // scriptCA is the verb "ca NAME DAYS": a CA that ends after so many days, which
-// may be negative. It writes NAME.pem, NAME.der and the revocation list NAME.crl,
-// and sets the upper-case NAME to the SHA-256 of NAME.pem.
+// may be negative. It writes NAME.pem, NAME.der, the revocation list NAME.crl and
+// an OCSP response NAME.ocsp, and sets the upper-case NAME to the SHA-256 of NAME.pem.
 func scriptCA(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: ca NAME DAYS")
 	}
 	days, err := time.ParseDuration(args[1] + "h")
 	ts.Check(err)
-	cert, crl, err := makeCA(args[0], time.Now().Add(24*days))
+	cert, crl, response, err := makeCA(args[0], time.Now().Add(24*days))
 	ts.Check(err)
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})
-	for name, data := range map[string][]byte{".pem": text, ".der": cert, ".crl": crl} {
+	for name, data := range map[string][]byte{".pem": text, ".der": cert, ".crl": crl, ".ocsp": response} {
 		ts.Check(os.WriteFile(ts.MkAbs(args[0]+name), data, 0o600))
 	}
 	sum := sha256.Sum256(text)
 	ts.Setenv(strings.ToUpper(args[0]), hex.EncodeToString(sum[:]))
 }
 
-// makeCA is a CA's certificate and its revocation list, which is good as long.
-func makeCA(name string, end time.Time) (cert, crl []byte, err error) {
+// makeCA is a CA's certificate, its revocation list, and its answer about a
+// certificate, both good as long.
+func makeCA(name string, end time.Time) (cert, crl, response []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name, Organization: []string{"Acme"}, Country: []string{"NL"}},
 		NotBefore: time.Now().AddDate(-2, 0, 0), NotAfter: end, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
 	if cert, err = x509.CreateCertificate(rand.Reader, template, template, key.Public(), key); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	parsed, err := x509.ParseCertificate(cert)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().AddDate(-1, 0, 0), NextUpdate: end}
 	crl, err = x509.CreateRevocationList(rand.Reader, list, parsed, key)
-	return cert, crl, err
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	response, err = ocsp.CreateResponse(parsed, parsed, ocsp.Response{Status: ocsp.Good, SerialNumber: big.NewInt(2), ThisUpdate: list.ThisUpdate, NextUpdate: end}, key)
+	return cert, crl, response, err
 }
 
 // scriptServe is the verb "serve DIR": the files of a folder over HTTP on this

@@ -43,7 +43,7 @@ func (t *trustCommands) add() *cobra.Command {
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(t.addKey(), t.addRoot(), t.addCert(), t.addPolicy(), t.addCRL())
+	c.AddCommand(t.addKey(), t.addRoot(), t.addCert(), t.addPolicy(), t.addCRL(), t.addOCSP())
 	return c
 }
 
@@ -261,6 +261,35 @@ again what came from a URL. Lists are signed; verify checks by whom.`,
 				return err
 			}
 			t.done("kept: the revocation list %s", cli.Plain(argv[0]))
+			return nil
+		},
+	}
+}
+
+func (t *trustCommands) addOCSP() *cobra.Command {
+	return &cobra.Command{
+		Use:   "ocsp FILE",
+		Short: "Keep an OCSP response, for use offline",
+		Long: `Keep an OCSP response in DER, as a responder gave it. Responses are signed and
+about one certificate; verify checks by whom, and that it is still current.`,
+		Example: "  hallmark trust add ocsp ca.ocsp",
+		Args:    cli.Args(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, argv []string) error {
+			data, err := readFile(argv[0], maxSmallFile)
+			if err != nil {
+				return err
+			}
+			err = t.change(func(f *bundlefile.File) error {
+				f.AddOCSP(data)
+				if _, err := f.Encode(); err != nil {
+					return fault.Usagef("%s: %w", argv[0], err)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			t.done("kept: the OCSP response %s", cli.Plain(argv[0]))
 			return nil
 		},
 	}

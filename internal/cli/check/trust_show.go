@@ -350,6 +350,10 @@ func (t *trustCommands) printNotary(a *TrustAnswer) {
 		t.Print("")
 		t.Print("Revocation list of %s: %d certificates, to be replaced by %s", cli.Plain(c.Issuer), c.Revoked, cli.Stamp(c.NextUpdate))
 	}
+	if a.OCSP > 0 {
+		t.Print("")
+		t.Print("%d OCSP responses are kept", a.OCSP)
+	}
 }
 
 func (t *trustCommands) printRevoked(r *bundlefile.Revoked) {

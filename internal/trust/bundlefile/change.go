@@ -95,6 +95,9 @@ func (f *File) AddCRL(url string, der []byte, now time.Time) error {
 	return nil
 }
 
+// AddOCSP adds an OCSP response; whether it is one is seen when the bundle is checked.
+func (f *File) AddOCSP(der []byte) { f.notary().OCSP = append(f.notary().OCSP, der) }
+
 // newerCRL reports whether a was issued after b, or at the same time with a higher number.
 func newerCRL(a, b []byte) bool {
 	x, err := x509.ParseRevocationList(a)
