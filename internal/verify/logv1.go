@@ -83,8 +83,9 @@ func promise(e *evidence.LogEntry, log *trust.LogKey) *refusal {
 
 // proofV1 verifies the inclusion proof under a checkpoint of a Rekor v1 log. The
 // proof's index counts within the log's current tree, the entry's over all of
-// its trees. Names of signature lines are not signed there, so all of them must
-// be this log's.
+// its trees. The origin is the log's name, mostly followed by " - " and the
+// tree's number. Names of signature lines are not signed there, so all of them
+// must be this log's.
 func proofV1(e *evidence.LogEntry, log *trust.LogKey) *refusal {
 	c, err := parseCheckpoint(e.Proof.Checkpoint)
 	if err != nil {
@@ -92,7 +93,8 @@ func proofV1(e *evidence.LogEntry, log *trust.LogKey) *refusal {
 	}
 	id := spkiHash(log.SPKI)
 	for _, s := range c.signatures {
-		if !strings.HasPrefix(c.origin, s.name+" - ") || !bytes.Equal(s.hint[:], id[:4]) || !verifyData(log.Key, keyHash(log.Key), c.text, s.sig) {
+		named := c.origin == s.name || strings.HasPrefix(c.origin, s.name+" - ")
+		if !named || !bytes.Equal(s.hint[:], id[:4]) || !verifyData(log.Key, keyHash(log.Key), c.text, s.sig) {
 			return refuse(LogProofBad, "the checkpoint of %q is not signed by the log %s", clip(c.origin), log.Origin)
 		}
 	}

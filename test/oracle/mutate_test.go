@@ -15,7 +15,7 @@ type mutation struct {
 	change func(r *rand.Rand, data []byte, tree, other *node) (mutant []byte, what string)
 }
 
-func pick[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
+func choice[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
 
 // onTree is a mutation of the parsed bundle.
 func onTree(change func(r *rand.Rand, tree, other *node) string) func(*rand.Rand, []byte, *node, *node) ([]byte, string) {
@@ -87,19 +87,19 @@ var mutations = []mutation{
 		case 1: // twice
 			return append(append([]byte{}, data[:end]...), data[at:]...), ""
 		case 2:
-			return append(append(append([]byte{}, data[:at]...), pick(r, []string{" ", "\n", "\t", "\x00", "\xff", "\u00e9", `"`, `\`, "{", "}", ",", "null"})...), data[at:]...), ""
+			return append(append(append([]byte{}, data[:at]...), choice(r, []string{" ", "\n", "\t", "\x00", "\xff", "\u00e9", `"`, `\`, "{", "}", ",", "null"})...), data[at:]...), ""
 		}
 		return append([]byte{}, data[:at]...), "" // cut off
 	}},
 	{"decoded bit", 25, onTree(func(r *rand.Rand, tree, _ *node) string {
-		f := pick(r, all(tree, isBytes))
+		f := choice(r, all(tree, isBytes))
 		b, _ := base64.StdEncoding.DecodeString(f.str())
 		b[r.IntN(len(b))] ^= 1 << r.IntN(8)
 		f.literal = text(base64.StdEncoding.EncodeToString(b)).literal
 		return f.path
 	})},
 	{"decoded length", 8, onTree(func(r *rand.Rand, tree, _ *node) string {
-		f := pick(r, all(tree, isBytes))
+		f := choice(r, all(tree, isBytes))
 		b, _ := base64.StdEncoding.DecodeString(f.str())
 		switch r.IntN(3) {
 		case 0:
@@ -113,7 +113,7 @@ var mutations = []mutation{
 		return f.path
 	})},
 	{"swap", 15, onTree(func(r *rand.Rand, tree, other *node) string {
-		f := pick(r, all(tree, func(path string, _ *node) bool { return path != "" }))
+		f := choice(r, all(tree, func(path string, _ *node) bool { return path != "" }))
 		if theirs := other.at(f.path); theirs != nil {
 			*f.node = *theirs.clone()
 		}
@@ -121,14 +121,14 @@ var mutations = []mutation{
 	})},
 	{"reorder", 3, onTree(func(r *rand.Rand, tree, _ *node) string {
 		for range 4 {
-			f := pick(r, all(tree, isObject))
+			f := choice(r, all(tree, isObject))
 			r.Shuffle(len(f.members), func(i, j int) { f.members[i], f.members[j] = f.members[j], f.members[i] })
 		}
 		return ""
 	})},
 	{"duplicate", 5, onTree(func(r *rand.Rand, tree, other *node) string {
-		f := pick(r, all(tree, isObject))
-		m := pick(r, f.members)
+		f := choice(r, all(tree, isObject))
+		m := choice(r, f.members)
 		if theirs := other.at(f.path + "." + m.name); theirs != nil && r.IntN(2) == 0 {
 			m.value = theirs.clone()
 		}
@@ -143,7 +143,7 @@ var mutations = []mutation{
 		if len(arrays) == 0 {
 			return ""
 		}
-		f := pick(r, arrays)
+		f := choice(r, arrays)
 		i := r.IntN(len(f.elements))
 		switch r.IntN(5) {
 		case 0: // one less
@@ -155,7 +155,7 @@ var mutations = []mutation{
 				f.elements = append(f.elements, theirs.clone().elements[0])
 			}
 		case 3:
-			f.elements = append(f.elements, pick(r, []*node{{literal: "null"}, {kind: '{'}, {literal: `""`}, {literal: "1"}}))
+			f.elements = append(f.elements, choice(r, []*node{{literal: "null"}, {kind: '{'}, {literal: `""`}, {literal: "1"}}))
 		default:
 			r.Shuffle(len(f.elements), func(i, j int) { f.elements[i], f.elements[j] = f.elements[j], f.elements[i] })
 		}
@@ -166,7 +166,7 @@ var mutations = []mutation{
 		if len(proofs) == 0 {
 			return ""
 		}
-		f := pick(r, proofs)
+		f := choice(r, proofs)
 		n := len(f.elements)
 		if r.IntN(2) == 0 {
 			f.elements = f.elements[:r.IntN(n)]
@@ -180,7 +180,7 @@ var mutations = []mutation{
 		if len(notes) == 0 {
 			return ""
 		}
-		f := pick(r, notes)
+		f := choice(r, notes)
 		theirs := other.at(f.path)
 		head, sigs, _ := strings.Cut(f.str(), "\n\n")
 		lines := strings.Split(head, "\n")
@@ -198,23 +198,23 @@ var mutations = []mutation{
 		case 3: // a stranger's signature
 			note = f.str() + "— stranger.test AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n"
 		case 4: // another tree
-			lines[1] = pick(r, []string{"0", "1", "2", "-1", "03", "3 ", "9223372036854775808", "", "x"})
+			lines[1] = choice(r, []string{"0", "1", "2", "-1", "03", "3 ", "9223372036854775808", "", "x"})
 			note = strings.Join(lines, "\n") + "\n\n" + sigs
 		case 5: // another name
-			name := pick(r, []string{"", "x", "rekor.test", "log2.test ", "LOG2.TEST", "log2.test - 77"})
+			name := choice(r, []string{"", "x", "rekor.test", "log2.test ", "LOG2.TEST", "log2.test - 77"})
 			note = strings.Join(append([]string{name}, lines[1:]...), "\n") + "\n\n" + sigs
 		case 6: // another signer's name
-			note = head + "\n\n" + strings.Replace(sigs, ".test ", pick(r, []string{".tes ", ".test  ", ".test.x ", " "}), 1)
+			note = head + "\n\n" + strings.Replace(sigs, ".test ", choice(r, []string{".tes ", ".test  ", ".test.x ", " "}), 1)
 		case 7: // a line more
 			note = head + "\nmore\n\n" + sigs
 		default: // line ends
-			note = pick(r, []string{strings.TrimSuffix(f.str(), "\n"), f.str() + "\n", strings.ReplaceAll(f.str(), "\n", "\r\n"), head + "\n" + sigs, head + "\n\n"})
+			note = choice(r, []string{strings.TrimSuffix(f.str(), "\n"), f.str() + "\n", strings.ReplaceAll(f.str(), "\n", "\r\n"), head + "\n" + sigs, head + "\n\n"})
 		}
 		f.literal = text(note).literal
 		return f.path
 	})},
 	{"base64", 10, onTree(func(r *rand.Rand, tree, _ *node) string {
-		f := pick(r, all(tree, isBytes))
+		f := choice(r, all(tree, isBytes))
 		s := f.str()
 		switch r.IntN(9) {
 		case 0:
@@ -223,7 +223,7 @@ var mutations = []mutation{
 			s = strings.TrimRight(s, "=")
 		case 2:
 			at := r.IntN(len(s))
-			s = s[:at] + pick(r, []string{"\n", "\r\n"}) + s[at:]
+			s = s[:at] + choice(r, []string{"\n", "\r\n"}) + s[at:]
 		case 3:
 			s = strings.TrimRight(strings.NewReplacer("+", "-", "/", "_").Replace(s), "=")
 		case 4:
@@ -248,20 +248,20 @@ var mutations = []mutation{
 		if len(ints) == 0 {
 			return ""
 		}
-		f := pick(r, ints)
+		f := choice(r, ints)
 		n, _ := strconv.ParseInt(f.str(), 10, 64)
 		s := f.str()
-		f.literal = pick(r, []string{s, s + ".0", s + "e0", `"` + s + `.0"`, `"0` + s + `"`, "0" + s, "-" + s, `"+` + s + `"`, `" ` + s + `"`, `"` + s + ` "`, "-0", `"-0"`,
+		f.literal = choice(r, []string{s, s + ".0", s + "e0", `"` + s + `.0"`, `"0` + s + `"`, "0" + s, "-" + s, `"+` + s + `"`, `" ` + s + `"`, `"` + s + ` "`, "-0", `"-0"`,
 			strconv.FormatInt(n+1, 10), `"` + strconv.FormatInt(n-1, 10) + `"`, "9223372036854775808", `"-1"`, "0", `"0x1"`, `""`, "1e3", `"1e3"`})
 		return f.path
 	})},
 	{"null", 5, onTree(func(r *rand.Rand, tree, _ *node) string {
-		f := pick(r, all(tree, func(path string, _ *node) bool { return path != "" }))
+		f := choice(r, all(tree, func(path string, _ *node) bool { return path != "" }))
 		*f.node = node{literal: "null"}
 		return f.path
 	})},
 	{"name", 6, onTree(func(r *rand.Rand, tree, _ *node) string {
-		f := pick(r, all(tree, isObject))
+		f := choice(r, all(tree, isObject))
 		i := r.IntN(len(f.members))
 		m := &f.members[i]
 		switch r.IntN(6) {
@@ -279,22 +279,22 @@ var mutations = []mutation{
 		return f.path
 	})},
 	{"missing", 5, onTree(func(r *rand.Rand, tree, _ *node) string {
-		f := pick(r, all(tree, isObject))
+		f := choice(r, all(tree, isObject))
 		i := r.IntN(len(f.members))
 		what := f.path + "." + f.members[i].name
 		f.members = append(f.members[:i:i], f.members[i+1:]...)
 		return what
 	})},
 	{"type", 5, onTree(func(r *rand.Rand, tree, _ *node) string {
-		f := pick(r, all(tree, func(string, *node) bool { return true }))
-		*f.node = *pick(r, []*node{{literal: "1"}, {literal: "true"}, {kind: '{'}, {kind: '['}, {literal: `""`}, {literal: `"x"`}, {kind: '[', elements: []*node{f.clone()}}, {literal: "-1.5e7"}})
+		f := choice(r, all(tree, func(string, *node) bool { return true }))
+		*f.node = *choice(r, []*node{{literal: "1"}, {literal: "true"}, {kind: '{'}, {kind: '['}, {literal: `""`}, {literal: `"x"`}, {kind: '[', elements: []*node{f.clone()}}, {literal: "-1.5e7"}})
 		return f.path
 	})},
 	{"text", 8, onTree(func(r *rand.Rand, tree, _ *node) string {
-		f := pick(r, all(tree, isText))
+		f := choice(r, all(tree, isText))
 		s := f.str()
 		const media = "application/vnd.dev.sigstore.bundle"
-		s = pick(r, []string{s + " ", strings.ToUpper(s), s[:len(s)-1], "\u00e9" + s, s + "\x00", "x",
+		s = choice(r, []string{s + " ", strings.ToUpper(s), s[:len(s)-1], "\u00e9" + s, s + "\x00", "x",
 			media + "+json;version=0.1", media + "+json;version=0.2", media + "+json;version=0.3", media + ".v0.3+json", media + ".v0.3.0+json",
 			media + ".v0.3.1+json", media + ".v0.4+json", media + "+json; version=0.3", "hashedrekord", "dsse", "intoto", "0.0.1", "0.0.2",
 			"SHA2_256", "SHA2_384", "SHA2_512", "HASH_ALGORITHM_UNSPECIFIED", "application/vnd.in-toto+json", "text/plain"})
@@ -305,10 +305,10 @@ var mutations = []mutation{
 		return f.path
 	})},
 	{"tail", 2, func(r *rand.Rand, data []byte, _, _ *node) ([]byte, string) {
-		return append(append([]byte{}, data...), pick(r, []string{"{}", " ", "\n", "x", "\x00", ",", "]"})...), ""
+		return append(append([]byte{}, data...), choice(r, []string{"{}", " ", "\n", "x", "\x00", ",", "]"})...), ""
 	}},
 	{"head", 1, func(r *rand.Rand, data []byte, _, _ *node) ([]byte, string) {
-		return append([]byte(pick(r, []string{" ", "\ufeff", "\x00", "[", "//\n"})), data...), ""
+		return append([]byte(choice(r, []string{" ", "\ufeff", "\x00", "[", "//\n"})), data...), ""
 	}},
 }
 

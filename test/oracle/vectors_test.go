@@ -13,6 +13,11 @@ import (
 
 const vectors = "../../internal/verify/testdata/conformance"
 
+// peerRefuses are cases that must be accepted and that sigstore-go refuses.
+var peerRefuses = map[string]string{
+	"intoto-canonical-log-entry": "sigstore-go 1.3.0 writes an intoto entry anew before it hashes it, and gets another leaf than the log's",
+}
+
 // TestVectors: on every case of the conformance suite, by path and by digest, both
 // verifiers say what the case's name demands.
 func TestVectors(t *testing.T) {
@@ -46,14 +51,15 @@ func TestVectors(t *testing.T) {
 			data := read("bundle.sigstore.json", "none")
 			ours, theirs := judged(task, data)
 			must := !strings.HasSuffix(d.Name(), "_fail")
-			if (ours == nil) != must || (theirs == nil) != must {
+			peerMust := must && peerRefuses[d.Name()] == ""
+			if (ours == nil) != must || (theirs == nil) != peerMust {
 				t.Errorf("%s, by digest %v: ours %v, sigstore-go %v", d.Name(), byDigest, ours, theirs)
 				continue
 			}
 			agreed++
 		}
 	}
-	if agreed < 94 {
+	if agreed < 100 {
 		t.Errorf("only %d verdicts were compared", agreed)
 	}
 }
