@@ -14,7 +14,10 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -funcalign=16 -X main.version=$(VERSION)
 BUILDFLAGS := -trimpath -tags grpcnotrace -ldflags "$(LDFLAGS)" \
 	-gcflags=cuelang.org/go/...=-l -gcflags=github.com/moby/buildkit/...=-l \
-	-gcflags=github.com/lestrrat-go/...=-l -gcflags=github.com/vektah/gqlparser/...=-l
+	-gcflags=github.com/lestrrat-go/...=-l -gcflags=github.com/vektah/gqlparser/...=-l \
+	-gcflags=google.golang.org/grpc/...=-l -gcflags=go.opentelemetry.io/...=-l \
+	-gcflags=github.com/containerd/...=-l -gcflags=google.golang.org/protobuf/...=-l \
+	-gcflags=github.com/open-policy-agent/opa/v1/ast/...=-l
 BIN ?= bin
 PROGRAMS ?= ./cmd/...
 

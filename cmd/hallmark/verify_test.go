@@ -20,12 +20,15 @@ func TestVerifyConformance(t *testing.T) {
 	t.Parallel()
 	const vectors = "../../internal/verify/testdata/conformance"
 	cases, err := filepath.Glob(filepath.Join(vectors, "bundle-verify", "*", "bundle.sigstore.json"))
-	if err != nil || len(cases) != 47 {
+	if err != nil || len(cases) < 47 {
 		t.Fatal(len(cases), err)
 	}
-	accepted, refused := 0, 0
+	accepted, refused, good := 0, 0, 0
 	for _, bundle := range cases {
 		dir := filepath.Dir(bundle)
+		if !strings.HasSuffix(dir, "_fail") {
+			good++
+		}
 		file := func(name, fallback string) string {
 			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
 				return filepath.Join(dir, name)
@@ -67,7 +70,7 @@ func TestVerifyConformance(t *testing.T) {
 			}
 		}
 	}
-	if got := fmt.Sprint(accepted, refused); got != "28 66" {
-		t.Errorf("%s accepted and refused; want 28 66", got)
+	if got, want := fmt.Sprint(accepted, refused), fmt.Sprint(2*good, 2*(len(cases)-good)); got != want || good < 14 {
+		t.Errorf("%s accepted and refused; want %s", got, want)
 	}
 }

@@ -48,6 +48,9 @@ type Requirements struct {
 	// Keys: the verifier's keys may sign that belong to no principal. Nobody says
 	// whose they are, so that all of them count as one.
 	Keys bool
+	// Notary: a Notary Project signature counts that Notation's trust policy for the
+	// repository accepts; whose it is that policy says.
+	Notary bool
 	// Threshold is how many distinct principals must have signed; 0 is 1.
 	Threshold int
 
@@ -68,6 +71,11 @@ func (q Requirements) WantsIdentities() bool {
 	return len(q.Identities) > 0 || slices.ContainsFunc(q.Principals, func(p Principal) bool { return len(p.Identities) > 0 })
 }
 
+// Demands reports whether the requirements say who must have signed.
+func (q Requirements) Demands() bool {
+	return len(q.Principals) > 0 || len(q.Identities) > 0 || q.Keys || q.Notary
+}
+
 // Check is the early complaint about identities that cannot be demanded and
 // thresholds that cannot be met.
 func (q Requirements) Check() error {
@@ -78,6 +86,9 @@ func (q Requirements) Check() error {
 	most := len(m.named)
 	if q.Keys {
 		most++
+	}
+	if q.Notary {
+		return nil
 	}
 	for _, i := range q.Identities {
 		if i.SubjectRegexp != "" || i.IssuerRegexp != "" {
@@ -221,7 +232,7 @@ func (j *judgement) signed(m matchers) []policy.Reason {
 	var kept []candidate
 	var ambiguous []string
 	for _, c := range j.left {
-		names := m.principals(c.fact.Signer)
+		names := m.principals(c.fact)
 		switch len(names) {
 		case 0:
 		case 1:

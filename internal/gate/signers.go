@@ -6,9 +6,9 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/verify"
 )
 
 // matchers are the compiled signers of Requirements.
@@ -16,6 +16,8 @@ type matchers struct {
 	named []named
 	loose []policy.Matcher
 	keys  bool
+	// notary: who Notation's trust policy accepts.
+	notary bool
 }
 
 // named is a compiled Principal.
@@ -26,7 +28,7 @@ type named struct {
 }
 
 func (q Requirements) matchers() (matchers, error) {
-	m := matchers{keys: q.Keys}
+	m := matchers{keys: q.Keys, notary: q.Notary}
 	var err error
 	if m.loose, err = compile(q.Identities); err != nil {
 		return m, fault.Usagef("%w", err)
@@ -60,14 +62,23 @@ func compile(list []policy.Identity) ([]policy.Matcher, error) {
 	return out, nil
 }
 
-func (m matchers) empty() bool { return len(m.named) == 0 && len(m.loose) == 0 && !m.keys }
+func (m matchers) empty() bool { return len(m.named) == 0 && len(m.loose) == 0 && !m.keys && !m.notary }
 
-// theKey is the principal of all keys that nobody's name is known of.
-const theKey = "the given key"
+const (
+	// theKey is the principal of all keys that nobody's name is known of.
+	theKey = "the given key"
+	// someone is the principal of Notary signatures whose signer the trust policy
+	// does not want authenticated.
+	someone = "somebody whom the trust policy does not authenticate"
+)
 
 // principals are whom a signer counts as: nobody when not wanted, more than one
 // when the names overlap.
-func (m matchers) principals(s evidence.Signer) []string {
+func (m matchers) principals(f policy.Fact) []string {
+	s := f.Signer
+	if f.TrustPolicy != nil {
+		return m.accepted(f)
+	}
 	var names []string
 	for _, p := range m.named {
 		if s.Identity == "" && s.Key != "" && slices.Contains(p.keys, s.Key) || slices.ContainsFunc(p.ids, func(i policy.Matcher) bool { return i.Match(s) }) {
@@ -86,6 +97,22 @@ func (m matchers) principals(s evidence.Signer) []string {
 	return nil
 }
 
+// accepted is whom a Notary signature counts as. Where the trust policy let pass
+// what speaks against the signer, the name in the certificate is only a claim.
+func (m matchers) accepted(f policy.Fact) []string {
+	if !m.notary {
+		return nil
+	}
+	for _, w := range f.Warnings {
+		switch w.Code {
+		case verify.RevocationUnchecked, verify.RevocationUnknown, verify.SignatureExpired:
+		default:
+			return []string{someone}
+		}
+	}
+	return []string{f.Signer.Subject}
+}
+
 // String says who is wanted.
 func (m matchers) String() string {
 	var names []string
@@ -97,6 +124,9 @@ func (m matchers) String() string {
 	}
 	if m.keys {
 		names = append(names, theKey)
+	}
+	if m.notary {
+		names = append(names, "whom Notation's trust policy accepts")
 	}
 	return strings.Join(names, " or ")
 }

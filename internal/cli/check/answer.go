@@ -20,12 +20,22 @@ type VerifyAnswer struct {
 	Allowed  bool             `json:"allowed"`
 	Reasons  []policy.Reason  `json:"reasons,omitempty"` // why not
 	Warnings []policy.Reason  `json:"warnings,omitempty"`
-	Found    []foundEvidence  `json:"found"`          // everything that is attached
-	Pin      []string         `json:"pin,omitempty"`  // commands that demand exactly what was found
-	Want     string           `json:"want,omitempty"` // predicate type of the wanted attestation
-	Steps    []gate.Step      `json:"steps"`          // how the policy came to its decision
+	Found    []foundEvidence  `json:"found"`            // everything that is attached
+	Pin      []string         `json:"pin,omitempty"`    // commands that demand exactly what was found
+	Want     string           `json:"want,omitempty"`   // predicate type of the wanted attestation
+	Index    evidence.Digest  `json:"index,omitempty"`  // that lists the subject, with --platform
+	Images   []imageAnswer    `json:"images,omitempty"` // of an index, where they were judged, too
+	Steps    []gate.Step      `json:"steps"`            // how the policy came to its decision
 	// What the evidence that counts protects against; only when allowed.
 	*assess.Assessment
+}
+
+// imageAnswer is the answer about an image of an index.
+type imageAnswer struct {
+	Platform string          `json:"platform,omitempty"`
+	Digest   evidence.Digest `json:"digest"`
+	Allowed  bool            `json:"allowed"`
+	Reasons  []policy.Reason `json:"reasons,omitempty"`
 }
 
 // foundEvidence is one thing that was found. What it says of itself is there
@@ -52,7 +62,7 @@ type foundEvidence struct {
 func (o *verifyOptions) answer(arg string, q gate.Requirements, r gate.Result) *VerifyAnswer {
 	answer := &VerifyAnswer{Ref: arg, Subject: r.Subject, Allowed: r.Decision.Allowed, Reasons: r.Decision.Reasons,
 		Warnings: r.Decision.Warnings, Want: q.AttestationType, Found: []foundEvidence{}, Steps: r.Steps}
-	e := assess.Evidence{Threshold: q.Threshold, Attestations: r.Input.Attestations}
+	e := assess.Evidence{Threshold: q.Threshold}
 	for _, t := range r.Tried {
 		if t.Fact != nil {
 			if cmd := o.pin(arg, q, *t.Fact); !answer.Allowed && cmd != "" && !slices.Contains(answer.Pin, cmd) {
@@ -64,11 +74,44 @@ func (o *verifyOptions) answer(arg string, q gate.Requirements, r gate.Result) *
 		}
 		answer.Found = append(answer.Found, newFound(t))
 	}
-	if answer.Allowed {
-		a := assess.Of(e)
-		answer.Assessment = &a
+	answer.Index = r.Index
+	for _, i := range r.Images {
+		answer.Images = append(answer.Images, imageAnswer{Platform: i.Platform, Digest: i.Subject.Digest, Allowed: i.Decision.Allowed, Reasons: i.Decision.Reasons})
+	}
+	if answer.Allowed && len(e.Counted) > 0 {
+		answer.Assessment = assessment(e, r)
 	}
 	return answer
+}
+
+// assessment is what the evidence protects against. Attestations count under the
+// name of a signer whom the call wants; what anybody else attests is as good as
+// unsigned. Of an index the image whose build is known the least decides.
+func assessment(e assess.Evidence, r gate.Result) *assess.Assessment {
+	wanted := func(facts []policy.Fact, unsigned []evidence.Statement) assess.Evidence {
+		out := e
+		out.Attestations, out.Unsigned = nil, slices.Clone(unsigned)
+		for _, f := range facts {
+			if slices.ContainsFunc(e.Counted, func(c policy.Fact) bool { return c.Signer.String() == f.Signer.String() }) {
+				out.Attestations = append(out.Attestations, f)
+			} else {
+				out.Unsigned = append(out.Unsigned, evidence.Statement{PredicateType: f.PredicateType, Predicate: f.Predicate})
+			}
+		}
+		return out
+	}
+	best := assess.Of(wanted(r.Input.Attestations, r.Unsigned))
+	var least *assess.Assessment
+	for _, i := range r.Inside {
+		a := assess.Of(wanted(i.Attestations, i.Unsigned))
+		if least == nil || a.SLSA.BuildLevel < least.SLSA.BuildLevel {
+			least = &a
+		}
+	}
+	if least != nil && least.SLSA.BuildLevel > best.SLSA.BuildLevel {
+		return least
+	}
+	return &best
 }
 
 func isSignature(f policy.Fact) bool {

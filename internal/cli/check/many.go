@@ -52,6 +52,7 @@ func (a *Commands) verifyMany(ctx context.Context, o *verifyOptions, q gate.Requ
 	if err != nil {
 		return err
 	}
+	j.many = true
 	results := make([]chan ManyResult, len(images))
 	for i := range results {
 		results[i] = make(chan ManyResult, 1)

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -17,6 +18,16 @@ func (a *Commands) printVerified(answer *VerifyAnswer) {
 		a.Print("%s", cli.Plain(answer.Ref))
 	} else {
 		a.Print("%s is %s", cli.Plain(answer.Ref), d)
+	}
+	if answer.Index != "" {
+		a.Print("listed by the index %s", answer.Index)
+	}
+	for _, i := range answer.Images {
+		verdict := "ok"
+		if !i.Allowed {
+			verdict = "denied"
+		}
+		a.Print("  %s %s: %s", cli.Plain(cmp.Or(i.Platform, "image")), i.Digest, verdict)
 	}
 	var rest []foundEvidence
 	for _, f := range answer.Found {

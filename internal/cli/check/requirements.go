@@ -6,12 +6,16 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/hallmark-dev/hallmark/internal/cli"
+	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/gate"
 	"github.com/hallmark-dev/hallmark/internal/key"
 	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/registry"
 	"github.com/hallmark-dev/hallmark/internal/strictyaml"
 )
 
@@ -20,6 +24,9 @@ func (o *verifyOptions) requirements(a *Commands) (gate.Requirements, error) {
 	var q gate.Requirements
 	if err := o.mergeIdentity(); err != nil {
 		return q, err
+	}
+	if o.recursive != "" && o.recursive != coverAny && o.recursive != coverAll {
+		return q, fault.Usagef("--recursive=%s: write --recursive, --recursive=any or --recursive=all", o.recursive)
 	}
 	if o.identity != (policy.Identity{}) {
 		if len(o.keys) > 0 {
@@ -172,4 +179,45 @@ func (o *verifyOptions) trustedKeys() ([]crypto.PublicKey, error) {
 		keys = append(keys, public)
 	}
 	return keys, nil
+}
+
+// Values of --recursive.
+const (
+	coverAny = "any"
+	coverAll = "all"
+)
+
+// coverage is which manifests of an index are judged.
+func (o *verifyOptions) coverage() gate.Coverage {
+	switch o.recursive {
+	case coverAny:
+		return gate.CoverAny
+	case coverAll:
+		return gate.CoverAll
+	}
+	return gate.CoverIndex
+}
+
+// limits reads --limit into the limits of a collection.
+func (o *verifyOptions) limits(c *collect.Options) error {
+	for _, one := range o.limit {
+		what, value, _ := strings.Cut(one, "=")
+		n, err := strconv.ParseInt(value, 10, 64)
+		if err != nil || n < 1 {
+			return fault.Usagef("--limit %s: want WHAT=N with N above 0", one)
+		}
+		switch what {
+		case "referrers":
+			c.MaxReferrers = int(min(n, registry.MaxReferrers))
+		case "manifest":
+			c.MaxManifest = n
+		case "envelope":
+			c.MaxEnvelope = n
+		case "bundle":
+			c.MaxBundle, c.MaxTotal = n, max(n, 256<<20)
+		default:
+			return fault.Usagef("--limit %s: there are limits of referrers, manifest, envelope and bundle", one)
+		}
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/trust"
 	"github.com/hallmark-dev/hallmark/internal/trust/bundlefile"
 	"github.com/hallmark-dev/hallmark/internal/verify"
@@ -60,35 +61,36 @@ func (t *trustCommands) done(format string, args ...any) {
 // windows, what is revoked and, where roots are wanted, the trust roots: that of
 // source or HALLMARK_TRUSTED_ROOT alone, else those of the bundle, else the
 // public instance's that is in this binary. Stale material is told.
-func (a *Commands) believed(ctx context.Context, f *bundlefile.File, source string, roots bool) (verify.Config, error) {
+func (a *Commands) believed(ctx context.Context, f *bundlefile.File, source string, roots bool) (verify.Config, []policy.Reason, error) {
 	cfg := verify.Config{Now: time.Now, Revoked: f.Revocations(), Notary: f.Notation(), Witnesses: f.CheckpointWitnesses()}
 	for _, k := range f.PublicKeys() {
 		cfg.NamedKeys = append(cfg.NamedKeys, verify.Key{Public: k.Public, Name: k.Name, ValidFor: k.ValidFor})
 	}
 	if !roots {
-		return cfg, nil
+		return cfg, nil, nil
 	}
 	if a.HasTrustedRoot(source) {
 		root, err := a.TrustedRoot(ctx, source)
 		if err != nil {
-			return cfg, err
+			return cfg, nil, err
 		}
 		cfg.Roots = []*trust.Root{root}
-		return cfg, nil
+		return cfg, nil, nil
 	}
 	if len(f.Roots) == 0 {
 		embedded, err := bundlefile.Embedded()
 		if err != nil {
-			return cfg, err
+			return cfg, nil, err
 		}
 		f = embedded
 	}
 	cfg.Roots = f.SigstoreRoots()
-	for _, r := range f.Staleness(time.Now()) {
+	stale := f.Staleness(time.Now())
+	for _, r := range stale {
 		a.Warn("[%s] %s", r.Code, cli.OneLine(r.Message))
 		a.Say("  hint: %s", cli.OneLine(r.Hint))
 	}
-	return cfg, nil
+	return cfg, stale, nil
 }
 
 // parseTime reads the time of a flag: RFC 3339, or a day in UTC.

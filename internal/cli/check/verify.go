@@ -12,12 +12,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-dev/hallmark/internal/cli"
-	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/gate"
 	"github.com/hallmark-dev/hallmark/internal/policy"
-	"github.com/hallmark-dev/hallmark/internal/registry"
 	"github.com/hallmark-dev/hallmark/internal/verify"
 )
 
@@ -36,6 +34,16 @@ type verifyOptions struct {
 	list        string
 	explain     bool
 	asJSON      bool
+
+	trust      string
+	notation   string
+	freshTrust bool
+	platform   string
+	recursive  string
+	image      string
+	signatures string
+	tagPrefix  string
+	limit      []string
 
 	signerKeys []crypto.PublicKey // of the file of --signers
 }
@@ -104,6 +112,10 @@ func (o *verifyOptions) someSubject(_ *cobra.Command, argv []string) error {
 		return errors.New("--file has the images: leave the others out")
 	case o.bundle != "" && (o.list != "" || len(argv) > 1):
 		return errors.New("--bundle is about one file")
+	case o.image != "" && (o.bundle != "" || o.list != "" || len(argv) > 1):
+		return errors.New("--image is about one docker-archive")
+	case o.platform != "" && o.recursive != "":
+		return errors.New("--platform is about one image of an index, --recursive about all")
 	case o.explain && (o.list != "" || len(argv) > 1):
 		return errors.New("--explain is about one image")
 	}
@@ -129,30 +141,19 @@ func (o *verifyOptions) addFlags(c *cobra.Command) {
 	f.StringArrayVar(&o.policies, "policy", nil, "what the attestation must say: a .cue or .rego `FILE`; may be repeated")
 	f.StringVar(&o.bundle, "bundle", "", "the argument is a file, or sha256:HEX of one: its signature is in `FILE`")
 	f.StringVarP(&o.list, "file", "f", "", "verify each image of `LIST`, one a line; - is standard input")
+	f.StringVar(&o.trust, "trust", "", "trust bundle, a `FILE` that hallmark trust keeps")
+	f.StringVar(&o.notation, "notation", "", "Notation's configuration `FOLDER`: its trust policy and stores judge Notary signatures")
+	f.BoolVar(&o.freshTrust, "fresh-trust", false, "deny when trust material is stale, instead of a warning")
+	f.StringVar(&o.platform, "platform", "", "judge this image of an index, `OS/ARCH[/VARIANT]`; signatures of the index count, too")
+	f.StringVar(&o.recursive, "recursive", "", "judge each image of an index, too: \"any\", by its own signatures or the index's, or \"all\", the index and each image by their own")
+	f.Lookup("recursive").NoOptDefVal = coverAny
+	f.StringVar(&o.image, "image", "", "the argument is a docker-archive:FILE of this signed `IMAGE`")
+	f.StringVar(&o.signatures, "signature-repository", "", "look for signatures in this `REPOSITORY`, too (COSIGN_REPOSITORY)")
+	f.StringVar(&o.tagPrefix, "attachment-tag-prefix", "", "`PREFIX` of the tags of cosign's older formats")
+	f.StringArrayVar(&o.limit, "limit", nil, "read at most `WHAT=N`: referrers (1000), or bytes of a manifest, envelope or bundle; may be repeated")
 	f.BoolVar(&o.explain, "explain", false, "print how the decision was reached, too")
 	f.BoolVar(&o.asJSON, "json", false, "print one JSON object")
 	f.StringVar(&o.trustedRoot, "trusted-root", "", "`FILE` with the trust root; \"public\" is Sigstore's public instance")
-}
-
-// verifier reads keys and trust root. Where only keys are wanted and no trust
-// root is named, the keys are all that is checked.
-func (a *Commands) verifier(ctx context.Context, o *verifyOptions, q gate.Requirements) (*verify.Verifier, error) {
-	bundle, err := a.TrustBundle("")
-	if err != nil {
-		return nil, err
-	}
-	keys, err := o.trustedKeys()
-	if err != nil {
-		return nil, err
-	}
-	cfg, err := a.believed(ctx, bundle, o.trustedRoot, len(keys) == 0 || q.WantsIdentities() || a.HasTrustedRoot(o.trustedRoot))
-	if err != nil {
-		return nil, err
-	}
-	if cfg.Keys = keys; len(keys) > 0 {
-		cfg.NamedKeys = nil // the call says which keys may sign
-	}
-	return verify.New(cfg)
 }
 
 func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []string) error {
@@ -204,52 +205,6 @@ func nothingFound(d policy.Decision) bool {
 		}
 	}
 	return len(d.Reasons) > 0
-}
-
-// job is what all subjects of one call share: connections, trust and policy.
-type job struct {
-	o        *verifyOptions
-	q        gate.Requirements
-	client   *registry.Client
-	verifier *verify.Verifier
-}
-
-func (a *Commands) newJob(ctx context.Context, o *verifyOptions, q gate.Requirements) (*job, error) {
-	v, err := a.verifier(ctx, o, q)
-	if err != nil {
-		return nil, err
-	}
-	return &job{o: o, q: q, client: a.RegistryClient(), verifier: v}, nil
-}
-
-// judge sends an image, a file or a digest through the gate.
-func (j *job) judge(ctx context.Context, arg string) (gate.Result, error) {
-	var none gate.Result
-	if j.o.bundle != "" {
-		return j.file(ctx, arg)
-	}
-	ref, err := registry.ParseRef(arg)
-	if err != nil {
-		return none, fault.Hint(fault.As(fault.Usage, err), "to verify a file, name its signature: --bundle FILE")
-	}
-	repo, err := j.client.Open(ctx, ref)
-	if err != nil {
-		return none, err
-	}
-	return gate.Image(ctx, gate.Request{Repo: repo, Ref: ref, Verifier: j.verifier, Policy: j.q, Now: time.Now})
-}
-
-func (j *job) file(ctx context.Context, arg string) (gate.Result, error) {
-	var none gate.Result
-	artifact, err := FileArtifact(arg)
-	if err != nil {
-		return none, err
-	}
-	item, err := collect.File(j.o.bundle)
-	if err != nil {
-		return none, err
-	}
-	return gate.Blob(ctx, gate.BlobRequest{Name: arg, Artifact: artifact, Items: []collect.Item{*item}, Verifier: j.verifier, Policy: j.q, Now: time.Now})
 }
 
 // FileArtifact is the file with this name, or the digest of one.

@@ -1,0 +1,311 @@
+package check
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/hallmark-dev/hallmark/internal/collect"
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/gate"
+	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/registry"
+	"github.com/hallmark-dev/hallmark/internal/trust/bundlefile"
+	"github.com/hallmark-dev/hallmark/internal/trust/notation"
+	"github.com/hallmark-dev/hallmark/internal/verify"
+)
+
+// job is what all subjects of one call share: connections, trust and policy.
+type job struct {
+	o        *verifyOptions
+	q        gate.Requirements
+	pins     bundlefile.Pins
+	notary   *notation.Trust
+	stale    []policy.Reason
+	client   *registry.Client
+	verifier *verify.Verifier
+	collect  collect.Options
+	many     bool // images, so that only what was asked is fetched
+}
+
+func (a *Commands) newJob(ctx context.Context, o *verifyOptions, q gate.Requirements) (*job, error) {
+	j := &job{o: o, q: q, client: a.RegistryClient()}
+	bundle, err := a.TrustBundle(o.trust)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := o.trustedKeys()
+	if err != nil {
+		return nil, err
+	}
+	cfg, stale, err := a.believed(ctx, bundle, o.trustedRoot, len(keys) == 0 || q.WantsIdentities() || a.HasTrustedRoot(o.trustedRoot))
+	if err != nil {
+		return nil, err
+	}
+	if o.notation != "" {
+		if cfg.Notary, err = notation.FromFolder(o.notation); err != nil {
+			return nil, fault.As(fault.Usage, fmt.Errorf("--notation: %w", err))
+		}
+	}
+	if cfg.Keys = keys; len(keys) > 0 {
+		cfg.NamedKeys = nil // the call says which keys may sign
+	}
+	j.stale, j.notary = stale, cfg.Notary
+	if !q.Demands() {
+		j.pins = bundle.Pins
+		cfg.Keys = append(cfg.Keys, pinnedKeys(bundle.Pins)...)
+	}
+	if j.collect, err = j.options(ctx); err != nil {
+		return nil, err
+	}
+	j.verifier, err = verify.New(cfg)
+	return j, err
+}
+
+func pinnedKeys(pins []bundlefile.Pin) []crypto.PublicKey {
+	var keys []crypto.PublicKey
+	for _, p := range pins {
+		if _, public := p.Requirement(); public != nil {
+			keys = append(keys, public)
+		}
+	}
+	return keys
+}
+
+// options are the limits and places of the call's flags.
+func (j *job) options(ctx context.Context) (collect.Options, error) {
+	o := collect.Options{TagPrefix: j.o.tagPrefix}
+	if err := j.o.limits(&o); err != nil {
+		return o, err
+	}
+	if j.o.signatures == "" {
+		return o, nil
+	}
+	ref, err := registry.ParseRef(j.o.signatures)
+	if err != nil {
+		return o, fault.As(fault.Usage, fmt.Errorf("--signature-repository: %w", err))
+	}
+	o.SignatureRepository, err = j.client.Open(ctx, ref)
+	return o, err
+}
+
+// judge sends an image, a file or a digest through the gate.
+func (j *job) judge(ctx context.Context, arg string) (gate.Result, error) {
+	r, err := j.ask(ctx, arg)
+	if err != nil {
+		return r, err
+	}
+	if r.Decision.Allowed {
+		for _, t := range r.Tried {
+			if t.Counts {
+				r.Decision.Warnings = append(r.Decision.Warnings, t.Fact.Warnings...)
+			}
+		}
+	}
+	if j.o.freshTrust && len(j.stale) > 0 {
+		r.Decision.Allowed = false
+		r.Decision.Reasons = append(slices.Clone(j.stale), r.Decision.Reasons...)
+	}
+	return r, nil
+}
+
+func (j *job) ask(ctx context.Context, arg string) (gate.Result, error) {
+	switch {
+	case j.o.bundle != "":
+		return j.file(ctx, arg)
+	case j.o.image != "":
+		return j.archive(ctx, arg)
+	}
+	return j.image(ctx, arg)
+}
+
+func (j *job) image(ctx context.Context, arg string) (gate.Result, error) {
+	var none gate.Result
+	ref, err := registry.ParseRef(arg)
+	if err != nil {
+		return none, fault.Hint(fault.As(fault.Usage, err), "to verify a file, name its signature: --bundle FILE")
+	}
+	repo, err := j.client.Open(ctx, ref)
+	if err != nil {
+		return none, err
+	}
+	p, demands := j.policyFor(ref.Name())
+	if !demands {
+		if name, skipped := j.verifier.NotarySkipped(ref.Name()); skipped {
+			return j.skipped(ctx, repo, ref, name)
+		}
+	}
+	r := gate.Request{Repo: repo, Ref: ref, Verifier: j.verifier, Policy: p, Now: time.Now, Collect: j.collect,
+		Platform: j.o.platform, Images: j.o.coverage()}
+	if !j.many || j.q.AttestationType != "" {
+		r.Statements = statementTypes(j.q.AttestationType)
+	}
+	return gate.Image(ctx, r)
+}
+
+// statementTypes are the types of builders' statements that are read: those that
+// are wanted, and provenance, which says how far it can be traced.
+func statementTypes(wanted string) []string {
+	types := []string{evidence.PredicateSLSA1, evidence.PredicateSLSA02}
+	if wanted != "" && !slices.Contains(types, wanted) {
+		types = append(types, wanted)
+	}
+	return types
+}
+
+// policyFor is the policy for a repository. What the call demands comes first;
+// when it demands nobody, a pin of the trust bundle, and then Notation's trust policy.
+func (j *job) policyFor(repository string) (p gate.Policy, demands bool) {
+	q := j.q
+	if q.Demands() {
+		return q, true
+	}
+	if pin, ok := j.pins.For(repository); ok {
+		if identity, _ := pin.Requirement(); identity != nil {
+			q.Identities = []policy.Identity{*identity}
+		} else {
+			q.Keys = true
+		}
+		return pinned{pin, q}, true
+	}
+	q.Notary = j.notary != nil && j.notary.Policy.For(repository) != nil
+	return q, false
+}
+
+// pinned judges what the pinned signer signed, and nothing else.
+type pinned struct {
+	pin bundlefile.Pin
+	q   gate.Requirements
+}
+
+var _ gate.Policy = pinned{}
+
+// Evaluate is Judge without the account.
+func (p pinned) Evaluate(ctx context.Context, in policy.Input) (policy.Decision, error) {
+	v, err := p.Judge(ctx, in)
+	return v.Decision, err
+}
+
+// Judge says no with the names of both when the pinned signer signed nothing that
+// was asked for and somebody else did.
+func (p pinned) Judge(ctx context.Context, in policy.Input) (gate.Verdict, error) {
+	signatures, attestations := p.places(in.Signatures), p.places(in.Attestations)
+	filtered, why := p.pin.Filter(in)
+	v, err := p.q.Judge(ctx, filtered)
+	if err != nil {
+		return v, err
+	}
+	for i := range v.Counted {
+		place := &v.Counted[i].Place
+		if place.Attestation {
+			place.Index = attestations[place.Index]
+		} else {
+			place.Index = signatures[place.Index]
+		}
+	}
+	if !v.Allowed && why != nil {
+		v.Reasons = []policy.Reason{*why}
+	}
+	v.Steps = append([]gate.Step{{Text: "pinned for " + p.pin.Repository + ": " + p.pin.Signer(), OK: true}}, v.Steps...)
+	return v, nil
+}
+
+// places are the indexes of the facts that the pin leaves.
+func (p pinned) places(facts []policy.Fact) []int {
+	var out []int
+	for i := range facts {
+		if one, _ := p.pin.Filter(policy.Input{Signatures: facts[i : i+1]}); len(one.Signatures) == 1 {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// skipped is what Notation's level "skip" asks for: nothing is verified, and that
+// is said.
+func (j *job) skipped(ctx context.Context, repo *registry.Repository, ref registry.Ref, name string) (gate.Result, error) {
+	desc, err := repo.Resolve(ctx, ref)
+	if err != nil {
+		return gate.Result{}, err
+	}
+	return gate.Result{
+		Subject: evidence.Subject{Name: ref.Name(), Digest: evidence.Digest(desc.Digest), MediaType: desc.MediaType, Size: desc.Size},
+		Decision: policy.Decision{Allowed: true, Warnings: []policy.Reason{{Code: verify.TrustPolicySkips, Subject: ref.String(),
+			Message: fmt.Sprintf("Notation's trust policy %q wants nothing of %s verified, and nothing was", name, ref.Name())}}},
+		Steps: []gate.Step{{Text: "Notation's trust policy " + name + " skips verification", OK: true}},
+	}, nil
+}
+
+func (j *job) file(ctx context.Context, arg string) (gate.Result, error) {
+	var none gate.Result
+	artifact, err := FileArtifact(arg)
+	if err != nil {
+		return none, err
+	}
+	items, err := collect.Files(j.o.bundle)
+	if err != nil {
+		return none, err
+	}
+	return gate.Blob(ctx, gate.BlobRequest{Name: arg, Artifact: artifact, Items: items, Verifier: j.verifier, Policy: j.q, Now: time.Now})
+}
+
+// archive judges the image of --image and compares a file of docker save with it.
+func (j *job) archive(ctx context.Context, arg string) (gate.Result, error) {
+	var none gate.Result
+	path, ok := strings.CutPrefix(arg, "docker-archive:")
+	if !ok {
+		return none, fault.Usagef("--image says which image a docker-archive:FILE is; %s is none", arg)
+	}
+	path, tag, err := splitArchive(path)
+	if err != nil {
+		return none, err
+	}
+	archive, err := registry.OpenDockerArchive(path, tag)
+	if err != nil {
+		return none, err
+	}
+	r, err := j.image(ctx, j.o.image)
+	if err != nil || !r.Decision.Allowed {
+		return r, err
+	}
+	ref, err := registry.ParseRef(j.o.image)
+	if err != nil {
+		return none, err
+	}
+	repo, err := j.client.Open(ctx, ref)
+	if err != nil {
+		return none, err
+	}
+	manifest, err := repo.Manifest(ctx, ocispec.Descriptor{MediaType: r.Subject.MediaType, Digest: digest.Digest(r.Subject.Digest), Size: r.Subject.Size})
+	if err != nil {
+		return none, err
+	}
+	differs, err := archive.Check(ctx, manifest)
+	if err != nil {
+		return none, err
+	}
+	r.Steps = append(r.Steps, gate.Step{Text: arg + " holds the same configuration and layers", OK: len(differs) == 0})
+	if len(differs) > 0 {
+		r.Decision.Allowed, r.Decision.Reasons = false, differs
+	}
+	return r, nil
+}
+
+// splitArchive splits FILE[:TAG]; a file whose own name has a colon is taken whole.
+func splitArchive(s string) (path, tag string, err error) {
+	if s == "" {
+		return "", "", errors.New("docker-archive: names no file")
+	}
+	if i := strings.LastIndexByte(s, ':'); i > 0 && !strings.ContainsRune(s[i:], '/') {
+		return s[:i], s[i+1:], nil
+	}
+	return s, "", nil
+}
