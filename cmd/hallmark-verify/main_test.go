@@ -64,7 +64,7 @@ func TestHelp(t *testing.T) {
 				flags++
 			}
 		})
-		if flags > 15 {
+		if flags > 25 {
 			t.Errorf("%s has %d flags", c.Name(), flags)
 		}
 		if help := answer(t, c.Name(), "--help"); strings.Contains(help, "  --policy ") || strings.Contains(c.Example, "hallmark "+c.Name()) {
