@@ -172,7 +172,11 @@ func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []strin
 	if err != nil {
 		return err
 	}
-	answer := o.answer(argv[0], q, result)
+	subject := argv[0]
+	if o.image != "" { // what is signed, and what the file was compared with
+		subject = o.image
+	}
+	answer := o.answer(subject, q, result)
 	switch {
 	case o.asJSON:
 		if err := a.PrintJSON(answer); err != nil {
@@ -188,6 +192,9 @@ func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []strin
 		a.Warn("[%s] %s", w.Code, cli.OneLine(w.Message))
 	}
 	if answer.Allowed {
+		if o.image != "" {
+			a.Say("%s holds this image: the same configuration and layers", argv[0])
+		}
 		return nil
 	}
 	denied := a.Deny(result.Decision)
