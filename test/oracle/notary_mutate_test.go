@@ -179,7 +179,7 @@ type notaryChange struct {
 	do   func(e *notaryforge.Envelope)
 }
 
-func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
+func pickOne[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 
 func (m *notaryMutator) changes(r *rand.Rand) []notaryChange {
 	w := m.w
@@ -187,8 +187,8 @@ func (m *notaryMutator) changes(r *rand.Rand) []notaryChange {
 	set := func(name string, value any) notaryChange {
 		return notaryChange{"set " + name, func(e *notaryforge.Envelope) { e.Protected[name] = value }}
 	}
-	at := w.Now.Add(time.Duration(pick(r, -3, -1, 0, 1, 3)) * pick(r, time.Second, time.Minute, time.Hour, 24*time.Hour, 400*24*time.Hour))
-	someTime := pick[any](r, at, at, at, at.Unix(), at.Format(time.RFC3339), nil, float64(at.Unix()), true,
+	at := w.Now.Add(time.Duration(pickOne(r, -3, -1, 0, 1, 3)) * pickOne(r, time.Second, time.Minute, time.Hour, 24*time.Hour, 400*24*time.Hour))
+	someTime := pickOne[any](r, at, at, at, at.Unix(), at.Format(time.RFC3339), nil, float64(at.Unix()), true,
 		notaryforge.Either{COSE: notaryforge.Tag(0, at.Format(time.RFC3339)), JWS: at.Format("2006-01-02T15:4:05Z07:00")},
 		notaryforge.Either{COSE: notaryforge.Tag(1, float64(at.Unix())), JWS: at.In(time.FixedZone("", 3600)).Format(time.RFC3339Nano)},
 		notaryforge.Either{COSE: notaryforge.Tag(1, -5), JWS: "0001-01-01T00:00:00Z"},
@@ -210,12 +210,12 @@ func (m *notaryMutator) changes(r *rand.Rand) []notaryChange {
 		{"another's headers", func(e *notaryforge.Envelope) { e.Protected = other.Clone().Protected }},
 		{"another's payload", func(e *notaryforge.Envelope) { e.Payload = other.Payload }},
 		set(notaryforge.SigningTime, someTime), set(notaryforge.AuthenticTime, someTime), set(notaryforge.Expiry, someTime), set("crit", crit),
-		set("crit", pick[any](r, nil, "x", []any{}, []any{1, "x"}, []any{3, notaryforge.Scheme}, []any{notaryforge.Scheme, notaryforge.Scheme})),
-		set("alg", pick[any](r, "ES384", "PS256", "none", "EdDSA", 5, nil, notaryforge.Either{COSE: "ES256", JWS: "es256"})),
-		set("cty", pick[any](r, "application/json", "", "application/vnd.cncf.notary.payload.v1+JSON", 7, " application/vnd.cncf.notary.payload.v1+json")),
-		set(notaryforge.Scheme, pick[any](r, "", "notary.x509", "notary.x509.signingAuthority", "notary.X509", 5)),
-		set(pick(r, "com.example.x", "kid", "typ", "b64", "ALG", "Crit", "io.cncf.notary.Expiry", "io.cncf.notary.verificationPlugin", "io.cncf.notary.verificationPluginMinVersion", "x5c"),
-			pick[any](r, "y", 1, nil, true, 1.5, []any{1, "x"}, map[string]any{"a": "b"}, "2020-01-01T00:00:00Z", w.Now)),
+		set("crit", pickOne[any](r, nil, "x", []any{}, []any{1, "x"}, []any{3, notaryforge.Scheme}, []any{notaryforge.Scheme, notaryforge.Scheme})),
+		set("alg", pickOne[any](r, "ES384", "PS256", "none", "EdDSA", 5, nil, notaryforge.Either{COSE: "ES256", JWS: "es256"})),
+		set("cty", pickOne[any](r, "application/json", "", "application/vnd.cncf.notary.payload.v1+JSON", 7, " application/vnd.cncf.notary.payload.v1+json")),
+		set(notaryforge.Scheme, pickOne[any](r, "", "notary.x509", "notary.x509.signingAuthority", "notary.X509", 5)),
+		set(pickOne(r, "com.example.x", "kid", "typ", "b64", "ALG", "Crit", "io.cncf.notary.Expiry", "io.cncf.notary.verificationPlugin", "io.cncf.notary.verificationPluginMinVersion", "x5c"),
+			pickOne[any](r, "y", 1, nil, true, 1.5, []any{1, "x"}, map[string]any{"a": "b"}, "2020-01-01T00:00:00Z", w.Now)),
 		{"a leaf that is not quite right", func(e *notaryforge.Envelope) {
 			l := m.signers[r.IntN(len(m.signers))]
 			e.Chain[0], e.Key = l.Cert.Raw, l.Key
@@ -248,7 +248,7 @@ func (m *notaryMutator) changes(r *rand.Rand) []notaryChange {
 		{"payload", func(e *notaryforge.Envelope) { e.Payload = m.payload(r, e.Payload) }},
 		{"signature", func(e *notaryforge.Envelope) {
 			e.Tamper = func(sig []byte) []byte {
-				return pick(r, append(sig, 0), sig[:len(sig)-1], append([]byte{0}, sig...), slices.Concat(sig[32:], sig[:32]), []byte{})
+				return pickOne(r, append(sig, 0), sig[:len(sig)-1], append([]byte{0}, sig...), slices.Concat(sig[32:], sig[:32]), []byte{})
 			}
 		}},
 		{"timestamp", func(e *notaryforge.Envelope) { e.Stamp = m.token(r) }},
@@ -259,7 +259,7 @@ func (m *notaryMutator) changes(r *rand.Rand) []notaryChange {
 func (m *notaryMutator) payload(r *rand.Rand, have []byte) []byte {
 	s := string(have)
 	d := m.w.Digest
-	return []byte(pick(r, " "+s+"\n", s+"x", s+"{}", strings.Replace(s, "{", `{"a":[1,{}],`, 1), strings.Replace(s, "targetArtifact", "TargetArtifact", 1),
+	return []byte(pickOne(r, " "+s+"\n", s+"x", s+"{}", strings.Replace(s, "{", `{"a":[1,{}],`, 1), strings.Replace(s, "targetArtifact", "TargetArtifact", 1),
 		strings.Replace(s, `"size"`, `"Size"`, 1), strings.Replace(s, "407", "4.07e2", 1), strings.Replace(s, "407", "408", 1), strings.Replace(s, "407", `"407"`, 1),
 		strings.Replace(s, `"size"`, `"size":1,"size"`, 1), strings.Replace(s, `"digest"`, `"digest":"`+d+`","digest"`, 1), strings.Replace(s, d, strings.ToUpper(d), 1),
 		strings.Replace(s, "+", `\u002B`, 1), strings.Replace(s, `"size"`, `"urls":5,"size"`, 1), strings.Replace(s, `"size"`, `"annotations":null,"size"`, 1),
@@ -322,7 +322,7 @@ func reencodeCOSE(r *rand.Rand, data, other []byte) (string, []byte) {
 		}
 		return out
 	}
-	extra := pick(r, "\x61x\xf6", "\x61x\xc1\x00", "\x61x\xf9\x3c\x00", "\x61x\x9f\xff", "\x01\x26", "\x03\x61x", "\x04\x41x", "\x05\x41x", "\x18\x22\x80", "\x20\x00", "\x41x\x00", "\x61\xff\x00", "\x80\x00")
+	extra := pickOne(r, "\x61x\xf6", "\x61x\xc1\x00", "\x61x\xf9\x3c\x00", "\x61x\x9f\xff", "\x01\x26", "\x03\x61x", "\x04\x41x", "\x05\x41x", "\x18\x22\x80", "\x20\x00", "\x41x\x00", "\x61\xff\x00", "\x80\x00")
 	switch n {
 	case 0:
 		pairs = append(pairs, pairs[r.IntN(len(pairs))])
@@ -347,7 +347,7 @@ func reencodeCOSE(r *rand.Rand, data, other []byte) (string, []byte) {
 		parts[1] = append([]byte{0xa0 | byte(len(pairs))}, body()...) // in the order of a Go map: any
 	}
 	all := bytes.Join([][]byte{parts[0], parts[1], parts[2], parts[3]}, nil)
-	head := pick(r, "\xd2\x84", "\xd2\x84", "\xd2\x84", "\xd2\x84", "\xd8\x12\x84", "\xd2\x98\x04", "\x84", "\xd2\xd2\x84")
+	head := pickOne(r, "\xd2\x84", "\xd2\x84", "\xd2\x84", "\xd2\x84", "\xd8\x12\x84", "\xd2\x98\x04", "\x84", "\xd2\xd2\x84")
 	if r.IntN(20) == 0 {
 		return "COSE as a list without length", append(append([]byte("\xd2\x9f"), all...), 0xff)
 	}
@@ -405,13 +405,13 @@ func reencodeJWS(r *rand.Rand, data, other []byte) (string, []byte) {
 			m[n], what = json.RawMessage(text[:mid]+`\u00`+string(hexa[c>>4])+string(hexa[c&15])+text[mid+1:]), "escape in "+n
 		}
 	case 10:
-		h := strings.Replace(string(m["header"]), "{", pick(r, `{"y":1,`, `{"X5C":[],`, `{"x5c":[],`, `{"io.cncf.notary.signingAgent":5,`, `{"io.cncf.notary.timestampSignature":"AA==",`), 1)
+		h := strings.Replace(string(m["header"]), "{", pickOne(r, `{"y":1,`, `{"X5C":[],`, `{"x5c":[],`, `{"io.cncf.notary.signingAgent":5,`, `{"io.cncf.notary.timestampSignature":"AA==",`), 1)
 		m["header"], what = json.RawMessage(h), "another header"
 	case 11:
 		m["protected"], what = reprotect(r, m["protected"]), "protected encoded anew"
 	}
 	var out strings.Builder
-	space := pick(r, "", "", " ", "\n\t")
+	space := pickOne(r, "", "", " ", "\n\t")
 	out.WriteString(space + "{")
 	for i, n := range names {
 		if i > 0 {
@@ -419,7 +419,7 @@ func reencodeJWS(r *rand.Rand, data, other []byte) (string, []byte) {
 		}
 		out.WriteString(space + `"` + n + `"` + space + ":" + space + string(m[n]))
 	}
-	out.WriteString(space + "}" + pick(r, "", "", "", "\n", "x", "{}"))
+	out.WriteString(space + "}" + pickOne(r, "", "", "", "\n", "x", "{}"))
 	return "JWS " + what, []byte(out.String())
 }
 
@@ -430,7 +430,7 @@ func reprotect(r *rand.Rand, protected json.RawMessage) json.RawMessage {
 		return protected
 	}
 	s := string(raw)
-	s = pick(r, " "+s, strings.Replace(s, "{", `{"alg":"ES256",`, 1), strings.Replace(s, `"alg"`, `"ALG"`, 1), s+" ")
+	s = pickOne(r, " "+s, strings.Replace(s, "{", `{"alg":"ES256",`, 1), strings.Replace(s, `"alg"`, `"ALG"`, 1), s+" ")
 	out, _ := json.Marshal(base64.RawURLEncoding.EncodeToString([]byte(s)))
 	return out
 }
