@@ -189,11 +189,14 @@ func (e *Evidence) subject() evidence.Subject {
 	return evidence.Subject{Name: e.ref.Name(), Digest: e.Digest(), MediaType: e.desc.MediaType, Size: e.desc.Size}
 }
 
-// artifact is what claims must be about. The size and media type are the
-// registry's word, so that only the digest counts.
+// artifact is what claims must be about. Of what the image's descriptor says, which
+// a Notary signature signs whole, an attestation manifest has only the digest here.
 func (e *Evidence) artifact(d evidence.Digest) verify.Artifact {
 	a := verify.Image(d)
 	a.Repository = e.ref.Name()
+	if d == e.Digest() {
+		a.MediaType, a.Size = e.desc.MediaType, e.desc.Size
+	}
 	return a
 }
 

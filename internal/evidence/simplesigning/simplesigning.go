@@ -230,7 +230,7 @@ func logEntry(text string) (evidence.LogEntry, error) {
 		Spec       json.RawMessage `json:"spec" strict:"required"`
 	}
 	if err := strictjson.Unmarshal(p.Body, &body); err != nil {
-		return evidence.LogEntry{}, fmt.Errorf("Payload.body: %w", err)
+		return evidence.LogEntry{}, fmt.Errorf("the body of its Payload: %w", err)
 	}
 	return evidence.LogEntry{LogIndex: p.LogIndex, LogID: id, Kind: body.Kind, Version: body.APIVersion,
 		IntegratedTime: p.IntegratedTime, Promise: w.SignedEntryTimestamp, Body: p.Body}, nil
