@@ -1,3 +1,8 @@
+//go:build !race
+
+// The race detector keeps books about all memory: under it this measures those, and
+// takes many minutes. The tests without it measure what users get.
+
 package bundle_test
 
 import (
