@@ -53,12 +53,12 @@ test:
 	go test $(TESTFLAGS) $$(go list ./... | grep -v -F -x -f <(go list $(TOOL_PKGS))); rc=$$?; \
 	wait $$installer || exit 1; \
 	[ $$rc = 0 ] || exit $$rc; \
-	go test $(TESTFLAGS) $(TEST_AS_ROOT) $(TOOL_PKGS)
+	go test -timeout 30m $(TESTFLAGS) $(TEST_AS_ROOT) $(TOOL_PKGS)
 	$(if $(ORACLE),cd $(ORACLE) && go vet ./... && go test $(TESTFLAGS) ./...)
 
 race: tools
 	@tools/install.sh race
-	CGO_ENABLED=1 go test -race $(TEST_AS_ROOT) ./...
+	CGO_ENABLED=1 go test -race -timeout 30m $(TEST_AS_ROOT) ./...
 
 lint:
 	@tools/install.sh lint
