@@ -280,18 +280,21 @@ func checkReason(since time.Time, reason string) error {
 // normalise gives equal bundles one form: lists sorted, times in UTC to the second.
 func (f *File) normalise() {
 	f.MediaType = MediaType
-	utc := func(t *time.Time) {
-		if t != nil {
-			*t = t.UTC().Truncate(time.Second)
+	utc := func(t *time.Time) { *t = t.UTC().Truncate(time.Second) }
+	own := func(t **time.Time) { // what the caller gave is not written to
+		if *t != nil {
+			c := **t
+			utc(&c)
+			*t = &c
 		}
 	}
 	for i := range f.Roots {
 		utc(&f.Roots[i].FetchedAt)
-		utc(f.Roots[i].Expires)
+		own(&f.Roots[i].Expires)
 	}
 	for i := range f.Keys {
-		utc(f.Keys[i].From)
-		utc(f.Keys[i].Until)
+		own(&f.Keys[i].From)
+		own(&f.Keys[i].Until)
 	}
 	for i := range f.Pins {
 		utc(&f.Pins[i].PinnedAt)
