@@ -118,7 +118,7 @@ func allSignCertificates(cas []*x509.Certificate) bool {
 // are ends of chains.
 func (n *notaryCase) stampChain(t *token, signer, root *x509.Certificate) []*x509.Certificate {
 	ders := append(append([][]byte{signer.Raw}, t.certificates...), root.Raw)
-	key := notaryKey(forNotaryTimes, n.cfg.Notary.Generation, ders...)
+	key := keyOf(forNotaryTimes, n.cfg.Notary.Generation, ders...)
 	if v, ok := n.cfg.Chains.find(key, []time.Time{t.genTime}); ok {
 		return v.certs
 	}
