@@ -17,7 +17,7 @@ var pageTemplate = sync.OnceValue(func() *template.Template {
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}
 table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .8rem .3rem 0;border-bottom:1px solid #ddd;vertical-align:top}
-code,pre{font:14px/1.5 ui-monospace,monospace}td code{word-break:break-all}pre{background:#f4f4f4;padding:.8rem;overflow-x:auto}
+code,pre{font:14px/1.5 ui-monospace,monospace}td code{word-break:break-all}.short{white-space:nowrap}pre{background:#f4f4f4;padding:.8rem;white-space:pre-wrap;overflow-wrap:anywhere}
 .ok{color:#0a6b2d}.warning{color:#8a5a00}.failing{color:#b00020}
 @media (prefers-color-scheme:dark){body{color:#e6e6e6;background:#161616}pre{background:#242424}th,td{border-color:#3a3a3a}a{color:#8ab4f8}.ok{color:#6fcf8b}.warning{color:#e5b567}.failing{color:#ff7b89}}
 </style></head><body>
@@ -35,7 +35,7 @@ Version {{.Version}}, running since {{.Started}}.</p>
 <h2>Keys</h2>
 <table>
 <tr><th scope="col">for</th><th scope="col">kind</th><th scope="col">expires</th><th scope="col">SHA-256 of the public key</th></tr>
-{{range .Keys}}<tr><td>{{.Name}}</td><td>{{.Kind}}</td><td>{{if .Expires}}{{.Expires}}{{else}}never{{end}}</td><td><code>{{.SHA256}}</code></td></tr>
+{{range .Keys}}<tr><td>{{.Name}}</td><td class="short">{{.Kind}}</td><td class="short">{{if .Expires}}{{.Expires}}{{else}}never{{end}}</td><td><code>{{.SHA256}}</code></td></tr>
 {{end}}</table>
 <h2>Use it</h2>
 <p>On this machine, with hallmark:</p>
