@@ -97,6 +97,12 @@ func ReadSealed(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return Unseal(path, data)
+}
+
+// Unseal is what a sealed file that was read as data holds; anything but what
+// WriteSealed wrote is a *CorruptError about path.
+func Unseal(path string, data []byte) ([]byte, error) {
 	line, rest, ok := bytes.Cut(data, []byte("\n"))
 	if !ok || !bytes.HasPrefix(line, []byte(sealPrefix)) {
 		return nil, &CorruptError{path, "its first line is not a seal"}

@@ -185,8 +185,9 @@ func (c *checker) manifest(repo string, d evidence.Digest) error {
 		}
 	}
 	for _, child := range m.Manifests {
-		if !child.Foreign && !there(c.s.content(repo, manifests, child.Digest)) {
-			c.report(path, "it names the manifest %s, which is deleted or lost", child.Digest)
+		// An index may name blobs: BuildKit's cache does.
+		if !child.Foreign && !there(c.s.content(repo, manifests, child.Digest)) && !there(c.s.content(repo, blobs, child.Digest)) {
+			c.report(path, "it names %s, which is deleted or lost", child.Digest)
 		}
 	}
 	if m.Subject != nil && !there(c.s.referrerEntry(repo, m.Subject.Digest, d)) {
