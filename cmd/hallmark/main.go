@@ -35,7 +35,7 @@ const (
 var helpOrder = []string{
 	"build", "sign", "attest",
 	"verify", "show", "trust", "admit",
-	"up", "token", "key", "env", "completion", "version",
+	"up", "authority", "token", "key", "env", "completion", "version",
 }
 
 func newRootCommand(a *app) *cobra.Command {
@@ -58,7 +58,7 @@ whole private Sigstore that this needs on one machine.`,
 	}{
 		{groupRelease, []*cobra.Command{newBuildCommand(a), newSignCommand(a), newAttestCommand(a)}},
 		{groupCheck, []*cobra.Command{checks.Verify(), checks.VerifyAttestation(), checks.Show(), checks.Trust(), newAdmitCommand(a)}},
-		{groupSetup, []*cobra.Command{newUpCommand(a), newTokenCommand(a), newKeyCommand(a), newEnvCommand(a), a.CompletionCommand("hallmark"), a.VersionCommand()}},
+		{groupSetup, []*cobra.Command{newUpCommand(a), newAuthorityCommand(a), newTokenCommand(a), newKeyCommand(a), newEnvCommand(a), a.CompletionCommand("hallmark"), a.VersionCommand()}},
 	} {
 		for _, c := range group.commands {
 			c.GroupID = group.id
