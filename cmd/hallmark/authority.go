@@ -17,8 +17,8 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/policy"
 )
 
-// codeDamaged: a file of the data folder is not what was written (docs/reasons.md).
-const codeDamaged = "DAMAGED"
+// CodeDamaged: a file of the data folder is not what was written (docs/reasons.md).
+const CodeDamaged = "DAMAGED"
 
 func newAuthorityCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
@@ -27,7 +27,7 @@ func newAuthorityCommand(a *app) *cobra.Command {
 		Long: `Check, back up and restore the data folder of hallmark up. All of it works on the
 files alone: check and backup also while an authority is running on them.`,
 		Example: `  hallmark authority check
-  hallmark authority backup sigstore.tar`,
+  hallmark authority backup sigstore-2026-11-25.tar`,
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -113,7 +113,7 @@ func (a *app) answerCheck(dir string, c *authority.Checked, asJSON bool) error {
 }
 
 func damageReason(d durable.Damage) policy.Reason {
-	return policy.Reason{Code: codeDamaged, Message: d.String(), Subject: d.Path,
+	return policy.Reason{Code: CodeDamaged, Message: d.String(), Subject: d.Path,
 		Hint: "put it back from a backup (hallmark authority restore), while the authority is stopped"}
 }
 
@@ -141,8 +141,8 @@ it, and keep it from where the authority runs.
 
 The log goes on after a backup, and a log must never go back. Keep a mirror of it
 elsewhere: hallmark authority restore takes from it what came after the backup.`,
-		Example: `  hallmark authority backup sigstore.tar
-  hallmark authority backup - | age -r age1… > sigstore.tar.age`,
+		Example: `  hallmark authority backup sigstore-2026-11-25.tar
+  hallmark authority backup - | gzip > sigstore.tar.gz`,
 		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir, err := a.dataDir(dir)
@@ -228,7 +228,7 @@ the newest checkpoint that anybody kept (a monitor, a mirror, a witness), with a
 mirror that has the entries since; or that nothing was published since the backup,
 as when the authority was stopped for it.`,
 		Example: `  hallmark authority restore sigstore.tar --data ./restored --nothing-since
-  hallmark authority restore sigstore.tar --data ./restored --checkpoint mirror/checkpoint --mirror mirror`,
+  hallmark authority restore sigstore.tar --data ./recovered --checkpoint mirror/checkpoint --mirror mirror`,
 		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error { return a.runRestore(args[0], o) },
 	}
