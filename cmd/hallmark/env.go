@@ -18,6 +18,7 @@ var environment = []struct {
 	{cli.EnvTrustedRoot, "trust root that verify, sign and build use", false},
 	{cli.EnvTrust, "trust bundle of hallmark trust, which verify uses", false},
 	{cli.EnvSigningConfig, "signing config that sign, attest and build use", false},
+	{envPatience, "how long signing services that do not answer are asked again", false},
 	{"HALLMARK_TOOLS", "folder with buildkitd", false},
 	{"BUILDKIT_HOST", "address of a running BuildKit", false},
 	{"DOCKER_CONFIG", "folder with registry logins", false},

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -111,10 +112,14 @@ func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, er
 		return nil, err
 	}
 	cfg.Services = sign.ServicesFrom(config, time.Now(), cfg.Key == nil)
-	if config != nil && cfg.Key != nil && cfg.Services.Log == "" {
+	if config != nil && cfg.Key != nil && cfg.Services.Logs.Need == 0 {
 		a.Say("the signing config names no transparency log with the Rekor v2 API: the signature will not be logged")
 	}
 	cfg.Services.PlainHTTP, cfg.Services.UserAgent = a.PlainHTTP, a.UserAgent()
+	if cfg.Services.Patience, err = a.patience(); err != nil {
+		return nil, err
+	}
+	cfg.Services.Waiting = a.sayOnce("%s; asking again")
 	if cfg.Key == nil {
 		issuer, _ := config.OIDC(time.Now())
 		if cfg.Token, err = idtoken.Get(ctx, idtoken.Config{
@@ -130,6 +135,36 @@ func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, er
 		}
 	}
 	return sign.New(cfg)
+}
+
+// envPatience says how long services that do not answer are asked again.
+const envPatience = "HALLMARK_PATIENCE"
+
+// patience is 0 where the environment does not say.
+func (a *app) patience() (time.Duration, error) {
+	text := a.Env(envPatience)
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < time.Second || d > 24*time.Hour {
+		return 0, fault.Usagef("%s=%q is no duration from 1s to 24h", envPatience, text)
+	}
+	return d, nil
+}
+
+// sayOnce says each failure at its first time; many images may wait for one service.
+func (a *app) sayOnce(format string) func(error) {
+	var mu sync.Mutex
+	said := map[string]bool{}
+	return func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if text := cli.OneLine(err.Error()); !said[text] {
+			said[text] = true
+			a.Say(format, text)
+		}
+	}
 }
 
 // consent shows a person what signing would make public about them, and asks.

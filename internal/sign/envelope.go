@@ -60,7 +60,7 @@ func (s *Signer) Sign(ctx context.Context, st *Statement) (*Signed, error) {
 }
 
 // prove gathers what goes with a signature into a claim: certificate or key
-// hint, timestamp and log entry. TSA and log do not need each other's answers
+// hint, timestamps and log entries. TSAs and logs do not need each other's answers
 // and are asked at the same time.
 func (s *Signer) prove(ctx context.Context, m material, digest, sig []byte) (*evidence.Claim, error) {
 	claim := &evidence.Claim{Format: evidence.FormatBundle03, MediaType: evidence.BundleMediaType}
@@ -70,22 +70,25 @@ func (s *Signer) prove(ctx context.Context, m material, digest, sig []byte) (*ev
 		claim.KeyHint = key.Hint(m.signer.Public())
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	var stamp []byte
-	var entry *evidence.LogEntry
-	if s.cfg.Services.TSA != "" {
-		g.Go(func() (err error) { stamp, err = s.timestamp(gctx, m, sig); return err })
+	services := &s.cfg.Services
+	if services.TSAs.Need > 0 {
+		g.Go(func() (err error) {
+			claim.Timestamps, err = askAll(gctx, services, services.TSAs, func(ctx context.Context, url string) ([]byte, error) {
+				return s.timestamp(ctx, url, m, sig)
+			})
+			return err
+		})
 	}
-	if s.cfg.Services.Log != "" {
-		g.Go(func() (err error) { entry, err = s.logEntry(gctx, m, digest, sig); return err })
+	if services.Logs.Need > 0 {
+		g.Go(func() (err error) {
+			claim.LogEntries, err = askAll(gctx, services, services.Logs, func(ctx context.Context, url string) (evidence.LogEntry, error) {
+				return s.logEntry(ctx, url, m, digest, sig)
+			})
+			return err
+		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
-	}
-	if stamp != nil {
-		claim.Timestamps = [][]byte{stamp}
-	}
-	if entry != nil {
-		claim.LogEntries = []evidence.LogEntry{*entry}
 	}
 	return claim, nil
 }

@@ -100,25 +100,25 @@ func logBody(h crypto.Hash, digest, sig []byte, v logVerifier) []byte {
 // logEntry adds a hashedrekord entry (Rekor v2 API, rekor_service.proto,
 // CreateEntry) of the digest that was signed and checks that what comes back is
 // this entry with a proof that adds up.
-func (s *Signer) logEntry(ctx context.Context, m material, digest, sig []byte) (*evidence.LogEntry, error) {
+func (s *Signer) logEntry(ctx context.Context, base string, m material, digest, sig []byte) (evidence.LogEntry, error) {
 	v, err := m.logVerifier()
 	if err != nil {
-		return nil, err
+		return evidence.LogEntry{}, err
 	}
 	sent := `{"hashedRekordRequestV002":{"digest":"` + base64.StdEncoding.EncodeToString(digest) +
 		`","signature":{"content":"` + base64.StdEncoding.EncodeToString(sig) + `","verifier":` + v.json() + `}}}`
-	url := strings.TrimRight(s.cfg.Services.Log, "/") + "/api/v2/log/entries"
+	url := strings.TrimRight(base, "/") + "/api/v2/log/entries"
 	answer, err := s.http.post(ctx, request{
 		step: stepLog, url: url, body: []byte(sent), contentType: "application/json", accept: "application/json",
 	})
 	if err != nil {
-		return nil, err
+		return evidence.LogEntry{}, err
 	}
 	entry, err := readLogEntry(answer, logBody(m.signer.Hash(), digest, sig, v))
 	if err != nil {
-		return nil, wrong(stepLog, url, "%w", err)
+		return evidence.LogEntry{}, wrong(stepLog, url, "%w", err)
 	}
-	return entry, nil
+	return *entry, nil
 }
 
 // readLogEntry reads a log's answer to a new entry with the given canonical body.

@@ -29,13 +29,20 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/idtoken"
 	"github.com/hallmark-dev/hallmark/internal/key"
 	"github.com/hallmark-dev/hallmark/internal/loopback"
+	"github.com/hallmark-dev/hallmark/internal/trust"
 )
 
-// Services says where the signing services are; "" is a service that is not used.
+// Services says where the signing services are; none is a service that is not used.
 type Services struct {
-	CA  string // base URL of a Fulcio v2 API; the path /api/v2/signingCert is added
-	Log string // base URL of a Rekor v2 API; the path /api/v2/log/entries is added
-	TSA string // URL of an RFC 3161 timestamp authority, as it is
+	CA   string       // base URL of a Fulcio v2 API; the path /api/v2/signingCert is added
+	Logs trust.Choice // base URLs of Rekor v2 APIs; the path /api/v2/log/entries is added
+	TSAs trust.Choice // URLs of RFC 3161 timestamp authorities, as they are
+
+	// Patience is how long services that do not answer are asked again; 0 is 30 s.
+	Patience time.Duration
+	// Waiting, when set, is told why nobody has what is wanted yet, before each
+	// pause. It may be called by several goroutines.
+	Waiting func(err error)
 
 	HTTPClient *http.Client // nil: one with a timeout of 30 s; redirects are never followed
 	PlainHTTP  bool         // allow http:// to hosts that are not this machine
@@ -74,14 +81,16 @@ func New(cfg Config) (*Signer, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	for _, s := range []struct{ what, url string }{
-		{"certificate authority", cfg.Services.CA}, {"transparency log", cfg.Services.Log}, {"timestamp authority", cfg.Services.TSA},
+	for _, s := range []struct {
+		what string
+		trust.Choice
+	}{
+		{"certificate authority", One(cfg.Services.CA)}, {"transparency log", cfg.Services.Logs}, {"timestamp authority", cfg.Services.TSAs},
 	} {
-		if s.url == "" {
-			continue
-		}
-		if err := loopback.CheckURL(s.what, s.url, cfg.Services.PlainHTTP); err != nil {
-			return nil, err
+		for _, url := range s.URLs {
+			if err := loopback.CheckURL(s.what, url, cfg.Services.PlainHTTP); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if cfg.Key == nil {
@@ -91,14 +100,14 @@ func New(cfg Config) (*Signer, error) {
 		case cfg.Services.CA == "":
 			return nil, fault.Hint(fault.Usagef("keyless signing: the signing config names no certificate authority that is valid now"),
 				"name another signing config with --signing-config, or sign with --key")
-		case cfg.Services.Log == "":
+		case cfg.Services.Logs.Need == 0:
 			return nil, fault.Hint(fault.Usagef("keyless signing: the signing config names no transparency log with the Rekor v2 API that is valid now"),
 				"without a log entry nobody would accept the signature; name another signing config with --signing-config, or sign with --key")
-		case cfg.Services.TSA == "":
+		case cfg.Services.TSAs.Need == 0:
 			return nil, fault.Hint(fault.Usagef("keyless signing: the signing config names no timestamp authority"),
 				"the certificate is valid for minutes; only a timestamp proves later that it was used in time")
 		}
-	} else if cfg.Services.Log != "" {
+	} else if cfg.Services.Logs.Need > 0 {
 		cfg.Key = key.Prehashed(cfg.Key)
 	}
 	return &Signer{cfg: cfg, http: newClient(cfg.Services, cfg.Token.Raw)}, nil
@@ -123,7 +132,7 @@ func (s *Signer) NeedsConsent() (d Disclosure, ok bool) {
 	if !s.Keyless() || s.cfg.Token.Email == "" {
 		return Disclosure{}, false
 	}
-	for _, raw := range []string{s.cfg.Services.CA, s.cfg.Services.Log} {
+	for _, raw := range append([]string{s.cfg.Services.CA}, s.cfg.Services.Logs.URLs...) {
 		if u, err := url.Parse(raw); err == nil && u.Host != "" && !loopback.Host(u.Host) && !slices.Contains(d.Hosts, u.Host) {
 			d.Hosts = append(d.Hosts, u.Host)
 		}
