@@ -140,3 +140,52 @@ func TestOutageEndsWithItsCaller(t *testing.T) {
 		}
 	})
 }
+
+// TestSeveralLogsAndTSAs: real logs and timestamp authorities, one of them gone.
+func TestSeveralLogsAndTSAs(t *testing.T) {
+	t.Parallel()
+	one, two := newLab(t), newLab(t)
+	gone := "http://127.0.0.1:1"
+	stamps := func(urls ...string) (out []string) {
+		for _, u := range urls {
+			out = append(out, u+"/api/v1/timestamp")
+		}
+		return out
+	}
+	for name, row := range map[string]struct {
+		logs, tsas []string
+		need       int
+		fails      bool
+	}{
+		"any, the first is gone": {logs: []string{gone, one.url}, tsas: stamps(gone, two.url), need: 1},
+		"all":                    {logs: []string{one.url, two.url}, tsas: stamps(one.url, two.url), need: 2},
+		"two, one of three gone": {logs: []string{one.url, gone, two.url}, tsas: stamps(gone, one.url, two.url), need: 2},
+		"two, two of three gone": {logs: []string{gone, gone + "0", two.url}, tsas: stamps(one.url, two.url), need: 2, fails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := keySigner(t, sign.Services{Logs: trust.Choice{URLs: row.logs, Need: row.need}, TSAs: trust.Choice{URLs: row.tsas, Need: row.need}, Patience: time.Nanosecond}, "")
+			signed, err := s.Sign(context.Background(), sentence(t))
+			if row.fails {
+				if fault.KindOf(err) != fault.Unreachable || !strings.Contains(err.Error(), "1 of 3 services answered, 2 must: ") {
+					t.Error(err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			claim := signed.Claim
+			if len(claim.LogEntries) != row.need || len(claim.Timestamps) != row.need {
+				t.Errorf("%d log entries and %d timestamps, want %d of each", len(claim.LogEntries), len(claim.Timestamps), row.need)
+			}
+			ids := map[string]bool{}
+			for _, e := range claim.LogEntries {
+				ids[string(e.LogID)] = true
+			}
+			if len(ids) != row.need {
+				t.Error("two entries of one log")
+			}
+		})
+	}
+}
