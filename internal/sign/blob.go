@@ -27,7 +27,11 @@ func (s *Signer) Blob(ctx context.Context, r io.Reader) (*evidence.Claim, []byte
 	if err != nil {
 		return nil, nil, err
 	}
-	claim, err := s.prove(ctx, m, message.Digest, message.Signature)
+	d, err := m.made(message.Digest, message.Signature)
+	if err != nil {
+		return nil, nil, err
+	}
+	claim, err := s.prove(ctx, d)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -56,6 +56,10 @@ type Config struct {
 	Token    idtoken.Token // identity of a keyless signer
 	Now      func() time.Time
 
+	// Later is a folder in which signatures of images wait that a service's outage
+	// left unfinished, for [Finish]; "" keeps none.
+	Later string
+
 	// Existing looks for a signature or attestation that already says what want
 	// says, by the same signer, verified. It returns its reference, "" without
 	// one. A nil Existing never finds any.
@@ -81,17 +85,8 @@ func New(cfg Config) (*Signer, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	for _, s := range []struct {
-		what string
-		trust.Choice
-	}{
-		{"certificate authority", One(cfg.Services.CA)}, {"transparency log", cfg.Services.Logs}, {"timestamp authority", cfg.Services.TSAs},
-	} {
-		for _, url := range s.URLs {
-			if err := loopback.CheckURL(s.what, url, cfg.Services.PlainHTTP); err != nil {
-				return nil, err
-			}
-		}
+	if err := cfg.Services.check(); err != nil {
+		return nil, err
 	}
 	if cfg.Key == nil {
 		switch {
@@ -111,6 +106,23 @@ func New(cfg Config) (*Signer, error) {
 		cfg.Key = key.Prehashed(cfg.Key)
 	}
 	return &Signer{cfg: cfg, http: newClient(cfg.Services, cfg.Token.Raw)}, nil
+}
+
+// check refuses services that would be spoken to in the clear.
+func (s *Services) check() error {
+	for _, kind := range []struct {
+		what string
+		trust.Choice
+	}{
+		{"certificate authority", One(s.CA)}, {"transparency log", s.Logs}, {"timestamp authority", s.TSAs},
+	} {
+		for _, url := range kind.URLs {
+			if err := loopback.CheckURL(kind.what, url, s.PlainHTTP); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Keyless reports whether the signer's certificate, not a key, says who signs.

@@ -18,8 +18,8 @@ const stepTSA = "get a timestamp"
 // timestamp asks the TSA when the signature existed (RFC 3161). The imprint is
 // the SHA-256 of the signature bytes, as bundles have it (sigstore_bundle.proto,
 // TimestampVerificationData). It returns the DER TimeStampResp.
-func (s *Signer) timestamp(ctx context.Context, url string, m material, sig []byte) ([]byte, error) {
-	imprint := sha256.Sum256(sig)
+func (s *Signer) timestamp(ctx context.Context, url string, m made) ([]byte, error) {
+	imprint := sha256.Sum256(m.sig)
 	query, err := timestampQuery(imprint[:])
 	if err != nil {
 		return nil, err
