@@ -40,6 +40,7 @@ type signerOptions struct {
 	bundle            string
 	outputCertificate string
 	recursive         string
+	later             string
 }
 
 // Values of --recursive.
@@ -59,6 +60,7 @@ func (o *signerOptions) addFlags(c *cobra.Command) {
 	f.BoolVarP(&o.yes, "yes", "y", false, "agree to what becomes public without being asked")
 	f.StringVar(&o.bundle, "bundle", "", "the argument is a file, not an image: write the bundle to `FILE`")
 	f.StringVar(&o.outputCertificate, "output-certificate", "", "write the signing certificate to `FILE` (PEM)")
+	f.StringVar(&o.later, "later", "", "keep in `FOLDER` what cannot be finished while a service is out, for hallmark sign --resume")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	o.addSigning(c)
 }
@@ -86,6 +88,8 @@ func (o *signerOptions) check() error {
 		return fault.Usagef("--password-stdin is about the key of --key")
 	case o.key != "" && o.outputCertificate != "":
 		return fault.Hint(fault.Usagef("--output-certificate: signing with a key makes no certificate"), "its public half is printed by: hallmark key public %s", o.key)
+	case o.bundle != "" && o.later != "":
+		return fault.Usagef("--later is about images; a file that could not be signed is signed again")
 	case o.bundle != "" && o.recursive != "":
 		return fault.Usagef("--recursive is about images; with --bundle the argument is a file")
 	case o.recursive != "" && o.recursive != recursivePlatforms && o.recursive != recursiveAll:
@@ -96,7 +100,7 @@ func (o *signerOptions) check() error {
 
 // newSigner makes the signer: it opens the key, once, or finds the identity.
 func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, error) {
-	cfg := sign.Config{}
+	cfg := sign.Config{Later: o.later}
 	if o.key != "" {
 		k, info, err := key.Load(o.key, a.keyPassword(o.passwordStdin, "Password of "+o.key+": "))
 		if err != nil {
@@ -267,10 +271,11 @@ type signedAnswer struct {
 // signedImage is one manifest and what became of it.
 type signedImage struct {
 	Image    string `json:"image"`              // host/repo@sha256:…, or the argument when it could not be resolved
-	Status   string `json:"status"`             // "signed", "existed", "failed"
+	Status   string `json:"status"`             // "signed", "existed", "failed", "kept"
 	Bundle   string `json:"bundle,omitempty"`   // reference of the bundle's manifest
 	LogIndex *int64 `json:"logIndex,omitempty"` // absent: not logged, or it existed
 	Error    string `json:"error,omitempty"`
+	Kept     string `json:"kept,omitempty"` // the file in which the signature waits for sign --resume
 
 	err    error
 	signer evidence.Signer
@@ -340,6 +345,11 @@ func (j attachJob) run(ctx context.Context, signer *sign.Signer) signedImage {
 			}
 		}
 	}
+	var later *sign.LaterError
+	if errors.As(r.err, &later) {
+		r.Status, r.Kept = "kept", later.Path
+		r.err = fault.Hint(r.err, "the signature is made and kept: hallmark sign --resume %s finishes it when the service is back", cli.ShellQuote(filepath.Dir(later.Path)))
+	}
 	if r.err != nil {
 		r.Error = cli.OneLine(r.err.Error())
 	}
@@ -349,7 +359,7 @@ func (j attachJob) run(ctx context.Context, signer *sign.Signer) signedImage {
 // reportSigned prints one result as people read it.
 func (a *app) reportSigned(r signedImage) {
 	switch r.Status {
-	case "failed":
+	case "failed", "kept":
 		a.Say("error: %s: %s", r.Image, r.Error)
 		if hint := fault.HintOf(r.err); hint != "" {
 			a.Say("hint: %s", cli.OneLine(hint))
@@ -376,7 +386,7 @@ func (a *app) finish(o *signerOptions, answer *signedAnswer) error {
 	var cert []byte
 	for _, r := range answer.Images {
 		switch r.Status {
-		case "failed":
+		case "failed", "kept":
 			if failed++; first == nil {
 				first = r.err
 			}
@@ -400,7 +410,13 @@ func (a *app) finish(o *signerOptions, answer *signedAnswer) error {
 	if failed == 0 {
 		return nil
 	}
-	if errors.Is(first, context.Canceled) || len(answer.Images) == 1 {
+	if errors.Is(first, context.Canceled) {
+		return first
+	}
+	if len(answer.Images) == 1 {
+		if name := answer.Images[0].Image; !strings.Contains(first.Error(), name) {
+			first = &fault.Error{Kind: fault.KindOf(first), Hint: fault.HintOf(first), Err: fmt.Errorf("%s: %w", name, first)}
+		}
 		return first
 	}
 	return &fault.Error{Kind: fault.KindOf(first), Hint: fault.HintOf(first), Err: fmt.Errorf("%d of %d failed: %w", failed, len(answer.Images), first)}
