@@ -46,11 +46,9 @@ A service that does not answer is asked again for HALLMARK_PATIENCE, and others 
 the signing config names in its place. What is unfinished then is kept with --later,
 and finished with --resume, which needs neither the key nor the identity.`,
 		Example: `  hallmark sign --identity-token token 127.0.0.1:8420/app:1.0
-  hallmark sign --key release.key -a env=prod 127.0.0.1:8420/app:1.0 127.0.0.1:8420/tool:1.0
-  hallmark sign --key release.key --recursive 127.0.0.1:8420/app:1.0
-  hallmark sign --key release.key app.tar --bundle app.sigstore.json
-  hallmark sign --key release.key --later ./unfinished 127.0.0.1:8420/app:1.0
-  hallmark sign --resume ./unfinished`,
+  hallmark sign --key release.key -a env=prod --recursive --later ./unfinished 127.0.0.1:8420/app:1.0 127.0.0.1:8420/tool:1.0
+  hallmark sign --resume ./unfinished
+  hallmark sign --key release.key app.tar --bundle app.sigstore.json`,
 		Args: func(c *cobra.Command, argv []string) error {
 			if o.resume != "" {
 				return cli.Args(cobra.NoArgs)(c, argv)
