@@ -38,7 +38,7 @@ func Image(ctx context.Context, r Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	c := &question{Request: r, root: root}
+	c := &question{Request: r, root: root, isIndex: isIndex}
 	if isIndex && (r.Platform != "" || r.Images != CoverIndex || len(r.Statements) > 0) {
 		if c.index, err = root.found.Index(ctx); err != nil {
 			return Result{}, err
@@ -58,13 +58,17 @@ const dockerManifestList = "application/vnd.docker.distribution.manifest.list.v2
 // question is a Request on its way: what was resolved and collected so far.
 type question struct {
 	Request
-	root  *Evidence
-	index *collect.Index // what the root lists; nil when it is no index, or was not looked into
+	root    *Evidence
+	isIndex bool           // the root is one
+	index   *collect.Index // what the root lists; nil when it is no index, or was not looked into
 }
 
 // alone judges what was named. An index is also attested when all of its images are.
 func (c *question) alone(ctx context.Context) (Result, error) {
 	r, err := c.judge(ctx, c.root, nil)
+	if err == nil {
+		err = c.listsRevoked(ctx, &r)
+	}
 	if err == nil && r.Decision.Allowed && c.index != nil {
 		r.Inside = c.inside(ctx, &r)
 	}
@@ -208,7 +212,11 @@ func (c *question) once(ctx context.Context, e, above *Evidence) (Result, error)
 		r.Unsigned = s.unsigned
 	}
 	r.Input, r.Tried = in, append(tried, outer...)
-	return decide(ctx, c.Policy, r)
+	r, err := decide(ctx, c.Policy, r)
+	if err == nil {
+		c.revoked(&r, e.Digest(), c.root.Digest())
+	}
+	return r, err
 }
 
 // inherit counts the signatures of the index for an image that it lists. What is
