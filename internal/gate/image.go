@@ -155,13 +155,17 @@ func (c *question) each(ctx context.Context, r *Result, above *Evidence) error {
 
 // all is allowed when each image is.
 func all(images []ImageResult, warnings []policy.Reason) policy.Decision {
-	d := policy.Decision{Allowed: len(images) > 0, Warnings: warnings}
+	d := policy.Decision{Allowed: len(images) > 0, Warnings: slices.Clone(warnings)}
 	if len(images) == 0 {
 		d.Reasons = []policy.Reason{{Code: CodeNotSigned, Message: "the index lists no image"}}
 	}
 	for _, i := range images {
 		d.Allowed = d.Allowed && i.Decision.Allowed
-		d.Warnings = append(d.Warnings, i.Decision.Warnings...)
+		for _, w := range i.Decision.Warnings {
+			if !slices.Contains(d.Warnings, w) {
+				d.Warnings = append(d.Warnings, w)
+			}
+		}
 		for _, r := range i.Decision.Reasons {
 			r.Subject = cmp.Or(r.Subject, string(i.Subject.Digest))
 			r.Message = cmp.Or(i.Platform, i.Subject.Digest.Short()) + ": " + r.Message

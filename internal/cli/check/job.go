@@ -16,6 +16,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/gate"
+	"github.com/hallmark-dev/hallmark/internal/key"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 	"github.com/hallmark-dev/hallmark/internal/trust/bundlefile"
@@ -55,19 +56,37 @@ func (a *Commands) newJob(ctx context.Context, o *verifyOptions, q gate.Requirem
 			return nil, fault.As(fault.Usage, fmt.Errorf("--notation: %w", err))
 		}
 	}
-	if cfg.Keys = keys; len(keys) > 0 {
+	j.stale, j.notary = stale, cfg.Notary
+	known := cfg.NamedKeys
+	if len(keys) > 0 {
 		cfg.NamedKeys = nil // the call says which keys may sign
 	}
-	j.stale, j.notary = stale, cfg.Notary
 	if !q.Demands() {
 		j.pins = bundle.Pins
-		cfg.Keys = append(cfg.Keys, pinnedKeys(bundle.Pins)...)
+		keys = append(keys, pinnedKeys(bundle.Pins)...)
 	}
+	cfg.NamedKeys = append(cfg.NamedKeys, inTheirWindows(keys, known)...)
 	if j.collect, err = j.options(ctx); err != nil {
 		return nil, err
 	}
 	j.verifier, err = verify.New(cfg)
 	return j, err
+}
+
+// inTheirWindows are keys that a call or a pin names. One that the trust bundle
+// believes for some time only is believed for no longer by being named.
+func inTheirWindows(keys []crypto.PublicKey, known []verify.Key) []verify.Key {
+	var out []verify.Key
+	for _, public := range keys {
+		one := verify.Key{Public: public}
+		for _, k := range known {
+			if key.Fingerprint(k.Public) == key.Fingerprint(public) {
+				one = k
+			}
+		}
+		out = append(out, one)
+	}
+	return out
 }
 
 func pinnedKeys(pins []bundlefile.Pin) []crypto.PublicKey {
@@ -138,9 +157,9 @@ func (j *job) image(ctx context.Context, arg string) (gate.Result, error) {
 		return none, err
 	}
 	p, demands := j.policyFor(ref.Name())
-	if !demands {
+	if !demands && !j.asksMore() {
 		if name, skipped := j.verifier.NotarySkipped(ref.Name()); skipped {
-			return j.skipped(ctx, repo, ref, name)
+			p = skips{name, ref.Name()}
 		}
 	}
 	r := gate.Request{Repo: repo, Ref: ref, Verifier: j.verifier, Policy: p, Now: time.Now, Collect: j.collect,
@@ -229,19 +248,31 @@ func (p pinned) places(facts []policy.Fact) []int {
 	return out
 }
 
-// skipped is what Notation's level "skip" asks for: nothing is verified, and that
-// is said.
-func (j *job) skipped(ctx context.Context, repo *registry.Repository, ref registry.Ref, name string) (gate.Result, error) {
-	desc, err := repo.Resolve(ctx, ref)
-	if err != nil {
-		return gate.Result{}, err
-	}
-	return gate.Result{
-		Subject: evidence.Subject{Name: ref.Name(), Digest: evidence.Digest(desc.Digest), MediaType: desc.MediaType, Size: desc.Size},
-		Decision: policy.Decision{Allowed: true, Warnings: []policy.Reason{{Code: verify.TrustPolicySkips, Subject: ref.String(),
-			Message: fmt.Sprintf("Notation's trust policy %q wants nothing of %s verified, and nothing was", name, ref.Name())}}},
-		Steps: []gate.Step{{Text: "Notation's trust policy " + name + " skips verification", OK: true}},
+// skips is what Notation's level "skip" asks for: nothing that is found is
+// demanded, and that is said. What is revoked is refused all the same.
+type skips struct{ statement, repository string }
+
+var _ gate.Policy = skips{}
+
+// Evaluate is Judge without the account.
+func (s skips) Evaluate(ctx context.Context, in policy.Input) (policy.Decision, error) {
+	v, err := s.Judge(ctx, in)
+	return v.Decision, err
+}
+
+// Judge lets everything pass, with a warning.
+func (s skips) Judge(context.Context, policy.Input) (gate.Verdict, error) {
+	return gate.Verdict{
+		Decision: policy.Decision{Allowed: true, Warnings: []policy.Reason{{Code: verify.TrustPolicySkips, Subject: s.repository,
+			Message: fmt.Sprintf("Notation's trust policy %q wants nothing of %s verified, so no signature was demanded", s.statement, s.repository)}}},
+		Steps: []gate.Step{{Text: "Notation's trust policy " + s.statement + " skips verification", OK: true}},
 	}, nil
+}
+
+// asksMore reports whether the call demands something that a trust policy of
+// Notation's cannot wave through.
+func (j *job) asksMore() bool {
+	return j.q.AttestationType != "" || len(j.q.Annotations) > 0 || j.q.MaxAge > 0 || j.q.Threshold > 0
 }
 
 func (j *job) file(ctx context.Context, arg string) (gate.Result, error) {

@@ -74,6 +74,7 @@ func (a *Commands) verifyMany(ctx context.Context, o *verifyOptions, q gate.Requ
 			answer.Images = append(answer.Images, r)
 		} else {
 			a.printOne(r)
+			a.warnOf(r)
 		}
 	}
 	if err := ctx.Err(); err != nil {
@@ -112,6 +113,13 @@ func (a *Commands) printOne(r ManyResult) {
 		a.Print("ok      %s %s", name, cli.Plain(strings.Join(r.by(), ", ")))
 	default:
 		a.Print("DENIED  %s [%s] %s", name, r.Reasons[0].Code, cli.OneLine(r.Reasons[0].Message))
+	}
+}
+
+// warnOf says what let an image pass that a person should know of.
+func (a *Commands) warnOf(r ManyResult) {
+	for _, w := range r.Warnings {
+		a.Warn("%s: [%s] %s", cli.Plain(r.Ref), w.Code, cli.OneLine(w.Message))
 	}
 }
 
