@@ -67,6 +67,7 @@ type question struct {
 func (c *question) alone(ctx context.Context) (Result, error) {
 	r, err := c.judge(ctx, c.root, nil)
 	if err == nil {
+		c.hintInside(r.Decision.Reasons)
 		err = c.listsRevoked(ctx, &r)
 	}
 	if err == nil && r.Decision.Allowed && c.index != nil {
@@ -80,6 +81,15 @@ func (c *question) alone(ctx context.Context) (Result, error) {
 	}
 	r.Decision = all(r.Images, r.Decision.Warnings)
 	return r, nil
+}
+
+// hintInside tells who finds no signature of an index where to look next.
+func (c *question) hintInside(reasons []policy.Reason) {
+	for i := range reasons {
+		if r := &reasons[i]; c.isIndex && r.Code == CodeNotSigned && r.Hint == "" {
+			r.Hint = "it is an index: --recursive judges the images that it lists, --platform one of them"
+		}
+	}
 }
 
 func lacksAttestation(d policy.Decision) bool {

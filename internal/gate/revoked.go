@@ -20,8 +20,10 @@ func (r *Result) refuse(why policy.Reason) {
 	if !slices.ContainsFunc(r.Decision.Reasons, said) {
 		r.Decision.Reasons = slices.Insert(slices.Clone(r.Decision.Reasons), 0, why)
 	}
+	if r.Decision.Allowed {
+		r.Steps = append(slices.Clone(r.Steps), Step{Text: "nothing that it is, lists or lies in is revoked"})
+	}
 	r.Decision.Allowed = false
-	r.Steps = append(slices.Clone(r.Steps), Step{Text: "nothing that it is or lies in is revoked"})
 }
 
 // revoked refuses an image that is revoked, or that was reached through an index

@@ -28,7 +28,8 @@ import (
 type job struct {
 	o        *verifyOptions
 	q        gate.Requirements
-	pins     bundlefile.Pins
+	pins     bundlefile.Pins // that are demanded, because the call demands nobody
+	pinned   bundlefile.Pins // all
 	notary   *notation.Trust
 	stale    []policy.Reason
 	client   *registry.Client
@@ -56,7 +57,7 @@ func (a *Commands) newJob(ctx context.Context, o *verifyOptions, q gate.Requirem
 			return nil, fault.As(fault.Usage, fmt.Errorf("--notation: %w", err))
 		}
 	}
-	j.stale, j.notary = stale, cfg.Notary
+	j.stale, j.notary, j.pinned = stale, cfg.Notary, bundle.Pins
 	known := cfg.NamedKeys
 	if len(keys) > 0 {
 		cfg.NamedKeys = nil // the call says which keys may sign
@@ -129,6 +130,9 @@ func (j *job) judge(ctx context.Context, arg string) (gate.Result, error) {
 			}
 		}
 	}
+	if why := j.besidePin(r); why != nil {
+		r.Decision.Warnings = append(r.Decision.Warnings, *why)
+	}
 	if j.o.freshTrust && len(j.stale) > 0 {
 		r.Decision.Allowed = false
 		r.Decision.Reasons = append(slices.Clone(j.stale), r.Decision.Reasons...)
@@ -168,6 +172,50 @@ func (j *job) image(ctx context.Context, arg string) (gate.Result, error) {
 		r.Statements = statementTypes(j.q.AttestationType)
 	}
 	return gate.Image(ctx, r)
+}
+
+// demands reports whether the call, or a pin, says who must have signed an image.
+func (j *job) demands(image string) bool {
+	if j.q.Demands() {
+		return true
+	}
+	ref, err := registry.ParseRef(image)
+	if err != nil {
+		return false
+	}
+	_, pinned := j.pins.For(ref.Name())
+	return pinned
+}
+
+// besidePin warns that the signature that the call demands is not by who is pinned
+// for the repository.
+func (j *job) besidePin(r gate.Result) *policy.Reason {
+	pin, ok := j.pinned.For(r.Subject.Name)
+	if !ok || !r.Decision.Allowed || !j.q.Demands() || j.q.AttestationType != "" {
+		return nil
+	}
+	var counted policy.Input
+	for _, t := range slices.Concat([][]gate.Tried{r.Tried}, triedOf(r.Images)) {
+		for _, one := range t {
+			if one.Counts {
+				counted.Signatures = append(counted.Signatures, *one.Fact)
+			}
+		}
+	}
+	by, why := pin.Filter(counted)
+	if why == nil || len(by.Signatures) > 0 {
+		return nil
+	}
+	why.Code, why.Message = bundlefile.CodePinConflict, why.Message+", whom the call does not demand"
+	return why
+}
+
+func triedOf(images []gate.ImageResult) [][]gate.Tried {
+	var out [][]gate.Tried
+	for _, i := range images {
+		out = append(out, i.Tried)
+	}
+	return out
 }
 
 // statementTypes are the types of builders' statements that are read: those that

@@ -14,7 +14,6 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/gate"
-	"github.com/hallmark-dev/hallmark/internal/policy"
 )
 
 // ManyAnswer is what verify --json prints for several images.
@@ -97,7 +96,7 @@ func (j *job) one(ctx context.Context, image string) ManyResult {
 	if err != nil {
 		return ManyResult{VerifyAnswer: VerifyAnswer{Ref: image, Found: []foundEvidence{}}, Error: cli.OneLine(err.Error()), err: err}
 	}
-	return ManyResult{VerifyAnswer: *j.o.answer(image, j.q, result)}
+	return ManyResult{VerifyAnswer: *j.o.answer(image, j.q, result, j.demands(image))}
 }
 
 // printOne is one image on one line, as scripts and people read it.
@@ -151,7 +150,7 @@ func (t *tally) add(r ManyResult) {
 		}
 	case r.Allowed:
 		t.ok++
-	case nothingFound(policy.Decision{Reasons: r.Reasons}):
+	case r.nothingFound():
 		t.nothing++
 	default:
 		t.denied++

@@ -192,7 +192,7 @@ func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []strin
 	if o.image != "" { // what is signed, and what the file was compared with
 		subject = o.image
 	}
-	answer := o.answer(subject, q, result)
+	answer := o.answer(subject, q, result, j.demands(subject))
 	switch {
 	case o.asJSON:
 		if err := a.PrintJSON(answer); err != nil {
@@ -214,7 +214,7 @@ func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []strin
 		return nil
 	}
 	denied := a.Deny(result.Decision)
-	if nothingFound(result.Decision) {
+	if answer.nothingFound() {
 		return cli.DeniedError{Nothing: true}
 	}
 	return denied
