@@ -8,6 +8,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/gate"
@@ -81,5 +84,41 @@ func TestOutageIsNoDenial(t *testing.T) {
 	r, err := gate.Image(t.Context(), gate.Request{Repo: repo, Ref: ref, Verifier: w.verifier, Policy: w.byRita()})
 	if fault.KindOf(err) != fault.Unreachable || r.Decision.Allowed {
 		t.Errorf("%v, %+v", err, r.Decision)
+	}
+}
+
+// indexesCalledImages is a registry that calls every index an image's manifest.
+type indexesCalledImages struct{}
+
+func (indexesCalledImages) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil && resp.Header.Get("Content-Type") == ocispec.MediaTypeImageIndex && strings.Contains(r.URL.Path, "/manifests/") {
+		resp.Header.Set("Content-Type", ocispec.MediaTypeImageManifest)
+	}
+	return resp, err
+}
+
+// TestIndexCalledAnImage: the registry's word for what an index is does not keep the
+// images that it lists from being judged.
+func TestIndexCalledAnImage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	whole := w.tree("lie", nil)
+	w.sign(whole.index)
+	ref, _ := w.open(whole.index)
+	repo, err := registry.NewClient(registry.Options{HTTPClient: &http.Client{Transport: indexesCalledImages{}}}).Open(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*gate.Request){
+		"all":     func(r *gate.Request) { r.Images = gate.CoverAll },
+		"revoked": func(r *gate.Request) { r.Verifier = w.revoking(time.Now().Add(-time.Minute), whole.arm64) },
+	} {
+		r := gate.Request{Repo: repo, Ref: ref, Verifier: w.verifier, Policy: w.byRita()}
+		change(&r)
+		got, err := gate.Image(t.Context(), r)
+		if err == nil || got.Decision.Allowed {
+			t.Errorf("%s: %+v %v", name, got.Decision, err)
+		}
 	}
 }

@@ -39,6 +39,9 @@ func Image(ctx context.Context, r Request) (Result, error) {
 		return Result{}, err
 	}
 	c := &question{Request: r, root: root, isIndex: isIndex}
+	if err := c.checkKind(ctx); err != nil {
+		return Result{}, err
+	}
 	if isIndex && (r.Platform != "" || r.Images != CoverIndex || len(r.Statements) > 0) {
 		if c.index, err = root.found.Index(ctx); err != nil {
 			return Result{}, err
@@ -51,6 +54,20 @@ func Image(ctx context.Context, r Request) (Result, error) {
 		return c.images(ctx)
 	}
 	return c.alone(ctx)
+}
+
+// checkKind compares what the root was said to be with its bytes, where the answer
+// depends on it: the registry's word for an index, that it is one image, would leave
+// out the images that it lists.
+func (c *question) checkKind(ctx context.Context) error {
+	if c.Images == CoverIndex && !c.Verifier.RevokesDigests() {
+		return nil
+	}
+	x, err := c.root.found.Index(ctx)
+	if err == nil && x.Is != c.isIndex {
+		err = fmt.Errorf("%s is said to be %q, and its manifest is of another kind", c.Ref, c.root.desc.MediaType)
+	}
+	return err
 }
 
 const dockerManifestList = "application/vnd.docker.distribution.manifest.list.v2+json"
