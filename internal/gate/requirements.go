@@ -97,7 +97,7 @@ func (q Requirements) Check() error {
 		most++
 	}
 	if q.Threshold > most {
-		return fault.Usagef("%d signers are wanted and only %d can be told apart", q.Threshold, most)
+		return fault.Hint(fault.Usagef("%d signers are wanted and only %d can be told apart", q.Threshold, most), "--signers FILE names several")
 	}
 	return nil
 }

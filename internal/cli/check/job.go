@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -154,7 +156,7 @@ func (j *job) image(ctx context.Context, arg string) (gate.Result, error) {
 	var none gate.Result
 	ref, err := registry.ParseRef(arg)
 	if err != nil {
-		return none, fault.Hint(fault.As(fault.Usage, err), "to verify a file, name its signature: --bundle FILE")
+		return none, onDisk(arg, fault.Hint(fault.As(fault.Usage, err), "to verify a file, name its signature: --bundle FILE"))
 	}
 	repo, err := j.client.Open(ctx, ref)
 	if err != nil {
@@ -171,7 +173,24 @@ func (j *job) image(ctx context.Context, arg string) (gate.Result, error) {
 	if !j.many || j.q.AttestationType != "" {
 		r.Statements = statementTypes(j.q.AttestationType)
 	}
-	return gate.Image(ctx, r)
+	result, err := gate.Image(ctx, r)
+	return result, onDisk(arg, err)
+}
+
+// onDisk tells who names a file or folder, which is taken for an image in a
+// registry, how it is named.
+func onDisk(arg string, err error) error {
+	if err == nil {
+		return nil
+	}
+	info, statErr := os.Stat(arg)
+	switch {
+	case statErr != nil:
+		return err
+	case info.IsDir():
+		return fault.Hint(err, "an image layout in the folder %s is oci:%s", arg, arg)
+	}
+	return fault.Hint(err, "a file's signature is named with --bundle FILE; an archive of images is oci-archive:%s or docker-archive:%s", arg, arg)
 }
 
 // demands reports whether the call, or a pin, says who must have signed an image.
@@ -326,6 +345,9 @@ func (j *job) asksMore() bool {
 func (j *job) file(ctx context.Context, arg string) (gate.Result, error) {
 	var none gate.Result
 	artifact, err := FileArtifact(arg)
+	if errors.Is(err, fs.ErrNotExist) {
+		return none, fault.Hint(err, "--bundle is about a file; of an image, name the digest instead, as sha256:HEX")
+	}
 	if err != nil {
 		return none, err
 	}
@@ -362,6 +384,9 @@ func (j *job) archive(ctx context.Context, arg string) (gate.Result, error) {
 	repo, err := j.client.Open(ctx, ref)
 	if err != nil {
 		return none, err
+	}
+	if r.Subject.MediaType == ocispec.MediaTypeImageIndex {
+		return none, fault.Usagef("%s is an index: say with --platform which of its images the archive holds", j.o.image)
 	}
 	manifest, err := repo.Manifest(ctx, ocispec.Descriptor{MediaType: r.Subject.MediaType, Digest: digest.Digest(r.Subject.Digest), Size: r.Subject.Size})
 	if err != nil {

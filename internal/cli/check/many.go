@@ -107,7 +107,7 @@ func (a *Commands) printOne(r ManyResult) {
 	}
 	switch {
 	case r.err != nil:
-		a.Print("ERROR   %s %s", name, r.Error)
+		a.Print("ERROR   %s %s", name, strings.TrimPrefix(r.Error, name+": "))
 	case r.Allowed:
 		a.Print("ok      %s %s", name, cli.Plain(strings.Join(r.by(), ", ")))
 	default:
