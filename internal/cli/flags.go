@@ -65,10 +65,10 @@ func PredicateType(name string) (string, error) {
 		return uri, nil
 	}
 	if u, err := url.Parse(name); err != nil || u.Scheme == "" || strings.ContainsAny(name, " \t\n") {
-		return "", fault.Usagef("--type %q is none of %s, and no URI", name, strings.Join(PredicateNames(), ", "))
+		return "", fault.Usagef("the attestation type %q is none of %s, and no URI", name, strings.Join(PredicateNames(), ", "))
 	}
 	if name == evidence.PredicateSign {
-		return "", fault.Hint(fault.Usagef("--type %s is an image signature", name), "sign the image: hallmark sign IMAGE")
+		return "", fault.Hint(fault.Usagef("%s is an image's signature, no attestation", name), "hallmark sign makes one, hallmark verify without a type checks it")
 	}
 	return name, nil
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -22,9 +23,25 @@ func (a *App) Root(root *cobra.Command) *cobra.Command {
 	a.Program = root.Name()
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return refuseEmptyFlags(c) }
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return UsageError(c, err) })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return UsageError(c, plainValue(err)) })
 	root.PersistentFlags().BoolVar(&a.PlainHTTP, "plain-http", false, "speak plain HTTP to registries and services that are not on this machine")
 	return root
+}
+
+// kinds of flags' values, as pflag names them, in words.
+var kinds = map[string]string{"int": "a number", "duration": "a duration, as 90m or 720h", "bool": "true or false"}
+
+// plainValue says what a flag takes, instead of which function could not read it.
+func plainValue(err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	want, ok := kinds[invalid.GetFlag().Value.Type()]
+	if !ok {
+		return err
+	}
+	return fmt.Errorf("--%s %q: want %s", invalid.GetFlag().Name, invalid.GetValue(), want)
 }
 
 // Execute runs one command line and returns its exit code.

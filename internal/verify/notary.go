@@ -119,7 +119,7 @@ func (n *notaryCase) applicable() *refusal {
 		return refuse(Malformed, "the claim is not exactly one Notary Project signature with its certificates")
 	case n.cfg.Notary == nil:
 		return refuse(CertUntrusted, "it is a Notary Project signature, and there is no trust policy to judge it by").
-			hint("give a trust policy and trust stores of the Notary Project, as notation keeps them")
+			hint("give the folder of notation's trust policy and stores with --notation, or take it over with hallmark trust import notation")
 	}
 	if r := n.artifact.check(); r != nil {
 		return r
@@ -129,6 +129,9 @@ func (n *notaryCase) applicable() *refusal {
 		what = "files"
 	}
 	switch n.statement = statementFor(n.cfg.Notary, n.artifact.Repository); {
+	case n.statement == nil && notation.OnDisk(what):
+		return refuse(NoTrustPolicy, "no statement of the trust policy is for %s", clip(what)).
+			hint("for an image on disk only the statement with the scope * is: write one")
 	case n.statement == nil:
 		return refuse(NoTrustPolicy, "no statement of the trust policy is for %s", clip(what)).
 			hint("name the repository in the registryScopes of a statement")

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -60,7 +61,8 @@ func (t *trustCommands) done(format string, args ...any) {
 // believed is what the trust bundle makes of a verify.Config: keys with their
 // windows, what is revoked and, where roots are wanted, the trust roots: that of
 // source or HALLMARK_TRUSTED_ROOT alone, else those of the bundle, else the
-// public instance's that is in this binary. Stale material is told.
+// public instance's that is in this binary. "public" is that of the bundle, else of
+// this binary: whoever verifies asks no service. Stale material is told.
 func (a *Commands) believed(ctx context.Context, f *bundlefile.File, source string, roots bool) (verify.Config, []policy.Reason, error) {
 	cfg := verify.Config{Now: time.Now, Revoked: f.Revocations(), Notary: f.Notation(), Witnesses: f.CheckpointWitnesses()}
 	for _, k := range f.PublicKeys() {
@@ -69,7 +71,8 @@ func (a *Commands) believed(ctx context.Context, f *bundlefile.File, source stri
 	if !roots {
 		return cfg, nil, nil
 	}
-	if a.HasTrustedRoot(source) {
+	source = cmp.Or(source, a.Env(cli.EnvTrustedRoot))
+	if source != "" && source != cli.PublicInstance {
 		root, err := a.TrustedRoot(ctx, source)
 		if err != nil {
 			return cfg, nil, err
@@ -77,12 +80,9 @@ func (a *Commands) believed(ctx context.Context, f *bundlefile.File, source stri
 		cfg.Roots = []*trust.Root{root}
 		return cfg, nil, nil
 	}
-	if len(f.Roots) == 0 {
-		embedded, err := bundlefile.Embedded()
-		if err != nil {
-			return cfg, nil, err
-		}
-		f = embedded
+	f, err := f.WithRoots(source == cli.PublicInstance)
+	if err != nil {
+		return cfg, nil, err
 	}
 	cfg.Roots = f.SigstoreRoots()
 	stale := f.Staleness(time.Now())

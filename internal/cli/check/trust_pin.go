@@ -128,12 +128,9 @@ func (t *trustCommands) signedBy(ctx context.Context, o *pinOptions, f *bundlefi
 		if err != nil {
 			return none, nil, err
 		}
-		cfg.Keys, cfg.NamedKeys = []crypto.PublicKey{public}, nil
+		cfg.NamedKeys = inTheirWindows([]crypto.PublicKey{public}, cfg.NamedKeys)
 	}
 	keys := map[string]crypto.PublicKey{}
-	for _, k := range cfg.Keys {
-		keys[key.Fingerprint(k)] = k
-	}
 	for _, k := range cfg.NamedKeys {
 		keys[key.Fingerprint(k.Public)] = k.Public
 	}
@@ -193,6 +190,11 @@ func (t *trustCommands) printCandidates(ref registry.Ref, result gate.Result, fo
 
 // choose pins one of the signers, or says why not.
 func (t *trustCommands) choose(o *pinOptions, bundle *bundlefile.File, result gate.Result, found []candidate) error {
+	if len(found) == 0 {
+		return t.Deny(policy.Deny(policy.Reason{Code: gate.CodeWrongIdentity, Subject: string(result.Subject.Digest),
+			Message: fmt.Sprintf("it is signed by %s alone, whom no pin can name: who may sign with the Notary Project's certificates is for Notation's trust policy to say", signersOf(result.Input.Signatures)),
+			Hint:    "hallmark trust import notation takes it over; its trustedIdentities are such a pin"}))
+	}
 	wanted := o.matching(found)
 	if len(wanted) == 0 {
 		return t.Deny(policy.Deny(policy.Reason{Code: gate.CodeWrongIdentity, Subject: string(result.Subject.Digest),

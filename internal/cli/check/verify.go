@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,9 +104,24 @@ func (a *Commands) VerifyAttestation() *cobra.Command {
 	return c
 }
 
-// someSubject wants something to verify, and files one at a time.
-func (o *verifyOptions) someSubject(_ *cobra.Command, argv []string) error {
+// ofImages are the flags that say nothing about a file.
+var ofImages = []string{"platform", "recursive", "signature-repository", "attachment-tag-prefix"}
+
+// someSubject wants something to verify, files one at a time, and of each flag that
+// it could have an effect: one that is passed over would be taken for a check.
+func (o *verifyOptions) someSubject(c *cobra.Command, argv []string) error {
+	for _, name := range ofImages {
+		if o.bundle != "" && c.Flags().Changed(name) {
+			return fmt.Errorf("--bundle is about a file, --%s about images", name)
+		}
+	}
 	switch {
+	case c.Flags().Changed("threshold") && o.threshold < 1:
+		return errors.New("--threshold: want 1 or more signers")
+	case c.Flags().Changed("max-age") && o.maxAge <= 0:
+		return errors.New("--max-age: want a duration above 0, as 720h")
+	case o.recursive == coverAny && len(argv) > 1 && slices.Contains(argv, coverAll):
+		return fmt.Errorf("--recursive %s names an image %s: write --recursive=%s", coverAll, coverAll, coverAll)
 	case o.list == "" && len(argv) == 0:
 		return errors.New("nothing to verify: name an image, or a list of them with --file")
 	case o.list != "" && len(argv) > 0:
@@ -176,7 +192,7 @@ func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []strin
 	if o.image != "" { // what is signed, and what the file was compared with
 		subject = o.image
 	}
-	answer := o.answer(subject, q, result)
+	answer := o.answer(subject, q, result, j.demands(subject))
 	switch {
 	case o.asJSON:
 		if err := a.PrintJSON(answer); err != nil {
@@ -198,7 +214,7 @@ func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []strin
 		return nil
 	}
 	denied := a.Deny(result.Decision)
-	if nothingFound(result.Decision) {
+	if answer.nothingFound() {
 		return cli.DeniedError{Nothing: true}
 	}
 	return denied

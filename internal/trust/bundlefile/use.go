@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/policy"
@@ -86,6 +87,29 @@ func Embedded() (*File, error) {
 		return nil, fmt.Errorf("the embedded trusted root: %w", err)
 	}
 	return f, nil
+}
+
+// WithRoots is the bundle with the roots that are believed where no others are
+// named: its own (of publicOnly, the public instance's alone), or where it has none
+// the embedded one. Nothing is fetched.
+func (f *File) WithRoots(publicOnly bool) (*File, error) {
+	with := *f
+	if publicOnly {
+		i := slices.IndexFunc(f.Roots, func(r Root) bool { return r.Name == PublicRootName })
+		if i < 0 {
+			with.Roots = nil
+		} else {
+			with.Roots, with.parsed = f.Roots[i:i+1], f.parsed[i:i+1]
+		}
+	}
+	if len(with.Roots) == 0 {
+		e, err := Embedded()
+		if err != nil {
+			return nil, err
+		}
+		with.Roots, with.parsed = e.Roots, e.parsed
+	}
+	return &with, nil
 }
 
 // Staleness is what in the bundle is older at now than its source vouches for: a

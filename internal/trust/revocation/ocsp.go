@@ -131,8 +131,9 @@ func (r *response) check(cert, issuer *x509.Certificate, signedAt, now time.Time
 	if err != nil {
 		return verdict{}, err
 	}
-	if c := resp.Certificate; c != nil && !c.Equal(issuer) {
-		if err := delegated(c, issuer, resp.ProducedAt); err != nil {
+	responder := resp.Certificate
+	if responder != nil && !responder.Equal(issuer) {
+		if err := delegated(responder, issuer, resp.ProducedAt); err != nil {
 			return verdict{}, err
 		}
 	}
@@ -147,6 +148,11 @@ func (r *response) check(cert, issuer *x509.Certificate, signedAt, now time.Time
 	}
 	if err := fresh("the OCSP response", resp.ThisUpdate, resp.NextUpdate, now); err != nil {
 		return verdict{}, err
+	}
+	// When it answered is the responder's own word: with the key of one that has
+	// expired, anything can be called good from then.
+	if responder != nil && now.After(responder.NotAfter) {
+		return verdict{}, errors.New("the OCSP responder's certificate has expired")
 	}
 	if resp.Status == ocsp.Unknown {
 		return verdict{}, errors.New("the OCSP responder does not know the certificate")

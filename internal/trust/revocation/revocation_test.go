@@ -32,6 +32,27 @@ func answer(w *notaryforge.World) []byte {
 	return must(ocsp.CreateResponse(w.CA.Cert, w.CA.Cert, ocsp.Response{SerialNumber: big.NewInt(3), ThisUpdate: w.Now, NextUpdate: w.Now.Add(time.Hour)}, w.CA.Key))
 }
 
+// TestExpiredResponder: the time of an answer is the responder's own word, so what it
+// calls good counts only while its certificate is valid; what it calls revoked stays.
+func TestExpiredResponder(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	w := notaryforge.NewWorld(now, nil)
+	responder := w.Issue(w.CA, &x509.Certificate{Subject: notaryforge.Name("responder"), KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}, NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.Add(30 * time.Minute)})
+	leaf := *w.Leaf.Cert
+	leaf.OCSPServer = []string{"http://ocsp.example"}
+	for status, want := range map[int][2]revocation.Status{ocsp.Good: {revocation.Good, revocation.Unknown}, ocsp.Revoked: {revocation.Revoked, revocation.Revoked}} {
+		s := must(revocation.New(nil, [][]byte{must(ocsp.CreateResponse(w.CA.Cert, responder.Cert, ocsp.Response{Status: status, Certificate: responder.Cert,
+			SerialNumber: leaf.SerialNumber, ThisUpdate: now.Add(-time.Minute), NextUpdate: now.Add(2 * time.Hour), RevokedAt: now.Add(-time.Hour)}, responder.Key))}))
+		for i, at := range []time.Time{now, now.Add(time.Hour)} {
+			if got := s.Check(&leaf, w.CA.Cert, time.Time{}, at); got.Status != want[i] {
+				t.Errorf("%d, %s later: %+v", status, at.Sub(now), got)
+			}
+		}
+	}
+}
+
 func extension(critical bool, value []byte, id ...int) pkix.Extension {
 	return pkix.Extension{Id: asn1.ObjectIdentifier(id), Critical: critical, Value: value}
 }
