@@ -60,4 +60,5 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"ca":        scriptCA,     // a CA, and its revocation list
 	"serve":     scriptServe,  // a folder over HTTP
 	"flip":      scriptFlip,   // a bit of a file
+	"rekor1":    scriptRekor,  // a log of version 1; sets REKOR1, HALLMARK_TRUSTED_ROOT
 }

@@ -1,12 +1,17 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/trust"
 	"github.com/hallmark-dev/hallmark/internal/trust/bundlefile"
+	"github.com/hallmark-dev/hallmark/internal/verify"
 )
 
 // EnvTrust names the trust bundle.
@@ -58,4 +63,40 @@ func (a *App) TrustBundle(flag string) (*bundlefile.File, error) {
 		return nil, fault.Hint(fault.As(fault.Usage, err), "hallmark trust import or hallmark trust add makes one")
 	}
 	return f, err
+}
+
+// Believed is what the trust bundle makes of a verify.Config: keys with their
+// windows, what is revoked and, where roots are wanted, the trust roots: that of
+// source or HALLMARK_TRUSTED_ROOT alone, else those of the bundle, else the
+// public instance's that is in this binary. Stale material is told.
+func (a *App) Believed(ctx context.Context, f *bundlefile.File, source string, roots bool) (verify.Config, []policy.Reason, error) {
+	cfg := verify.Config{Now: time.Now, Revoked: f.Revocations(), Notary: f.Notation(), Witnesses: f.CheckpointWitnesses()}
+	for _, k := range f.PublicKeys() {
+		cfg.NamedKeys = append(cfg.NamedKeys, verify.Key{Public: k.Public, Name: k.Name, ValidFor: k.ValidFor})
+	}
+	if !roots {
+		return cfg, nil, nil
+	}
+	if a.HasTrustedRoot(source) {
+		root, err := a.TrustedRoot(ctx, source)
+		if err != nil {
+			return cfg, nil, err
+		}
+		cfg.Roots = []*trust.Root{root}
+		return cfg, nil, nil
+	}
+	if len(f.Roots) == 0 {
+		embedded, err := bundlefile.Embedded()
+		if err != nil {
+			return cfg, nil, err
+		}
+		f = embedded
+	}
+	cfg.Roots = f.SigstoreRoots()
+	stale := f.Staleness(time.Now())
+	for _, r := range stale {
+		a.Warn("[%s] %s", r.Code, OneLine(r.Message))
+		a.Say("  hint: %s", OneLine(r.Hint))
+	}
+	return cfg, stale, nil
 }

@@ -46,7 +46,7 @@ func (a *Commands) newJob(ctx context.Context, o *verifyOptions, q gate.Requirem
 	if err != nil {
 		return nil, err
 	}
-	cfg, stale, err := a.believed(ctx, bundle, o.trustedRoot, len(keys) == 0 || q.WantsIdentities() || a.HasTrustedRoot(o.trustedRoot))
+	cfg, stale, err := a.Believed(ctx, bundle, o.trustedRoot, len(keys) == 0 || q.WantsIdentities() || a.HasTrustedRoot(o.trustedRoot))
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (a *Commands) newJob(ctx context.Context, o *verifyOptions, q gate.Requirem
 		j.pins = bundle.Pins
 		cfg.Keys = append(cfg.Keys, pinnedKeys(bundle.Pins)...)
 	}
-	if j.collect, err = j.options(ctx); err != nil {
+	if j.collect, err = a.options(ctx, j); err != nil {
 		return nil, err
 	}
 	j.verifier, err = verify.New(cfg)
@@ -81,19 +81,12 @@ func pinnedKeys(pins []bundlefile.Pin) []crypto.PublicKey {
 }
 
 // options are the limits and places of the call's flags.
-func (j *job) options(ctx context.Context) (collect.Options, error) {
+func (a *Commands) options(ctx context.Context, j *job) (collect.Options, error) {
 	o := collect.Options{TagPrefix: j.o.tagPrefix}
-	if err := j.o.limits(&o); err != nil {
-		return o, err
+	err := j.o.limits(&o)
+	if err == nil {
+		o.SignatureRepository, err = a.SignatureRepository(ctx, j.client, j.o.signatures)
 	}
-	if j.o.signatures == "" {
-		return o, nil
-	}
-	ref, err := registry.ParseRef(j.o.signatures)
-	if err != nil {
-		return o, fault.As(fault.Usage, fmt.Errorf("--signature-repository: %w", err))
-	}
-	o.SignatureRepository, err = j.client.Open(ctx, ref)
 	return o, err
 }
 
