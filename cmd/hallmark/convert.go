@@ -58,7 +58,7 @@ that does not; what does not verify is converted as it is, and that is said.`,
 	f.StringArrayVar(&o.keys, "key", nil, "the public key in `FILE` may have signed; may be repeated")
 	f.StringVar(&o.trustedRoot, "trusted-root", "", "`FILE` with the trust root; \"public\" is Sigstore's public instance")
 	f.StringVar(&o.trust, "trust", "", "trust bundle, a `FILE` that hallmark trust keeps")
-	f.StringVar(&o.signatures, "signature-repository", "", "look for attestations in this `REPOSITORY`, too (COSIGN_REPOSITORY)")
+	f.StringVar(&o.signatures, "signature-repository", "", "look in this `REPOSITORY`, too; else in that of COSIGN_REPOSITORY")
 	f.StringVar(&o.tagPrefix, "attachment-tag-prefix", "", "`PREFIX` of the tags of cosign's older formats")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	return c

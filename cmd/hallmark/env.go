@@ -21,6 +21,7 @@ var environment = []struct {
 	{"HALLMARK_TOOLS", "folder with buildkitd", false},
 	{"BUILDKIT_HOST", "address of a running BuildKit", false},
 	{"DOCKER_CONFIG", "folder with registry logins", false},
+	{cli.EnvSignatureRepository, "repository with signatures, for verify and convert", false},
 	{"COSIGN_PASSWORD", "password of a key file", true},
 	{"SIGSTORE_ID_TOKEN", "identity token", true},
 	{"ACTIONS_ID_TOKEN_REQUEST_URL", "GitHub Actions: where to get an identity token", false},

@@ -148,7 +148,7 @@ func (o *verifyOptions) addFlags(c *cobra.Command) {
 	f.StringVar(&o.recursive, "recursive", "", "judge each image of an index, too: \"any\", by its own signatures or the index's, or \"all\", the index and each image by their own")
 	f.Lookup("recursive").NoOptDefVal = coverAny
 	f.StringVar(&o.image, "image", "", "the argument is a docker-archive:FILE of this signed `IMAGE`")
-	f.StringVar(&o.signatures, "signature-repository", "", "look for signatures in this `REPOSITORY`, too (COSIGN_REPOSITORY)")
+	f.StringVar(&o.signatures, "signature-repository", "", "look for signatures in this `REPOSITORY`, too; else in that of COSIGN_REPOSITORY")
 	f.StringVar(&o.tagPrefix, "attachment-tag-prefix", "", "`PREFIX` of the tags of cosign's older formats")
 	f.StringArrayVar(&o.limit, "limit", nil, "read at most `WHAT=N`: referrers (1000), or bytes of a manifest, envelope or bundle; may be repeated")
 	f.BoolVar(&o.explain, "explain", false, "print how the decision was reached, too")
