@@ -4,12 +4,15 @@ import (
 	"encoding/json"
 	"net/http/httptest"
 	"os"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/hallmark-dev/hallmark/internal/cli"
+	"github.com/hallmark-dev/hallmark/internal/evidence/bundle"
 	"github.com/hallmark-dev/hallmark/internal/hmtest/forge"
 	"github.com/hallmark-dev/hallmark/internal/trust"
+	"github.com/hallmark-dev/hallmark/internal/trust/bundlefile"
 )
 
 // scriptRekor is the verb "rekor1": a Rekor v1 log on loopback until the script
@@ -37,4 +40,22 @@ func scriptRekor(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs("both_root.json"), data, 0o600))
 	ts.Setenv(cli.EnvTrustedRoot, ts.MkAbs("both_root.json"))
+}
+
+// scriptWitness is the verb "witness NAME BUNDLE TRUST": a witness of this name
+// cosigns the checkpoint in a bundle, and a trust bundle demands that.
+func scriptWitness(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: witness NAME BUNDLE TRUST")
+	}
+	w := forge.NewWitness(args[0])
+	c, err := bundle.Parse([]byte(ts.ReadFile(args[1])))
+	ts.Check(err)
+	p := c.LogEntries[0].Proof
+	p.Checkpoint += w.Line(p.Checkpoint, time.Now())
+	data, err := bundle.Marshal(c)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), data, 0o600))
+	f := &bundlefile.File{Witnesses: []string{w.VKey}, Quorum: 1}
+	ts.Check(f.Write(ts.MkAbs(args[2]), 0o600))
 }

@@ -74,6 +74,9 @@ func (f *foundEvidence) proofs() []string {
 			how = "proven to be in"
 		}
 		lines = append(lines, how+" log "+l.Origin)
+		for _, w := range l.Witnesses {
+			lines = append(lines, "its checkpoint was seen by the witness "+w.Name+" "+cli.Stamp(w.At))
+		}
 	}
 	if f.LogUnchecked {
 		lines = append(lines, "its log entry was not checked: no trust root was given")
