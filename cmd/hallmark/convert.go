@@ -102,10 +102,11 @@ func (a *app) rewriter(ctx context.Context, o *convertOptions) (*rewrite.Rewrite
 	if err != nil {
 		return nil, err
 	}
-	cfg, _, err := a.Believed(ctx, file, o.trustedRoot, true)
+	cfg, stale, err := a.Believed(ctx, file, o.trustedRoot, true)
 	if err != nil {
 		return nil, err
 	}
+	a.WarnOf(stale)
 	for _, path := range o.keys {
 		public, err := cli.ReadPublicKey(path)
 		if err != nil {

@@ -68,14 +68,16 @@ func (a *App) TrustBundle(flag string) (*bundlefile.File, error) {
 // Believed is what the trust bundle makes of a verify.Config: keys with their
 // windows, what is revoked and, where roots are wanted, the trust roots: that of
 // source or HALLMARK_TRUSTED_ROOT alone, else those of the bundle, else the
-// public instance's that is in this binary. Stale material is told.
+// public instance's that is in this binary. Reasons name what of it is stale, for
+// the caller to say: revocation lists always, trust roots where the bundle's are used.
 func (a *App) Believed(ctx context.Context, f *bundlefile.File, source string, roots bool) (verify.Config, []policy.Reason, error) {
 	cfg := verify.Config{Now: time.Now, Revoked: f.Revocations(), Notary: f.Notation(), Witnesses: f.CheckpointWitnesses()}
 	for _, k := range f.PublicKeys() {
 		cfg.NamedKeys = append(cfg.NamedKeys, verify.Key{Public: k.Public, Name: k.Name, ValidFor: k.ValidFor})
 	}
+	stale := f.StaleLists(cfg.Now())
 	if !roots {
-		return cfg, nil, nil
+		return cfg, stale, nil
 	}
 	if a.HasTrustedRoot(source) {
 		root, err := a.TrustedRoot(ctx, source)
@@ -83,20 +85,26 @@ func (a *App) Believed(ctx context.Context, f *bundlefile.File, source string, r
 			return cfg, nil, err
 		}
 		cfg.Roots = []*trust.Root{root}
-		return cfg, nil, nil
+		return cfg, stale, nil
 	}
 	if len(f.Roots) == 0 {
 		embedded, err := bundlefile.Embedded()
 		if err != nil {
 			return cfg, nil, err
 		}
-		f = embedded
+		cfg.Roots = embedded.SigstoreRoots()
+		return cfg, append(embedded.Staleness(cfg.Now()), stale...), nil
 	}
 	cfg.Roots = f.SigstoreRoots()
-	stale := f.Staleness(time.Now())
-	for _, r := range stale {
+	return cfg, f.Staleness(cfg.Now()), nil
+}
+
+// WarnOf prints reasons that deny nothing, each with its hint.
+func (a *App) WarnOf(reasons []policy.Reason) {
+	for _, r := range reasons {
 		a.Warn("[%s] %s", r.Code, OneLine(r.Message))
-		a.Say("  hint: %s", OneLine(r.Hint))
+		if r.Hint != "" {
+			a.Say("  hint: %s", OneLine(r.Hint))
+		}
 	}
-	return cfg, stale, nil
 }

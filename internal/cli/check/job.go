@@ -46,6 +46,9 @@ func (a *Commands) newJob(ctx context.Context, o *verifyOptions, q gate.Requirem
 	if err != nil {
 		return nil, err
 	}
+	if o.notation != "" {
+		bundle.Notary = nil // the folder is believed instead
+	}
 	cfg, stale, err := a.Believed(ctx, bundle, o.trustedRoot, len(keys) == 0 || q.WantsIdentities() || a.HasTrustedRoot(o.trustedRoot))
 	if err != nil {
 		return nil, err
@@ -103,9 +106,13 @@ func (j *job) judge(ctx context.Context, arg string) (gate.Result, error) {
 			}
 		}
 	}
-	if j.o.freshTrust && len(j.stale) > 0 {
+	switch {
+	case len(j.stale) == 0:
+	case j.o.freshTrust:
 		r.Decision.Allowed = false
 		r.Decision.Reasons = append(slices.Clone(j.stale), r.Decision.Reasons...)
+	default:
+		r.Decision.Warnings = append(slices.Clone(j.stale), r.Decision.Warnings...)
 	}
 	return r, nil
 }

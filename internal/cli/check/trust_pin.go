@@ -120,10 +120,11 @@ func (anybody) Evaluate(_ context.Context, in policy.Input) (policy.Decision, er
 // without a certificate may be pinned by, by their fingerprint.
 func (t *trustCommands) signedBy(ctx context.Context, o *pinOptions, f *bundlefile.File, ref registry.Ref) (gate.Result, map[string]crypto.PublicKey, error) {
 	var none gate.Result
-	cfg, _, err := t.Believed(ctx, f, o.trustedRoot, true)
+	cfg, stale, err := t.Believed(ctx, f, o.trustedRoot, true)
 	if err != nil {
 		return none, nil, err
 	}
+	t.WarnOf(stale)
 	if o.key != "" {
 		public, err := cli.ReadPublicKey(o.key)
 		if err != nil {

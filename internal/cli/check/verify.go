@@ -170,6 +170,7 @@ func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []strin
 	}
 	result, err := j.judge(ctx, argv[0])
 	if err != nil {
+		a.WarnOf(j.stale)
 		return err
 	}
 	subject := argv[0]
@@ -188,9 +189,7 @@ func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []strin
 	default:
 		a.printVerified(answer)
 	}
-	for _, w := range answer.Warnings {
-		a.Warn("[%s] %s", w.Code, cli.OneLine(w.Message))
-	}
+	a.WarnOf(answer.Warnings)
 	if answer.Allowed {
 		if o.image != "" {
 			a.Say("%s holds this image: the same configuration and layers", argv[0])
