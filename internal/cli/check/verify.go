@@ -46,6 +46,7 @@ type verifyOptions struct {
 	limit      []string
 
 	signerKeys []crypto.PublicKey // of the file of --signers
+	program    string             // that was called, for commands to repeat
 }
 
 // Verify is the command verify.
@@ -157,6 +158,7 @@ func (o *verifyOptions) addFlags(c *cobra.Command) {
 }
 
 func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []string) error {
+	o.program = a.Program
 	q, err := o.requirements(a)
 	if err != nil {
 		return err
