@@ -21,8 +21,8 @@ type logged struct {
 	note     *checkpoint // the checkpoint, of v2
 	// witnesses cosigned the note; only those that the trust knows.
 	witnesses []Cosignature
-	promised time.Time   // v1: when the log promised inclusion, zero without a verified promise
-	unsigned time.Time   // v1: a time that the log did not sign
+	promised  time.Time // v1: when the log promised inclusion, zero without a verified promise
+	unsigned  time.Time // v1: a time that the log did not sign
 }
 
 // context of one claim: what its log entries must be about.
