@@ -46,16 +46,13 @@ func (a *Commands) newJob(ctx context.Context, o *verifyOptions, q gate.Requirem
 	if err != nil {
 		return nil, err
 	}
-	if o.notation != "" {
-		bundle.Notary = nil // the folder is believed instead
-	}
 	cfg, stale, err := a.Believed(ctx, bundle, o.trustedRoot, len(keys) == 0 || q.WantsIdentities() || a.HasTrustedRoot(o.trustedRoot))
 	if err != nil {
 		return nil, err
 	}
 	if o.notation != "" {
-		if cfg.Notary, err = notation.FromFolder(o.notation); err != nil {
-			return nil, fault.As(fault.Usage, fmt.Errorf("--notation: %w", err))
+		if cfg.Notary, err = notationFolder(o.notation, bundle); err != nil {
+			return nil, err
 		}
 	}
 	if cfg.Keys = keys; len(keys) > 0 {
@@ -71,6 +68,26 @@ func (a *Commands) newJob(ctx context.Context, o *verifyOptions, q gate.Requirem
 	}
 	j.verifier, err = verify.New(cfg)
 	return j, err
+}
+
+// notationFolder is the trust of --notation, with what the trust bundle knows of
+// revocations: lists and answers are signed, and more of them can hide nothing.
+func notationFolder(dir string, f *bundlefile.File) (*notation.Trust, error) {
+	parts, err := notation.ReadFolder(dir)
+	if err != nil {
+		return nil, fault.As(fault.Usage, fmt.Errorf("--notation: %w", err))
+	}
+	if f.Notary != nil {
+		for _, c := range f.Notary.CRLs {
+			parts.CRLs = append(parts.CRLs, c.DER)
+		}
+		parts.OCSP = append(parts.OCSP, f.Notary.OCSP...)
+	}
+	t, err := notation.New(parts)
+	if err != nil {
+		return nil, fault.As(fault.Usage, fmt.Errorf("--notation: %w", err))
+	}
+	return t, nil
 }
 
 func pinnedKeys(pins []bundlefile.Pin) []crypto.PublicKey {

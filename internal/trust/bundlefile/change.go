@@ -11,6 +11,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/trust"
 	"github.com/hallmark-dev/hallmark/internal/trust/notation"
+	"github.com/hallmark-dev/hallmark/internal/trust/revocation"
 )
 
 // AddRoot adds a trusted root; one of the same name may be there only if it is
@@ -97,6 +98,15 @@ func (f *File) AddCRL(url string, der []byte, now time.Time) error {
 
 // AddOCSP adds an OCSP response; whether it is one is seen when the bundle is checked.
 func (f *File) AddOCSP(der []byte) { f.notary().OCSP = append(f.notary().OCSP, der) }
+
+// RefreshOCSP adds an OCSP response that its responder gave just now, in the place of
+// older ones about the same certificate. One that says revoked stays: it is believed
+// however old it is.
+func (f *File) RefreshOCSP(der []byte) {
+	n := f.notary()
+	n.OCSP = slices.DeleteFunc(n.OCSP, func(old []byte) bool { return revocation.Supersedes(der, old) })
+	n.OCSP = append(n.OCSP, der)
+}
 
 // newerCRL reports whether a was issued after b, or at the same time with a higher number.
 func newerCRL(a, b []byte) bool {
