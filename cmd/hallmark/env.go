@@ -16,7 +16,7 @@ var environment = []struct {
 }{
 	{"HALLMARK_DATA", "data folder of hallmark up", false},
 	{cli.EnvTrustedRoot, "trust root that verify, sign and build use", false},
-	{cli.EnvTrust, "trust bundle of hallmark trust, which verify uses", false},
+	{cli.EnvTrust, "trust bundle of hallmark trust, for verify, admit and sign", false},
 	{cli.EnvSigningConfig, "signing config that sign, attest and build use", false},
 	{"HALLMARK_TOOLS", "folder with buildkitd", false},
 	{"BUILDKIT_HOST", "address of a running BuildKit", false},

@@ -29,6 +29,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/idtoken"
 	"github.com/hallmark-dev/hallmark/internal/key"
 	"github.com/hallmark-dev/hallmark/internal/loopback"
+	"github.com/hallmark-dev/hallmark/internal/trust"
 )
 
 // Services says where the signing services are; "" is a service that is not used.
@@ -48,6 +49,9 @@ type Config struct {
 	Key      key.Signer    // the key to sign with; nil: keyless, with Token
 	Token    idtoken.Token // identity of a keyless signer
 	Now      func() time.Time
+	// Revoked is who may not sign any more, and which images and files may not be
+	// signed; what is attested about them may be why.
+	Revoked trust.Revoked
 
 	// Existing looks for a signature or attestation that already says what want
 	// says, by the same signer, verified. It returns its reference, "" without
@@ -101,7 +105,15 @@ func New(cfg Config) (*Signer, error) {
 	} else if cfg.Services.Log != "" {
 		cfg.Key = key.Prehashed(cfg.Key)
 	}
-	return &Signer{cfg: cfg, http: newClient(cfg.Services, cfg.Token.Raw)}, nil
+	s := &Signer{cfg: cfg, http: newClient(cfg.Services, cfg.Token.Raw)}
+	if s.Keyless() && cfg.Token.Email == "" {
+		return s, nil // what a workload is called, the certificate will tell
+	}
+	who, err := s.Who(context.Background()) // which asks nobody
+	if err != nil {
+		return nil, err
+	}
+	return s, s.notRevoked(cfg.Revoked.Signer(who, cfg.Now()))
 }
 
 // Keyless reports whether the signer's certificate, not a key, says who signs.
@@ -189,10 +201,21 @@ func (s *Signer) material(ctx context.Context) (material, error) {
 		return material{signer: s.cfg.Key}, nil
 	}
 	c, err := s.certificate(ctx)
+	if err == nil {
+		err = s.notRevoked(s.cfg.Revoked.Signer(c.who, s.cfg.Now()))
+	}
 	if err != nil {
 		return material{}, err
 	}
 	return material{signer: c.key, cert: c.leaf.Raw, from: c.leaf.NotBefore, until: c.leaf.NotAfter}, nil
+}
+
+// notRevoked refuses to sign what nobody who has the same trust would believe.
+func (s *Signer) notRevoked(why string) error {
+	if why == "" {
+		return nil
+	}
+	return fault.As(fault.Denied, fmt.Errorf("[REVOKED] %s: nothing is signed", why))
 }
 
 // spare is how long a certificate must still be good for to be used once more.
