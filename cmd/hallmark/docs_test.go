@@ -191,6 +191,7 @@ var jsonAnswers = map[string][]any{
 	"build":              {buildAnswer{}},
 	"sign":               {signedAnswer{}},
 	"attest":             {signedAnswer{}},
+	"convert":            {convertAnswer{}},
 	"verify":             {check.VerifyAnswer{}, check.ManyAnswer{}},
 	"verify-attestation": {check.VerifyAnswer{}, check.ManyAnswer{}},
 	"show":               {check.ShowAnswer{}},

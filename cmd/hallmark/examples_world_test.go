@@ -137,6 +137,8 @@ func newExampleWorld(t *testing.T) *exampleWorld {
 		"hallmark attest --key release.key --predicate provenance.json --type slsaprovenance1 " + exampleAddress + "/app:1.0",
 		"hallmark sign --key release.key app.tar --bundle app.sigstore.json",
 		"hallmark authority backup sigstore.tar",
+		"$HALLMARK_TOOLS/cosign attest --yes --key release.key --new-bundle-format=false --use-signing-config=false --tlog-upload=false " +
+			"--predicate sbom.spdx.json --type spdxjson " + exampleAddress + "/legacy:1.0",
 	} {
 		if code, out := w.shell(w.template, strings.ReplaceAll(line, exampleAddress, w.address)); code != 0 {
 			t.Fatalf("%s: exit code %d\n%s", line, code, out)
@@ -157,7 +159,7 @@ func newExampleWorld(t *testing.T) *exampleWorld {
 
 // reset lets the tags point to the images that the examples suppose.
 func (w *exampleWorld) reset(t *testing.T) {
-	for _, name := range []string{"app", "tool"} {
+	for _, name := range []string{"app", "tool", "legacy"} {
 		w.push(t, w.address+"/"+name+":1.0", testimage.Image{Layers: [][]testimage.File{{{Path: name, Data: []byte(name)}}}})
 	}
 }

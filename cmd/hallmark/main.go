@@ -33,7 +33,7 @@ const (
 
 // helpOrder is the order of the commands in hallmark --help.
 var helpOrder = []string{
-	"build", "sign", "attest",
+	"build", "sign", "attest", "convert",
 	"verify", "show", "trust", "admit",
 	"up", "authority", "token", "key", "env", "completion", "version",
 }
@@ -56,7 +56,7 @@ whole private Sigstore that this needs on one machine.`,
 		id       string
 		commands []*cobra.Command
 	}{
-		{groupRelease, []*cobra.Command{newBuildCommand(a), newSignCommand(a), newAttestCommand(a)}},
+		{groupRelease, []*cobra.Command{newBuildCommand(a), newSignCommand(a), newAttestCommand(a), newConvertCommand(a)}},
 		{groupCheck, []*cobra.Command{checks.Verify(), checks.VerifyAttestation(), checks.Show(), checks.Trust(), newAdmitCommand(a)}},
 		{groupSetup, []*cobra.Command{newUpCommand(a), newAuthorityCommand(a), newTokenCommand(a), newKeyCommand(a), newEnvCommand(a), a.CompletionCommand("hallmark"), a.VersionCommand()}},
 	} {

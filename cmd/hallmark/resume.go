@@ -33,13 +33,18 @@ func (a *app) resume(ctx context.Context, o *signOptions) error {
 		}
 	}
 	slices.Sort(files)
-	services, err := a.resumeServices(ctx, o)
+	cfg := sign.Config{}
+	if cfg.Services, err = a.resumeServices(ctx, o); err != nil {
+		return err
+	}
+	believed, err := a.TrustBundle("")
 	if err != nil {
 		return err
 	}
+	cfg.Revoked = believed.Revocations()
 	answer := signedAnswer{}
 	inOrder(len(files), signers, func(i int) signedImage {
-		return a.finishOne(ctx, services, files[i])
+		return a.finishOne(ctx, cfg, files[i])
 	}, func(r signedImage) {
 		answer.Images = append(answer.Images, r)
 		if !o.json && (r.err == nil || len(files) > 1) {
@@ -67,13 +72,13 @@ func (a *app) resumeServices(ctx context.Context, o *signOptions) (sign.Services
 	return s, err
 }
 
-func (a *app) finishOne(ctx context.Context, services sign.Services, file string) signedImage {
+func (a *app) finishOne(ctx context.Context, cfg sign.Config, file string) signedImage {
 	r := signedImage{Image: file, Status: "kept", Kept: file}
 	if u, err := sign.LoadUnfinished(file); err == nil {
 		r.Image = u.Image
 	}
 	var done *sign.Attached
-	if done, r.err = sign.Finish(ctx, services, a.RegistryClient(), file, time.Now); r.err == nil {
+	if done, r.err = sign.Finish(ctx, cfg, a.RegistryClient(), file); r.err == nil {
 		r.err = errors.Join(os.Remove(file), durable.SyncDir(filepath.Dir(file)))
 	}
 	if r.err != nil {

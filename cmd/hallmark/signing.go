@@ -133,8 +133,13 @@ func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, er
 			return nil, err
 		}
 	}
+	believed, err := a.TrustBundle("")
+	if err != nil {
+		return nil, err
+	}
+	cfg.Revoked = believed.Revocations()
 	if !o.again && o.bundle == "" {
-		if cfg.Existing, err = a.existing(ctx, o, cfg.Key, cfg.Services); err != nil {
+		if cfg.Existing, err = a.existing(ctx, o, cfg); err != nil {
 			return nil, err
 		}
 	}

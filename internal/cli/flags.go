@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"crypto"
 	"fmt"
 	"io"
@@ -13,7 +14,32 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/key"
+	"github.com/hallmark-dev/hallmark/internal/registry"
 )
+
+// EnvSignatureRepository names the repository in which signatures lie, for cosign
+// and for us.
+const EnvSignatureRepository = "COSIGN_REPOSITORY"
+
+// SignatureRepository opens the repository of --signature-repository, else that of
+// COSIGN_REPOSITORY; nil when neither is given.
+func (a *App) SignatureRepository(ctx context.Context, client *registry.Client, flag string) (*registry.Repository, error) {
+	name, source := "--signature-repository", flag
+	if source == "" {
+		name, source = EnvSignatureRepository, a.Env(EnvSignatureRepository)
+	}
+	if source == "" {
+		return nil, nil
+	}
+	ref, err := registry.ParseRef(source)
+	if err == nil && (ref.Tag != "" || ref.Digest != "") && strings.ContainsAny(source[strings.LastIndexByte(source, '/')+1:], ":@") {
+		err = fmt.Errorf("%q names an image, not a repository", source)
+	}
+	if err != nil {
+		return nil, fault.As(fault.Usage, fmt.Errorf("%s: %w", name, err))
+	}
+	return client.Open(ctx, ref)
+}
 
 // KeyValues reads the values of -a KEY=VALUE.
 func KeyValues(list []string) (map[string]string, error) {

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -61,11 +62,21 @@ func (a *App) Execute(root *cobra.Command, argv []string) int {
 func refuseEmptyFlags(c *cobra.Command) error {
 	var err error
 	c.Flags().Visit(func(f *pflag.Flag) {
-		if err == nil && f.Value.Type() == "string" && f.Value.String() == "" {
+		if err == nil && withoutValue(f.Value) {
 			err = fault.Hint(fault.Usagef("--%s is given without a value", f.Name), "is the variable that it comes from set? Leave the flag out if it is not meant")
 		}
 	})
 	return err
+}
+
+// withoutValue reports whether a flag of texts was given an empty one, among others
+// or alone.
+func withoutValue(v pflag.Value) bool {
+	if list, ok := v.(pflag.SliceValue); ok {
+		texts := list.GetSlice()
+		return len(texts) == 0 || slices.Contains(texts, "")
+	}
+	return v.Type() == "string" && v.String() == ""
 }
 
 // Help shows a root command's --help in the order in which people need the

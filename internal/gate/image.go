@@ -216,9 +216,9 @@ func (c *question) judge(ctx context.Context, e, above *Evidence) (Result, error
 	if err != nil && fault.KindOf(err) != fault.Unreachable || r.Decision.Allowed {
 		return r, err
 	}
-	more := e.extend(ctx)
+	more := e.Extend(ctx)
 	if above != nil {
-		more += above.extend(ctx)
+		more += above.Extend(ctx)
 	}
 	if more == 0 || ctx.Err() != nil {
 		return r, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"fmt"
 	"io"
 
@@ -26,6 +27,12 @@ func (s *Signer) Blob(ctx context.Context, r io.Reader) (*evidence.Claim, []byte
 	message, err := signReader(m.signer, r)
 	if err != nil {
 		return nil, nil, err
+	}
+	if len(message.Digest) == sha256.Size {
+		digest := evidence.Digest(fmt.Sprintf("sha256:%x", message.Digest))
+		if err := s.notRevoked(s.cfg.Revoked.Artifact(digest, s.cfg.Now())); err != nil {
+			return nil, nil, err
+		}
 	}
 	d, err := m.made(message.Digest, message.Signature)
 	if err != nil {

@@ -36,6 +36,11 @@ func (s *Signer) Sign(ctx context.Context, st *Statement) (*Signed, error) {
 	if err != nil {
 		return nil, err
 	}
+	if st.PredicateType == evidence.PredicateSign {
+		if err := s.notRevoked(s.cfg.Revoked.Artifact(st.Subject, s.cfg.Now())); err != nil {
+			return nil, err
+		}
+	}
 	var digest, sig []byte
 	if h := m.signer.Hash(); h != 0 {
 		digest = st.paeDigest(h.New())

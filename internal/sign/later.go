@@ -108,8 +108,9 @@ func (s *Signer) later(at Target, signed *Signed, cause error) error {
 // Finish gives an unfinished signature of the file at path what it lacks, and
 // attaches it. What services gave is on disk before it is attached, so that an end
 // in between makes nothing twice: the same bundle is attached again. The caller
-// removes the file after a success.
-func Finish(ctx context.Context, services Services, client *registry.Client, path string, now func() time.Time) (*Attached, error) {
+// removes the file after a success. Of cfg the services, what is revoked and the
+// clock count.
+func Finish(ctx context.Context, cfg Config, client *registry.Client, path string) (*Attached, error) {
 	u, err := LoadUnfinished(path)
 	if err != nil {
 		return nil, err
@@ -125,11 +126,11 @@ func Finish(ctx context.Context, services Services, client *registry.Client, pat
 	if err := m.holds(st); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	s, err := newFinisher(services, now)
+	s, who, err := newFinisher(cfg, m, st)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", u.Image, err)
 	}
-	if len(u.Timestamps) == 0 && services.TSAs.Need > 0 && !m.until.IsZero() && now().After(m.until) {
+	if len(u.Timestamps) == 0 && cfg.Services.TSAs.Need > 0 && !m.until.IsZero() && s.cfg.Now().After(m.until) {
 		return nil, fault.Hint(fmt.Errorf("%s: the certificate ended at %s, and no timestamp shows that it was used before", u.Image, m.until.UTC().Format(time.RFC3339)),
 			"sign the image again, and remove %s", path)
 	}
@@ -166,22 +167,34 @@ func Finish(ctx context.Context, services Services, client *registry.Client, pat
 	if err != nil {
 		return nil, err
 	}
-	a := &Attached{Ref: repo.RefOf(desc.Digest), Digest: evidence.Digest(desc.Digest), Signed: signed}
-	if a.Signer, err = m.who(); err != nil {
-		return nil, err
-	}
+	a := &Attached{Ref: repo.RefOf(desc.Digest), Digest: evidence.Digest(desc.Digest), Signed: signed, Signer: who}
 	if i, ok := signed.LogIndex(); ok {
 		a.LogIndex = &i
 	}
 	return a, nil
 }
 
-// newFinisher is a signer that signs nothing.
-func newFinisher(services Services, now func() time.Time) (*Signer, error) {
-	if err := services.check(); err != nil {
-		return nil, err
+// newFinisher is a signer that signs nothing, and who signed: nobody who was
+// revoked meanwhile, and nothing that was.
+func newFinisher(cfg Config, m made, st *Statement) (*Signer, evidence.Signer, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
-	return &Signer{cfg: Config{Services: services, Now: now}, http: newClient(services, "")}, nil
+	if err := cfg.Services.check(); err != nil {
+		return nil, evidence.Signer{}, err
+	}
+	who, err := m.who()
+	if err != nil {
+		return nil, who, err
+	}
+	s := &Signer{cfg: Config{Services: cfg.Services, Revoked: cfg.Revoked, Now: cfg.Now}, http: newClient(cfg.Services, "")}
+	if err := s.notRevoked(cfg.Revoked.Signer(who, cfg.Now())); err != nil {
+		return nil, who, err
+	}
+	if st.PredicateType == evidence.PredicateSign {
+		err = s.notRevoked(cfg.Revoked.Artifact(st.Subject, cfg.Now()))
+	}
+	return s, who, err
 }
 
 // proveRest is prove for what is not there yet. The claim has what could be had,

@@ -14,6 +14,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 	"github.com/hallmark-dev/hallmark/internal/sign"
+	"github.com/hallmark-dev/hallmark/internal/trust"
 )
 
 // unfinished signs an image while a service at a path answers 503, and returns the
@@ -57,7 +58,7 @@ func TestLater(t *testing.T) {
 				client := registry.NewClient(registry.Options{})
 				var first string
 				for range 2 { // the second time is that of a caller who was killed before the file was gone
-					done, err := sign.Finish(context.Background(), l.services(), client, file, time.Now)
+					done, err := sign.Finish(context.Background(), sign.Config{Services: l.services()}, client, file)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -85,10 +86,15 @@ func TestLater(t *testing.T) {
 func TestLaterRefusals(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	file, s := unfinished(t, l, l.image(t, "app"), "", "/api/v2/log/entries")
+	at := l.image(t, "app")
+	file, s := unfinished(t, l, at, "", "/api/v2/log/entries")
+	who, err := s.Who(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
 	client := registry.NewClient(registry.Options{})
 	finish := func(services sign.Services, path string) error {
-		_, err := sign.Finish(context.Background(), services, client, path, time.Now)
+		_, err := sign.Finish(context.Background(), sign.Config{Services: services}, client, path)
 		return err
 	}
 	good, err := os.ReadFile(file)
@@ -146,9 +152,17 @@ func TestLaterRefusals(t *testing.T) {
 	if err := finish(sign.Services{Logs: sign.One("http://log.example")}, file); fault.KindOf(err) != fault.Usage {
 		t.Errorf("in the clear: %v", err)
 	}
+	for name, r := range map[string]trust.Revoked{
+		"image": {Digests: []trust.RevokedDigest{{Digest: at.Digest(), Since: time.Now().Add(-time.Hour), Reason: "test"}}},
+		"key":   {Keys: []trust.RevokedKey{{Key: who.Key, Since: time.Now().Add(-time.Hour), Reason: "test"}}},
+	} {
+		if _, err := sign.Finish(context.Background(), sign.Config{Services: l.services(), Revoked: r}, client, file); err == nil || !strings.Contains(err.Error(), "revoked") {
+			t.Errorf("%s revoked since: %v", name, err)
+		}
+	}
 	// A service that refuses is no outage: nothing waits.
 	l.falsify = func(string, int, []byte) (int, []byte) { return 400, nil }
-	at := l.image(t, "other")
+	at = l.image(t, "other")
 	st, err := sign.ImageStatement(at.Digest(), nil)
 	if err != nil {
 		t.Fatal(err)

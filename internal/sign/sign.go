@@ -55,6 +55,9 @@ type Config struct {
 	Key      key.Signer    // the key to sign with; nil: keyless, with Token
 	Token    idtoken.Token // identity of a keyless signer
 	Now      func() time.Time
+	// Revoked is who may not sign any more, and which images and files may not be
+	// signed; what is attested about them may be why.
+	Revoked trust.Revoked
 
 	// Later is a folder in which signatures of images wait that a service's outage
 	// left unfinished, for [Finish]; "" keeps none.
@@ -105,7 +108,15 @@ func New(cfg Config) (*Signer, error) {
 	} else if cfg.Services.Logs.Need > 0 {
 		cfg.Key = key.Prehashed(cfg.Key)
 	}
-	return &Signer{cfg: cfg, http: newClient(cfg.Services, cfg.Token.Raw)}, nil
+	s := &Signer{cfg: cfg, http: newClient(cfg.Services, cfg.Token.Raw)}
+	if s.Keyless() && cfg.Token.Email == "" {
+		return s, nil // what a workload is called, the certificate will tell
+	}
+	who, err := s.Who(context.Background()) // which asks nobody
+	if err != nil {
+		return nil, err
+	}
+	return s, s.notRevoked(cfg.Revoked.Signer(who, cfg.Now()))
 }
 
 // check refuses services that would be spoken to in the clear.
@@ -210,10 +221,21 @@ func (s *Signer) material(ctx context.Context) (material, error) {
 		return material{signer: s.cfg.Key}, nil
 	}
 	c, err := s.certificate(ctx)
+	if err == nil {
+		err = s.notRevoked(s.cfg.Revoked.Signer(c.who, s.cfg.Now()))
+	}
 	if err != nil {
 		return material{}, err
 	}
 	return material{signer: c.key, cert: c.leaf.Raw, from: c.leaf.NotBefore, until: c.leaf.NotAfter}, nil
+}
+
+// notRevoked refuses to sign what nobody who has the same trust would believe.
+func (s *Signer) notRevoked(why string) error {
+	if why == "" {
+		return nil
+	}
+	return fault.As(fault.Denied, fmt.Errorf("[REVOKED] %s: nothing is signed", why))
 }
 
 // spare is how long a certificate must still be good for to be used once more.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/strictjson"
 	"github.com/hallmark-dev/hallmark/internal/trust"
 )
@@ -27,6 +28,15 @@ func spkiHash(spki []byte) []byte {
 // the log promised to include it (signed entry timestamp), or proves that it
 // has, or both; what is there must hold.
 func entryV1(e *evidence.LogEntry, log *trust.LogKey, s entrySubject) (logged, *refusal) {
+	l, r := heldV1(e, log)
+	if r != nil {
+		return l, r
+	}
+	return l, bodyV1(e, s)
+}
+
+// heldV1 verifies that the log holds the entry, whatever it is about.
+func heldV1(e *evidence.LogEntry, log *trust.LogKey) (logged, *refusal) {
 	l := logged{log: log, index: e.LogIndex, origin: log.Origin}
 	at := time.Unix(e.IntegratedTime, 0)
 	switch {
@@ -50,7 +60,28 @@ func entryV1(e *evidence.LogEntry, log *trust.LogKey, s entrySubject) (logged, *
 		}
 		l.included = true
 	}
-	return l, bodyV1(e, s)
+	return l, nil
+}
+
+// Held judges whether a Rekor v1 log of a trust root holds an entry: the log's
+// promise and its inclusion proof, whichever there are. What the entry is about is
+// not looked at, so this says nothing of any claim; it is for proofs that were
+// fetched for one. nil: it does.
+func (v *Verifier) Held(e *evidence.LogEntry) []policy.Reason {
+	why := refuse(LogUntrusted, "there is no trust root that could know the log")
+	for _, j := range v.judges {
+		log := j.logOf(e)
+		if log == nil {
+			why = refuse(LogUntrusted, "the log entry is by a log that the trust root does not know (%x)", e.LogID)
+			continue
+		}
+		_, r := heldV1(e, log)
+		if r == nil {
+			return nil
+		}
+		why = r
+	}
+	return []policy.Reason{why.Reason}
 }
 
 // promise verifies a signed entry timestamp: the log's signature over the JCS of

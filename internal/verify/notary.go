@@ -30,6 +30,7 @@ type notaryCase struct {
 	leaf   *notaryLeaf
 	certs  []*x509.Certificate // leaf first, root last
 	anchor *x509.Certificate   // the store's that the chain has; nil: none
+	stamps []*x509.Certificate // the chain of the timestamp's authority; nil: none
 	out    *Verified
 	denied []policy.Reason
 }
@@ -82,6 +83,29 @@ func (v *Verifier) notary(c *evidence.Claim, a Artifact) (*Verified, []policy.Re
 		Issuer: leaf.issuer, SHA256: leaf.sha256}
 	n.out.trustPolicy = &policy.TrustPolicy{Name: n.statement.Name, Level: n.statement.Level}
 	return n.out, nil
+}
+
+// NotaryChains are the chains of certificates, leaf first and root last, that must
+// not be revoked for a Notary Project signature to be believed: the signer's, and the
+// timestamp authority's where the trust policy wants a timestamp. They are given for
+// a signature by somebody whom the trust policy trusts, and for no other: addresses
+// in a stranger's certificate are not to be asked. Else reasons say why not.
+func (v *Verifier) NotaryChains(c *evidence.Claim, a Artifact) ([][]*x509.Certificate, []policy.Reason) {
+	if c == nil || c.Notary == nil {
+		return nil, []policy.Reason{refuse(Malformed, "it is no Notary Project signature").Reason}
+	}
+	n := &notaryCase{cfg: &v.cfg, leaves: &v.leaves, claim: c, env: c.Notary, artifact: a, now: v.cfg.Now(), out: &Verified{format: c.Format}}
+	for _, check := range []func() *refusal{n.applicable, n.integrity, n.authenticity} {
+		if r := check(); r != nil {
+			return nil, []policy.Reason{n.reason(r)}
+		}
+	}
+	_ = n.authenticTimestamp() // for its chain: whether the time will do is not asked here
+	chains := [][]*x509.Certificate{n.certs}
+	if n.stamps != nil {
+		chains = append(chains, n.stamps)
+	}
+	return chains, nil
 }
 
 func rank(r policy.Reason) int {
@@ -329,8 +353,16 @@ func (n *notaryCase) revoked(certs []*x509.Certificate, signedAt time.Time) (unk
 				why = a.Why + ", so it does not say"
 			}
 			unknown = refuse(RevocationUnknown, "%s whether the certificate of %q was revoked", why, clip(c.Subject.String())).
-				hint("fetch what %s publishes and put it into the trust, as a CRL or an OCSP response", clip(strings.Join(a.Sources, ", ")))
+				hint("%s fetches what %s publishes", n.fetching(), clip(strings.Join(a.Sources, ", ")))
 		}
 	}
 	return unknown, unchecked
+}
+
+// fetching is the command that puts what is known of revocations into the trust.
+func (n *notaryCase) fetching() string {
+	if n.artifact.Repository == "" {
+		return "hallmark trust add crl URL"
+	}
+	return "hallmark trust update " + clip(n.artifact.Repository) + "@" + string(n.artifact.Digests[0])
 }

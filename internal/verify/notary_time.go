@@ -73,6 +73,7 @@ func (n *notaryCase) countersignature() *refusal {
 	if r := n.validAt(t.genTime.Add(-t.accuracy), t.genTime.Add(t.accuracy), "the signature is of "+stamp(t.genTime)); r != nil {
 		return r
 	}
+	n.stamps = chain
 	if r, _ := n.revoked(chain, time.Time{}); r != nil {
 		return r
 	}

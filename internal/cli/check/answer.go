@@ -240,7 +240,7 @@ func (o *verifyOptions) pin(arg string, q gate.Requirements, f policy.Fact) stri
 	if !wanted || q.Demands() || f.Signer.Identity == "" {
 		return ""
 	}
-	words := []string{"hallmark", "verify", "--identity", f.Signer.Identity, "--issuer", f.Signer.Issuer}
+	words := []string{o.program, "verify", "--identity", f.Signer.Identity, "--issuer", f.Signer.Issuer}
 	add := func(flag string, values ...string) {
 		for _, v := range values {
 			if v != "" {

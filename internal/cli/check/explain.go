@@ -78,6 +78,9 @@ func (f *foundEvidence) proofs() []string {
 			how = "proven to be in"
 		}
 		lines = append(lines, how+" log "+l.Origin)
+		for _, w := range l.Witnesses {
+			lines = append(lines, "its checkpoint was seen by the witness "+w.Name+" "+cli.Stamp(w.At))
+		}
 	}
 	if p := f.TrustPolicy; p != nil {
 		lines = append(lines, "accepted by Notation's trust policy "+p.Name+", level "+p.Level)

@@ -50,13 +50,13 @@ func (a *Commands) newJob(ctx context.Context, o *verifyOptions, q gate.Requirem
 	if err != nil {
 		return nil, err
 	}
-	cfg, stale, err := a.believed(ctx, bundle, o.trustedRoot, len(keys) == 0 || q.WantsIdentities() || a.HasTrustedRoot(o.trustedRoot))
+	cfg, stale, err := a.Believed(ctx, bundle, o.trustedRoot, len(keys) == 0 || q.WantsIdentities() || a.HasTrustedRoot(o.trustedRoot))
 	if err != nil {
 		return nil, err
 	}
 	if o.notation != "" {
-		if cfg.Notary, err = notation.FromFolder(o.notation); err != nil {
-			return nil, fault.As(fault.Usage, fmt.Errorf("--notation: %w", err))
+		if cfg.Notary, err = notationFolder(o.notation, bundle); err != nil {
+			return nil, err
 		}
 	}
 	j.stale, j.notary, j.pinned = stale, cfg.Notary, bundle.Pins
@@ -69,7 +69,7 @@ func (a *Commands) newJob(ctx context.Context, o *verifyOptions, q gate.Requirem
 		keys = append(keys, pinnedKeys(bundle.Pins)...)
 	}
 	cfg.NamedKeys = append(cfg.NamedKeys, inTheirWindows(keys, known)...)
-	if j.collect, err = j.options(ctx); err != nil {
+	if j.collect, err = a.options(ctx, j); err != nil {
 		return nil, err
 	}
 	j.verifier, err = verify.New(cfg)
@@ -92,6 +92,26 @@ func inTheirWindows(keys []crypto.PublicKey, known []verify.Key) []verify.Key {
 	return out
 }
 
+// notationFolder is the trust of --notation, with what the trust bundle knows of
+// revocations: lists and answers are signed, and more of them can hide nothing.
+func notationFolder(dir string, f *bundlefile.File) (*notation.Trust, error) {
+	parts, err := notation.ReadFolder(dir)
+	if err != nil {
+		return nil, fault.As(fault.Usage, fmt.Errorf("--notation: %w", err))
+	}
+	if f.Notary != nil {
+		for _, c := range f.Notary.CRLs {
+			parts.CRLs = append(parts.CRLs, c.DER)
+		}
+		parts.OCSP = append(parts.OCSP, f.Notary.OCSP...)
+	}
+	t, err := notation.New(parts)
+	if err != nil {
+		return nil, fault.As(fault.Usage, fmt.Errorf("--notation: %w", err))
+	}
+	return t, nil
+}
+
 func pinnedKeys(pins []bundlefile.Pin) []crypto.PublicKey {
 	var keys []crypto.PublicKey
 	for _, p := range pins {
@@ -103,19 +123,12 @@ func pinnedKeys(pins []bundlefile.Pin) []crypto.PublicKey {
 }
 
 // options are the limits and places of the call's flags.
-func (j *job) options(ctx context.Context) (collect.Options, error) {
+func (a *Commands) options(ctx context.Context, j *job) (collect.Options, error) {
 	o := collect.Options{TagPrefix: j.o.tagPrefix}
-	if err := j.o.limits(&o); err != nil {
-		return o, err
+	err := j.o.limits(&o)
+	if err == nil {
+		o.SignatureRepository, err = a.SignatureRepository(ctx, j.client, j.o.signatures)
 	}
-	if j.o.signatures == "" {
-		return o, nil
-	}
-	ref, err := registry.ParseRef(j.o.signatures)
-	if err != nil {
-		return o, fault.As(fault.Usage, fmt.Errorf("--signature-repository: %w", err))
-	}
-	o.SignatureRepository, err = j.client.Open(ctx, ref)
 	return o, err
 }
 
@@ -135,9 +148,13 @@ func (j *job) judge(ctx context.Context, arg string) (gate.Result, error) {
 	if why := j.besidePin(r); why != nil {
 		r.Decision.Warnings = append(r.Decision.Warnings, *why)
 	}
-	if j.o.freshTrust && len(j.stale) > 0 {
+	switch {
+	case len(j.stale) == 0:
+	case j.o.freshTrust:
 		r.Decision.Allowed = false
 		r.Decision.Reasons = append(slices.Clone(j.stale), r.Decision.Reasons...)
+	default:
+		r.Decision.Warnings = append(slices.Clone(j.stale), r.Decision.Warnings...)
 	}
 	return r, nil
 }

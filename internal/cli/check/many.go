@@ -52,6 +52,9 @@ func (a *Commands) verifyMany(ctx context.Context, o *verifyOptions, q gate.Requ
 		return err
 	}
 	j.many = true
+	if !o.freshTrust {
+		a.WarnOf(j.stale) // once, not for each image
+	}
 	results := make([]chan ManyResult, len(images))
 	for i := range results {
 		results[i] = make(chan ManyResult, 1)

@@ -162,6 +162,13 @@ func (a *Commands) printEvidence(answer *VerifyAnswer, f foundEvidence) {
 		if l.Included {
 			how = "the proof that it is included was checked"
 		}
+		if len(l.Witnesses) > 0 {
+			var names []string
+			for _, w := range l.Witnesses {
+				names = append(names, w.Name)
+			}
+			how += "; witnessed by " + cli.Plain(strings.Join(names, ", "))
+		}
 		line("log", "%s, entry %d; %s", cli.Plain(l.Origin), l.Index, how)
 	}
 	switch {

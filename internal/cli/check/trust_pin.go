@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-dev/hallmark/internal/cli"
+	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/gate"
 	"github.com/hallmark-dev/hallmark/internal/key"
@@ -119,10 +120,11 @@ func (anybody) Evaluate(_ context.Context, in policy.Input) (policy.Decision, er
 // without a certificate may be pinned by, by their fingerprint.
 func (t *trustCommands) signedBy(ctx context.Context, o *pinOptions, f *bundlefile.File, ref registry.Ref) (gate.Result, map[string]crypto.PublicKey, error) {
 	var none gate.Result
-	cfg, _, err := t.believed(ctx, f, o.trustedRoot, true)
+	cfg, stale, err := t.Believed(ctx, f, o.trustedRoot, true)
 	if err != nil {
 		return none, nil, err
 	}
+	t.WarnOf(stale)
 	if o.key != "" {
 		public, err := cli.ReadPublicKey(o.key)
 		if err != nil {
@@ -138,11 +140,16 @@ func (t *trustCommands) signedBy(ctx context.Context, o *pinOptions, f *bundlefi
 	if err != nil {
 		return none, nil, err
 	}
-	repo, err := t.RegistryClient().Open(ctx, ref)
+	client := t.RegistryClient()
+	repo, err := client.Open(ctx, ref)
 	if err != nil {
 		return none, nil, err
 	}
-	result, err := gate.Image(ctx, gate.Request{Repo: repo, Ref: ref, Verifier: v, Policy: anybody{}, Now: time.Now})
+	var where collect.Options // as verify looks
+	if where.SignatureRepository, err = t.SignatureRepository(ctx, client, ""); err != nil {
+		return none, nil, err
+	}
+	result, err := gate.Image(ctx, gate.Request{Repo: repo, Ref: ref, Verifier: v, Policy: anybody{}, Now: time.Now, Collect: where})
 	return result, keys, err
 }
 

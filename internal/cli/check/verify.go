@@ -47,6 +47,7 @@ type verifyOptions struct {
 	limit      []string
 
 	signerKeys []crypto.PublicKey // of the file of --signers
+	program    string             // that was called, for commands to repeat
 }
 
 // Verify is the command verify.
@@ -164,7 +165,7 @@ func (o *verifyOptions) addFlags(c *cobra.Command) {
 	f.StringVar(&o.recursive, "recursive", "", "judge each image of an index, too: \"any\", by its own signatures or the index's, or \"all\", the index and each image by their own")
 	f.Lookup("recursive").NoOptDefVal = coverAny
 	f.StringVar(&o.image, "image", "", "the argument is a docker-archive:FILE of this signed `IMAGE`")
-	f.StringVar(&o.signatures, "signature-repository", "", "look for signatures in this `REPOSITORY`, too (COSIGN_REPOSITORY)")
+	f.StringVar(&o.signatures, "signature-repository", "", "look for signatures in this `REPOSITORY`, too; else in that of COSIGN_REPOSITORY")
 	f.StringVar(&o.tagPrefix, "attachment-tag-prefix", "", "`PREFIX` of the tags of cosign's older formats")
 	f.StringArrayVar(&o.limit, "limit", nil, "read at most `WHAT=N`: referrers (1000), or bytes of a manifest, envelope or bundle; may be repeated")
 	f.BoolVar(&o.explain, "explain", false, "print how the decision was reached, too")
@@ -173,6 +174,7 @@ func (o *verifyOptions) addFlags(c *cobra.Command) {
 }
 
 func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []string) error {
+	o.program = a.Program
 	q, err := o.requirements(a)
 	if err != nil {
 		return err
@@ -186,6 +188,7 @@ func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []strin
 	}
 	result, err := j.judge(ctx, argv[0])
 	if err != nil {
+		a.WarnOf(j.stale)
 		return err
 	}
 	subject := argv[0]
@@ -204,9 +207,7 @@ func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []strin
 	default:
 		a.printVerified(answer)
 	}
-	for _, w := range answer.Warnings {
-		a.Warn("[%s] %s", w.Code, cli.OneLine(w.Message))
-	}
+	a.WarnOf(answer.Warnings)
 	if answer.Allowed {
 		if o.image != "" {
 			a.Say("%s holds this image: the same configuration and layers", argv[0])

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/trust"
 	"github.com/hallmark-dev/hallmark/internal/trust/notation"
+	"github.com/hallmark-dev/hallmark/internal/trust/revocation"
 )
 
 // AddRoot adds a trusted root; one of the same name may be there only if it is
@@ -129,6 +130,15 @@ func sameIssuer(a, b []byte) bool {
 	}
 	y, err := x509.ParseRevocationList(b)
 	return err == nil && bytes.Equal(x.RawIssuer, y.RawIssuer)
+}
+
+// RefreshOCSP adds an OCSP response that its responder gave just now, in the place of
+// older ones about the same certificate. One that says revoked stays: it is believed
+// however old it is.
+func (f *File) RefreshOCSP(der []byte) {
+	n := f.notary()
+	n.OCSP = slices.DeleteFunc(n.OCSP, func(old []byte) bool { return revocation.Supersedes(der, old) })
+	n.OCSP = append(n.OCSP, der)
 }
 
 // newerCRL reports whether a was issued after b, or at the same time with a higher number.

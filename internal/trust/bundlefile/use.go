@@ -124,9 +124,16 @@ func (f *File) Staleness(now time.Time) []policy.Reason {
 		out = append(out, policy.Reason{Code: CodeStale, Subject: r.Name, Hint: r.refresh(),
 			Message: fmt.Sprintf("the trust root %q (%s) was vouched for until %s; what was revoked or replaced since is not known", r.Name, r.Source, stamp(*r.Expires))})
 	}
+	return append(out, f.StaleLists(now)...)
+}
+
+// StaleLists is the part of Staleness about revocation lists, which matter whichever
+// trust root is believed.
+func (f *File) StaleLists(now time.Time) []policy.Reason {
 	if f.Notary == nil {
-		return out
+		return nil
 	}
+	var out []policy.Reason
 	for _, c := range f.Notary.CRLs {
 		list, err := x509.ParseRevocationList(c.DER)
 		if err != nil || list.NextUpdate.IsZero() || !now.After(list.NextUpdate) {

@@ -105,3 +105,35 @@ func FuzzMaterial(f *testing.F) {
 		}
 	})
 }
+
+// A newer answer makes an older one useless only if that one denies nothing.
+func TestSupersedes(t *testing.T) {
+	t.Parallel()
+	w := notaryforge.NewWorld(time.Now(), nil)
+	other := notaryforge.NewWorld(time.Now(), nil)
+	says := func(w *notaryforge.World, serial int64, status int, at time.Time) []byte {
+		return must(ocsp.CreateResponse(w.CA.Cert, w.CA.Cert, ocsp.Response{Status: status, SerialNumber: big.NewInt(serial), ThisUpdate: at, NextUpdate: at.Add(time.Hour), RevokedAt: at}, w.CA.Key))
+	}
+	later := w.Now.Add(time.Minute)
+	newer := says(w, 3, ocsp.Good, later)
+	for name, row := range map[string]struct {
+		older []byte
+		want  bool
+	}{
+		"older":           {says(w, 3, ocsp.Good, w.Now), true},
+		"of the same day": {says(w, 3, ocsp.Good, later), true},
+		"unknown":         {says(w, 3, ocsp.Unknown, w.Now), true},
+		"revoked":         {says(w, 3, ocsp.Revoked, w.Now), false},
+		"newer":           {says(w, 3, ocsp.Good, later.Add(time.Minute)), false},
+		"another's":       {says(w, 4, ocsp.Good, w.Now), false},
+		"another CA's":    {says(other, 3, ocsp.Good, w.Now), false},
+		"nothing":         {[]byte("x"), false},
+	} {
+		if got := revocation.Supersedes(newer, row.older); got != row.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if revocation.Supersedes([]byte("x"), newer) {
+		t.Error("what is no answer supersedes one")
+	}
+}
