@@ -109,8 +109,7 @@ func overview(c *cobra.Command, order []string) string {
 	if len(c.Groups()) == 0 {
 		list("Commands:", "")
 	}
-	b.WriteString("\n--plain-http speaks plain HTTP to registries and services on other machines.\n")
-	fmt.Fprintf(&b, "%s COMMAND --help has the flags of a command, and examples.\n", c.Name())
+	fmt.Fprintf(&b, "\n%s COMMAND --help has the flags of a command, and examples.\n", c.Name())
 	return b.String()
 }
 
