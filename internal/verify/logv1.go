@@ -184,7 +184,9 @@ func bodyV1(e *evidence.LogEntry, s entrySubject) *refusal {
 			if len(w.Signatures) != 1 {
 				return refuse(LogMismatch, "the log entry has %d signatures, the claim one", len(w.Signatures))
 			}
-			r = s.matchEnvelope(w.Signatures[0].Signature, w.Signatures[0].Verifier, w.PayloadHash)
+			if r = s.matchEnvelope(w.Signatures[0].Signature, w.Signatures[0].Verifier, w.PayloadHash); r == nil {
+				r = s.matchWhole(w.EnvelopeHash)
+			}
 		}
 	case "intoto 0.0.2":
 		var w intotoWire
@@ -197,7 +199,9 @@ func bodyV1(e *evidence.LogEntry, s entrySubject) *refusal {
 			if derr != nil {
 				return refuse(LogMismatch, "the log entry is about another signature, one that cannot be read")
 			}
-			r = s.matchEnvelope(sig, sigs[0].PublicKey, w.Content.PayloadHash)
+			if r = s.matchEnvelope(sig, sigs[0].PublicKey, w.Content.PayloadHash); r == nil {
+				r = s.matchWhole(w.Content.Hash)
+			}
 		}
 	case "intoto 0.0.1":
 		var w intotoV1Wire
@@ -252,8 +256,11 @@ func (s *entrySubject) matchHashedrekord(sig, signer []byte, sum hashWire) *refu
 	if r := s.matchSigner(sig, signer); r != nil {
 		return r
 	}
-	if s.claim.Simple != nil {
+	switch e := s.claim.Envelope; {
+	case s.claim.Simple != nil:
 		return s.matchPayload(sum)
+	case e != nil && len(e.JSON) > 0: // cosign's older format, of which cosign wants this, too
+		return s.matchWhole(sum)
 	}
 	var have []byte
 	for _, h := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
