@@ -23,11 +23,17 @@ func spkiHash(spki []byte) []byte {
 	return sum[:]
 }
 
+// kindsV1 are the kinds of entries of Rekor v1 that are read.
+var kindsV1 = map[string]bool{"hashedrekord 0.0.1": true, "dsse 0.0.1": true, "intoto 0.0.1": true, "intoto 0.0.2": true}
+
 // entryV1 verifies an entry of a Rekor v1 log: its body is about the claim, and
 // the log promised to include it (signed entry timestamp), or proves that it
 // has, or both; what is there must hold.
 func entryV1(e *evidence.LogEntry, log *trust.LogKey, s entrySubject) (logged, *refusal) {
 	l := logged{log: log, index: e.LogIndex, origin: log.Origin}
+	if !kindsV1[e.Kind+" "+e.Version] {
+		return l, refuse(Malformed, "the log entry is of kind %s %s, which is not read", clip(e.Kind), clip(e.Version))
+	}
 	at := time.Unix(e.IntegratedTime, 0)
 	switch {
 	case e.Promise == nil && e.Proof == nil:
@@ -208,8 +214,6 @@ func bodyV1(e *evidence.LogEntry, s entrySubject) *refusal {
 		if err = strictjson.Unmarshal(body.Spec, &w); err == nil {
 			r = s.matchWritten(w.PublicKey, w.Content.Hash)
 		}
-	default:
-		return refuse(Malformed, "the log entry is of kind %s %s, which is not read", clip(body.Kind), clip(body.APIVersion))
 	}
 	if err != nil {
 		return refuse(Malformed, "the log entry's body cannot be read: %s", err)

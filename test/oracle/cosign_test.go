@@ -92,7 +92,7 @@ func (w *cosignWorld) ours(b *cosignBase, image string) string {
 }
 
 // judged are both verdicts about a case.
-func (w *cosignWorld) judged(c cosignCase, repository string) (ours string, theirs error, talk string) {
+func (w *cosignWorld) judged(c cosignCase, repository string) (ours, talk string, theirs error) {
 	for _, image := range w.images {
 		w.hostile.put(repository, image)
 	}
@@ -100,7 +100,7 @@ func (w *cosignWorld) judged(c cosignCase, repository string) (ours string, thei
 	image := fmt.Sprintf("%s/%s@%s", w.hostile.host, repository, w.digest(0))
 	ours = w.ours(c.base, image)
 	talk, theirs = w.cosign(c.base.env, append(append([]string{}, c.base.args...), image)...)
-	return ours, theirs, talk
+	return ours, talk, theirs
 }
 
 // cases are as many as the flag says: of the deliberate changes each for one base,
@@ -136,7 +136,7 @@ func TestCosignOracle(t *testing.T) {
 	w := newCosignWorld(t)
 	for i, b := range w.bases {
 		for j, m := range b.good {
-			if ours, theirs, talk := w.judged(cosignCase{"", b, m.clone()}, fmt.Sprintf("made/%d-%d", i, j)); ours != "" || theirs != nil {
+			if ours, talk, theirs := w.judged(cosignCase{"", b, m.clone()}, fmt.Sprintf("made/%d-%d", i, j)); ours != "" || theirs != nil {
 				t.Fatalf("%s, as it was made: ours %q, cosign %v\n%s", b.name, ours, theirs, talk)
 			}
 		}
@@ -151,7 +151,7 @@ func TestCosignOracle(t *testing.T) {
 		wg.Go(func() {
 			for n := range next {
 				c := cases[n]
-				ours, theirs, talk := w.judged(c, fmt.Sprintf("mutants/%d", n))
+				ours, talk, theirs := w.judged(c, fmt.Sprintf("mutants/%d", n))
 				mu.Lock()
 				switch {
 				case ours == "" && theirs == nil:
