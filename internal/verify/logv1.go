@@ -36,6 +36,8 @@ func entryV1(e *evidence.LogEntry, log *trust.LogKey, s entrySubject) (logged, *
 	}
 	at := time.Unix(e.IntegratedTime, 0)
 	switch {
+	case len(e.Body) > maxBody: // before a promise is looked at, which is over a text a third longer
+		return l, refuse(Malformed, "the log entry's body has %d bytes; at most %d are read", len(e.Body), maxBody)
 	case e.Promise == nil && e.Proof == nil:
 		return l, refuse(LogProofBad, "the log entry has neither a promise nor an inclusion proof")
 	case e.Promise != nil:
@@ -166,9 +168,6 @@ const maxBody = 4 << 20
 
 // bodyV1 wants the body to be about the claim's signature, signer and artifact.
 func bodyV1(e *evidence.LogEntry, s entrySubject) *refusal {
-	if len(e.Body) > maxBody {
-		return refuse(Malformed, "the log entry's body has %d bytes; at most %d are read", len(e.Body), maxBody)
-	}
 	var body bodyWire
 	if err := strictjson.Unmarshal(e.Body, &body); err != nil {
 		return refuse(Malformed, "the log entry's body cannot be read: %s", err)
