@@ -38,6 +38,12 @@ var cosignStricter = []struct{ words, why string }{
 	{"not certificates in PEM alone", "PEM with nothing beside certificates: no text, headers or blocks of other types"},
 	{"holds a second certificate that is no CA's", "a chain has one leaf"},
 	{"null where a value is wanted", "null is no value"},
+	{"invalid UTF-8", "RFC 8259"},
+	{"half a surrogate pair", "RFC 8259: no character"},
+	{"minus zero", "minus zero is a second spelling of zero"},
+	{"not lower-case hexadecimal", "one value, one spelling"},
+	{"a chain without the signer's certificate", "a chain belongs to a certificate"},
+	{"is of another signature than the envelope's", "a signature that is written twice must be the same"},
 	{"cosign writes exactly one, not 2", "one signature that counts: cosign asks whether any does"},
 	{"TIME_UNTRUSTED a timestamp of the claim cannot be believed", "RFC 3161 tokens are read in DER, with what nothing signs as it must be"},
 	{"LOG_PROOF_BAD the log's checkpoint is of another tree", "size and root of the proof must be the checkpoint's (cosign takes the checkpoint's)"},
@@ -50,10 +56,19 @@ var cosignStricter = []struct{ words, why string }{
 	{"TIME_UNTRUSTED a timestamp of the claim is about another signature", "a timestamp that is about something else is not passed over"},
 }
 
+// explainedToCosign is the reason that fits; cosign judges bundles by sigstore-go, so
+// that what is listed of that is as good.
 func explainedToCosign(refusal string) string {
 	for _, s := range cosignStricter {
 		if strings.Contains(refusal, s.words) {
 			return s.why
+		}
+	}
+	for _, one := range strings.Split(refusal, " | ") {
+		for _, r := range reasons {
+			if strings.HasPrefix(one, r.code+" ") && strings.Contains(one, r.message) {
+				return r.why
+			}
 		}
 	}
 	return ""
