@@ -4,11 +4,11 @@ package hostile
 
 import (
 	"bytes"
-	"fmt"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,18 +21,16 @@ const Spare = 64 << 20
 // Fill is before, as many pieces as there is room for in size bytes, and after. A
 // piece with a %d is numbered.
 func Fill(size int, before, piece, after string) []byte {
-	if !strings.Contains(piece, "%d") {
+	first, second, numbered := strings.Cut(piece, "%d")
+	if !numbered {
 		n := max(size-len(before)-len(after), 0) / len(piece)
 		return slices.Concat([]byte(before), bytes.Repeat([]byte(piece), n), []byte(after))
 	}
-	var b bytes.Buffer
-	b.Grow(size)
-	b.WriteString(before)
-	for n := 0; b.Len()+len(piece)+10+len(after) <= size; n++ {
-		fmt.Fprintf(&b, piece, n)
+	b := append(make([]byte, 0, size), before...)
+	for n := int64(0); len(b)+len(piece)+10+len(after) <= size; n++ {
+		b = append(strconv.AppendInt(append(b, first...), n, 10), second...)
 	}
-	b.WriteString(after)
-	return b.Bytes()
+	return append(b, after...)
 }
 
 // Measure reads the heap's size all the time while an input of size bytes is read,
