@@ -24,6 +24,9 @@ func spkiHash(spki []byte) []byte {
 	return sum[:]
 }
 
+// kindsV1 are the kinds of entries of Rekor v1 that are read.
+var kindsV1 = map[string]bool{"hashedrekord 0.0.1": true, "dsse 0.0.1": true, "intoto 0.0.1": true, "intoto 0.0.2": true}
+
 // entryV1 verifies an entry of a Rekor v1 log: its body is about the claim, and
 // the log promised to include it (signed entry timestamp), or proves that it
 // has, or both; what is there must hold.
@@ -38,8 +41,13 @@ func entryV1(e *evidence.LogEntry, log *trust.LogKey, s entrySubject) (logged, *
 // heldV1 verifies that the log holds the entry, whatever it is about.
 func heldV1(e *evidence.LogEntry, log *trust.LogKey) (logged, *refusal) {
 	l := logged{log: log, index: e.LogIndex, origin: log.Origin}
+	if !kindsV1[e.Kind+" "+e.Version] {
+		return l, refuse(Malformed, "the log entry is of kind %s %s, which is not read", clip(e.Kind), clip(e.Version))
+	}
 	at := time.Unix(e.IntegratedTime, 0)
 	switch {
+	case len(e.Body) > maxBody: // before a promise is looked at, which is over a text a third longer
+		return l, refuse(Malformed, "the log entry's body has %d bytes; at most %d are read", len(e.Body), maxBody)
 	case e.Promise == nil && e.Proof == nil:
 		return l, refuse(LogProofBad, "the log entry has neither a promise nor an inclusion proof")
 	case e.Promise != nil:
@@ -191,9 +199,6 @@ const maxBody = 4 << 20
 
 // bodyV1 wants the body to be about the claim's signature, signer and artifact.
 func bodyV1(e *evidence.LogEntry, s entrySubject) *refusal {
-	if len(e.Body) > maxBody {
-		return refuse(Malformed, "the log entry's body has %d bytes; at most %d are read", len(e.Body), maxBody)
-	}
 	var body bodyWire
 	if err := strictjson.Unmarshal(e.Body, &body); err != nil {
 		return refuse(Malformed, "the log entry's body cannot be read: %s", err)
@@ -215,7 +220,9 @@ func bodyV1(e *evidence.LogEntry, s entrySubject) *refusal {
 			if len(w.Signatures) != 1 {
 				return refuse(LogMismatch, "the log entry has %d signatures, the claim one", len(w.Signatures))
 			}
-			r = s.matchEnvelope(w.Signatures[0].Signature, w.Signatures[0].Verifier, w.PayloadHash)
+			if r = s.matchEnvelope(w.Signatures[0].Signature, w.Signatures[0].Verifier, w.PayloadHash); r == nil {
+				r = s.matchWhole(w.EnvelopeHash)
+			}
 		}
 	case "intoto 0.0.2":
 		var w intotoWire
@@ -228,15 +235,15 @@ func bodyV1(e *evidence.LogEntry, s entrySubject) *refusal {
 			if derr != nil {
 				return refuse(LogMismatch, "the log entry is about another signature, one that cannot be read")
 			}
-			r = s.matchEnvelope(sig, sigs[0].PublicKey, w.Content.PayloadHash)
+			if r = s.matchEnvelope(sig, sigs[0].PublicKey, w.Content.PayloadHash); r == nil {
+				r = s.matchWhole(w.Content.Hash)
+			}
 		}
 	case "intoto 0.0.1":
 		var w intotoV1Wire
 		if err = strictjson.Unmarshal(body.Spec, &w); err == nil {
 			r = s.matchWritten(w.PublicKey, w.Content.Hash)
 		}
-	default:
-		return refuse(Malformed, "the log entry is of kind %s %s, which is not read", clip(body.Kind), clip(body.APIVersion))
 	}
 	if err != nil {
 		return refuse(Malformed, "the log entry's body cannot be read: %s", err)
@@ -283,8 +290,11 @@ func (s *entrySubject) matchHashedrekord(sig, signer []byte, sum hashWire) *refu
 	if r := s.matchSigner(sig, signer); r != nil {
 		return r
 	}
-	if s.claim.Simple != nil {
+	switch e := s.claim.Envelope; {
+	case s.claim.Simple != nil:
 		return s.matchPayload(sum)
+	case e != nil && len(e.JSON) > 0: // cosign's older format, of which cosign wants this, too
+		return s.matchWhole(sum)
 	}
 	var have []byte
 	for _, h := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
