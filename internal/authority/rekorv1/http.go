@@ -104,7 +104,7 @@ func (a reply) write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", a.contentType)
 	w.Header().Set("Cache-Control", "no-store") // proofs are to the newest checkpoint
 	for name, value := range a.headers {
-		w.Header()[name] = []string{value} // as Rekor spells it: ETag
+		w.Header().Set(name, value)
 	}
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body)

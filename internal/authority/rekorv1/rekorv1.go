@@ -96,7 +96,10 @@ func Open(dir string, cfg Config) (*Log, error) {
 	l.log, err = tlog.Open(dir, tlog.Config{
 		Origin: Origin(cfg.Host, cfg.TreeID), Signer: s, Timed: true, Now: cfg.Now, Log: cfg.Log,
 	})
-	return l, err
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // Origin is the first line of a log's checkpoints. Clients tell checkpoints of v1
