@@ -47,19 +47,18 @@ type (
 )
 
 // answer is the entry at index with everything that proves it under view.
-func (l *Log) answer(view tlog.View, index int64, body []byte) (id string, e logEntry, err error) {
+func (l *Log) answer(view tlog.View, index int64, body []byte) (logEntry, error) {
 	proof, err := view.Inclusion(index)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	at := view.Time(index).Unix()
 	set, err := l.signer.promise(body, at, index)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	root := view.Root()
-	id = l.id(view.Leaf(index))
-	return id, logEntry{id: {
+	return logEntry{l.id(view.Leaf(index)): {
 		Body: body, IntegratedTime: at, LogID: hex.EncodeToString(l.signer.id[:]), LogIndex: index,
 		Verification: verification{
 			SignedEntryTimestamp: set,
@@ -77,8 +76,7 @@ func (l *Log) stored(view tlog.View, index int64) (logEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, e, err := l.answer(view, index, body)
-	return e, err
+	return l.answer(view, index, body)
 }
 
 // id is an entry's 80 hex digits: the tree's number and the leaf's hash.

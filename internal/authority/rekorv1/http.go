@@ -22,7 +22,7 @@ const (
 	maxRequest = 16 << 20
 	// A request of more than smallRequest waits for one of maxLarge places and
 	// must have come within largeTime: reading one takes about five times its size.
-	smallRequest = 256 << 10
+	smallRequest = 128 << 10
 	maxLarge     = 2
 	largeTime    = time.Minute
 
@@ -221,14 +221,15 @@ func (l *Log) add(r *http.Request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	id, e, err := l.answer(added.View, added.Index, body)
-	if err != nil {
-		return reply{}, err
-	}
+	id := l.id(added.Leaf(added.Index))
 	location := "/api/v1/log/entries/" + id
 	if !added.New {
 		return reply{}, &refusal{http.StatusConflict, "an equivalent entry already exists in the transparency log with UUID " + id,
 			map[string]string{"Location": location}}
+	}
+	e, err := l.answer(added.View, added.Index, body)
+	if err != nil {
+		return reply{}, err
 	}
 	a, err := answerJSON(http.StatusCreated, e)
 	// Without quotes, which RFC 9110 wants: Rekor's clients take it for the id.
