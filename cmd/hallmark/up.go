@@ -77,6 +77,7 @@ also after a crash: the next start with the same folder goes on.`,
 	f.StringVar(&o.TLSCert, "tls-cert", "", "certificate chain `FILE` (PEM): speak TLS")
 	f.StringVar(&o.TLSKey, "tls-key", "", "private key `FILE` (PEM) of the certificate")
 	f.StringVar(&o.RegistryUsers, "registry-user-file", "", "htpasswd `FILE` (bcrypt): who may log in to the registry")
+	f.StringVar(&o.RegistryConfig, "registry-config", "", "YAML `FILE` with the registry's rights, quotas and garbage collection")
 	f.StringVar(&o.login, "login", "", "`EMAIL` that the printed one-time code logs in as (default USER@localhost)")
 	f.BoolVar(&o.rehearse, "rehearse-github", false, "also hand out GitHub-Actions-shaped tokens with the claims of --claims")
 	f.StringVar(&o.claimsFile, "claims", "", "JSON `FILE` with the claims of rehearsed tokens")

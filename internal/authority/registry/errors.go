@@ -42,6 +42,9 @@ var (
 	errBlobTooBig      = &apiError{http.StatusRequestEntityTooLarge, "SIZE_INVALID", "the blob is too large"}
 	errRange           = &apiError{http.StatusRequestedRangeNotSatisfiable, "BLOB_UPLOAD_INVALID", "the chunk does not follow what was received"}
 	errPage            = &apiError{http.StatusBadRequest, "PAGINATION_NUMBER_INVALID", "n must be a number from 0"}
+	errDenied          = &apiError{http.StatusForbidden, "DENIED", "this is not yours to do in this repository"}
+	errQuota           = &apiError{http.StatusForbidden, "DENIED", "the quota is used up"}
+	errTokenRequest    = &apiError{http.StatusBadRequest, "INVALID_REQUEST", "the token request cannot be answered"}
 	errUnauthorized    = &apiError{http.StatusUnauthorized, "UNAUTHORIZED", "log in to this registry"}
 	errUnsupported     = &apiError{http.StatusMethodNotAllowed, "UNSUPPORTED", "the method is not supported here"}
 	errNoEndpoint      = &apiError{http.StatusNotFound, "UNSUPPORTED", "no such endpoint"}
