@@ -198,6 +198,7 @@ var jsonAnswers = map[string][]any{
 	"up":                 {upAnswer{}, rehearsalAnswer{}},
 	"up env":             {upEnvAnswer{}},
 	"up user add":        {upUserAnswer{}},
+	"up gc":              {gcAnswer{}, gcRepository{}},
 	"token":              {tokenAnswer{}},
 	"key generate":       {keyAnswer{}},
 	"key import":         {keyAnswer{}},

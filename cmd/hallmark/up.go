@@ -66,7 +66,8 @@ also after a crash: the next start with the same folder goes on.`,
   hallmark up --data ./sigstore --listen 127.0.0.1:0 --json
   hallmark up --rehearse-github --claims claims.json
   hallmark up --data ./shared --listen 0.0.0.0:8420 --url https://sigstore.example.com:8420 \
-    --tls-cert cert.pem --tls-key key.pem --registry-user-file users.htpasswd`,
+    --tls-cert cert.pem --tls-key key.pem --registry-user-file users.htpasswd \
+    --registry-config registry.yaml`,
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return a.runUp(c.Context(), o) },
 	}
@@ -82,7 +83,7 @@ also after a crash: the next start with the same folder goes on.`,
 	f.BoolVar(&o.rehearse, "rehearse-github", false, "also hand out GitHub-Actions-shaped tokens with the claims of --claims")
 	f.StringVar(&o.claimsFile, "claims", "", "JSON `FILE` with the claims of rehearsed tokens")
 	f.BoolVar(&o.json, "json", false, "when ready, print one JSON object on one line")
-	c.AddCommand(newUpEnvCommand(a), newUpUserCommand(a))
+	c.AddCommand(newUpEnvCommand(a), newUpUserCommand(a), newUpGCCommand(a))
 	return c
 }
 

@@ -370,6 +370,9 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, repo, id string
 		uploadHeaders.Set("Range", "0-"+strconv.FormatInt(max(u.size-1, 0), 10))
 		return errRange
 	}
+	if r.ContentLength > s.cfg.MaxBlob-u.size {
+		return errBlobTooBig.with("a blob has at most %d bytes", s.cfg.MaxBlob)
+	}
 	if err := s.usage.fits(repo, r.ContentLength); err != nil {
 		return err
 	}
