@@ -433,3 +433,14 @@ func TestDocumentsExist(t *testing.T) {
 		}
 	}
 }
+
+// TestRegistryConfiguration: the file of docs/registry.md is the one that its
+// examples start with.
+func TestRegistryConfiguration(t *testing.T) {
+	t.Parallel()
+	_, text, _ := strings.Cut(readDocument(t, "../../docs/registry.md"), "\n```yaml\n")
+	text, _, _ = strings.Cut(text, "```")
+	if diff := cmp.Diff(exampleRegistry, text); diff != "" {
+		t.Error(diff)
+	}
+}
