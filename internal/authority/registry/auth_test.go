@@ -230,7 +230,12 @@ func TestRightsAcrossRepositories(t *testing.T) {
 	c.want(c.do("POST", "/v2/team-a/second/blobs/uploads/?mount="+d, "", "", "Authorization", alice), 201, "")
 	// A token is for what it was asked for, also as the source of a mount.
 	one := c.token(alice, "repository:team-a/third:pull,push")
-	c.want(c.do("POST", "/v2/team-a/third/blobs/uploads/?mount="+d+"&from=team-a/app", "", "", "Authorization", one), 202, "")
+	r := c.want(c.do("POST", "/v2/team-a/third/blobs/uploads/?mount="+d+"&from=team-a/app", "", "", "Authorization", one), 401, "UNAUTHORIZED")
+	if got := r.header.Get("WWW-Authenticate"); !strings.Contains(got, `scope="repository:team-a/third:pull,push repository:team-a/app:pull"`) {
+		t.Errorf("challenge %q", got)
+	}
+	c.want(c.do("POST", "/v2/team-a/third/blobs/uploads/?mount="+d, "", "", "Authorization", one), 202, "")
+	c.want(c.do("POST", "/v2/team-a/third/blobs/uploads/?mount="+d+"&from=team-b/app", "", "", "Authorization", one), 202, "")
 	both := c.token(alice, "repository:team-a/third:pull,push repository:team-a/app:pull")
 	c.want(c.do("POST", "/v2/team-a/third/blobs/uploads/?mount="+d+"&from=team-a/app", "", "", "Authorization", both), 201, "")
 	c.want(c.do("GET", "/v2/_catalog", "", ""), 401, "UNAUTHORIZED")

@@ -25,7 +25,7 @@ func (s *Server) blob(w http.ResponseWriter, r *http.Request, repo, ref string) 
 	if r.Method == http.MethodDelete {
 		return s.deleteBlob(w, repo, d)
 	}
-	if r.Method == http.MethodHead {
+	if r.Method == http.MethodHead && callerOf(r).entitled(repo, Push) {
 		s.seen.note(repo, d) // whoever asks whether it is here may not push it again
 	}
 	f, st, err := s.openBlob(repo, d)
@@ -69,7 +69,7 @@ func (s *Server) mount(c caller, repo, from string, d evidence.Digest) (bool, er
 		allowed = checkName(from) == nil && c.may(from, Pull)
 	} else {
 		from = s.seen.repositoryOf(d)
-		allowed = from != "" && c.entitled(from, Pull)
+		allowed = from != "" && c.may(from, Pull)
 	}
 	if !allowed {
 		return false, nil

@@ -23,10 +23,21 @@ func TestConformance(t *testing.T) {
 	}
 	h := httptest.NewServer(srv)
 	t.Cleanup(func() { h.Close(); _ = srv.Close() })
-	out := conformance(t, h.URL)
-	for _, want := range []string{"Disabled", "FAIL", "Error", "Skip"} {
-		if !regexp.MustCompile(want + `\.+:\s+0\n`).MatchString(out) {
-			t.Errorf("the suite has tests that are counted as %s:\n%s", want, out)
+	conforms(t, conformance(t, h.URL))
+}
+
+// TestConformanceWithLogin is the same behind tokens and rights.
+func TestConformanceWithLogin(t *testing.T) {
+	t.Parallel()
+	c := guarded(t, registry.Config{Rules: rules(t, "rights: [{repositories: [\"conformance/*\"], principals: [\"user:suite\"], actions: [pull, push, delete]}]\n")})
+	conforms(t, conformance(t, c.url, "OCI_USERNAME=suite", "OCI_PASSWORD=secret of suite"))
+}
+
+func conforms(t *testing.T, out string) {
+	t.Helper()
+	for _, want := range []string{`Disabled\.+:\s+0`, `FAIL\.+:\s+0`, `Error\.+:\s+0`, `Skip\.+:\s+0`} {
+		if !regexp.MustCompile(want + `\n`).MatchString(out) {
+			t.Errorf("want %s:\n%s", want, out)
 		}
 	}
 	if t.Failed() {

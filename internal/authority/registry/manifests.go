@@ -49,7 +49,7 @@ func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, repo, tag s
 	if err != nil {
 		return fmt.Errorf("stored manifest %s: %w", d, err)
 	}
-	if r.Method == http.MethodHead {
+	if r.Method == http.MethodHead && callerOf(r).entitled(repo, Push) {
 		s.seen.note(repo, d)
 	}
 	w.Header().Set("Docker-Content-Digest", string(d))

@@ -288,7 +288,12 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, repo string
 		if err != nil {
 			return err
 		}
-		done, err := s.mount(callerOf(r), repo, q.Get("from"), d)
+		c, from := callerOf(r), q.Get("from")
+		if checkName(from) == nil && c.entitled(from, Pull) && !c.may(from, Pull) {
+			s.challenge(w, scopeOf(repo, Push)+" "+scopeOf(from, Pull), "insufficient_scope")
+			return errUnauthorized.with("the token does not cover pull in %s", from)
+		}
+		done, err := s.mount(c, repo, from, d)
 		if err != nil {
 			return err
 		}
