@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -294,4 +296,40 @@ func TestCollectUnderFire(t *testing.T) {
 	if t.Failed() {
 		t.Log(c.log)
 	}
+}
+
+// The server collects by itself as its rules say, until it ends.
+func TestRunCollects(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := rules(t, "rights: [{repositories: [\"**\"], principals: [anyone], actions: [pull, push]}]\ngc: {every: 2h, grace: 1h}\n")
+	synctest.Test(t, func(t *testing.T) {
+		// The bubble's clock begins long before the files' own; this one is long after.
+		s, err := registry.Open(dir, registry.Config{Rules: r, Now: func() time.Time { return time.Now().AddDate(100, 0, 0) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		send := func(method, path, body string) int {
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
+			return w.Code
+		}
+		d := string(evidence.SHA256([]byte("orphan")))
+		if code := send("POST", "/v2/app/blobs/uploads/?digest="+d, "orphan"); code != 201 {
+			t.Fatal(code)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go s.Run(ctx)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if code := send("GET", "/v2/app/blobs/"+d, ""); code != 200 {
+			t.Errorf("after an hour: %d", code)
+		}
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if code := send("GET", "/v2/app/blobs/"+d, ""); code != 404 {
+			t.Errorf("after three hours: %d", code)
+		}
+	})
 }
