@@ -77,10 +77,10 @@ fuzz:
 	done
 
 bench: build
-	@tools/install.sh test
+	@tools/install.sh bench
 	@go build -trimpath -o bin/bench ./bench
 	@$(if $(ORACLE),cd $(ORACLE) && go build -trimpath -o $(CURDIR)/bin/verifybench ./cmd/verifybench)
-	@bin/bench -hallmark bin/hallmark -hallmark-verify bin/hallmark-verify -cosign $(HALLMARK_TOOLS)/cosign
+	@bin/bench -hallmark bin/hallmark -hallmark-verify bin/hallmark-verify -cosign $(HALLMARK_TOOLS)/cosign -distribution $(HALLMARK_TOOLS)/registry
 	@$(if $(ORACLE),echo; bin/verifybench)
 
 tools:

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 )
@@ -24,7 +25,8 @@ func main() {
 	flag.StringVar(&b.hallmark, "hallmark", "bin/hallmark", "the hallmark binary")
 	flag.StringVar(&b.verifier, "hallmark-verify", "bin/hallmark-verify", "the hallmark-verify binary")
 	flag.StringVar(&b.cosign, "cosign", "cosign", "the cosign binary")
-	flag.StringVar(&b.only, "only", "", "measure only `ROWS`: start, size, keyless, keyed, verify, many, requests")
+	flag.StringVar(&b.only, "only", "", "measure only `ROWS`: start, size, keyless, keyed, verify, many, requests, registry")
+	flag.StringVar(&b.distribution, "distribution", "registry", "distribution's registry binary")
 	flag.IntVar(&b.runs, "n", 15, "counted runs of each command")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -37,9 +39,10 @@ func main() {
 
 // bench is one run of the whole table.
 type bench struct {
-	hallmark, verifier, cosign string
-	runs                       int
-	only                       string
+	hallmark, verifier, cosign, distribution string
+
+	runs int
+	only string
 
 	self string // this binary, which launches what is measured
 	dir  string
@@ -60,7 +63,7 @@ func (b *bench) run(ctx context.Context) error {
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
-	for _, p := range []*string{&b.hallmark, &b.verifier, &b.cosign} {
+	for _, p := range []*string{&b.hallmark, &b.verifier, &b.cosign, &b.distribution} {
 		if *p, err = filepath.Abs(*p); err != nil {
 			return err
 		}
@@ -75,18 +78,32 @@ func (b *bench) run(ctx context.Context) error {
 	}
 	defer b.lab.close()
 	fmt.Printf("%s, %s/%s, %d CPUs; medians of %d runs\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), b.runs)
-	w := tabwriter.NewWriter(os.Stdout, 2, 2, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "what\tours\tcosign\tratio\ttarget\t")
-	for _, m := range []struct {
-		name string
-		rows func(context.Context) ([]row, error)
-	}{
+	if err := b.table(ctx, "cosign", []group{
 		{"start", b.start}, {"size", b.size}, {"keyless", b.keyless}, {"keyed", b.keyed},
 		{"verify", b.verify}, {"many", b.verifyMany}, {"requests", b.requests},
-	} {
-		if b.only != "" && m.name != b.only {
-			continue
-		}
+	}); err != nil {
+		return err
+	}
+	return b.table(ctx, "distribution", []group{{"registry", b.registries}})
+}
+
+// group is some rows of a table that are measured together.
+type group struct {
+	name string
+	rows func(context.Context) ([]row, error)
+}
+
+// table measures and prints the groups beside one peer.
+func (b *bench) table(ctx context.Context, peer string, groups []group) error {
+	if b.only != "" {
+		groups = slices.DeleteFunc(groups, func(g group) bool { return g.name != b.only })
+	}
+	if len(groups) == 0 {
+		return nil
+	}
+	w := tabwriter.NewWriter(os.Stdout, 2, 2, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "what\tours\t%s\tratio\ttarget\t\n", peer)
+	for _, m := range groups {
 		rows, err := m.rows(ctx)
 		if err != nil {
 			return err
@@ -95,6 +112,7 @@ func (b *bench) run(ctx context.Context) error {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t\n", r.what, show(r.ours.median(), r.unit), show(r.peer.median(), r.unit), ratio(r.ours, r.peer), r.target)
 		}
 	}
+	fmt.Fprintln(w)
 	return w.Flush()
 }
 

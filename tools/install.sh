@@ -1,10 +1,12 @@
 #!/bin/sh
 # Builds the tools that the demo and the tests need, once, into a cache:
 #
-#   tools/install.sh [demo|test|race|lint]...     (default: demo test)
+#   tools/install.sh [demo|test|bench|race|lint]...     (default: demo test)
 #
 #   demo   git, ssh-keygen, runc, busybox-static (Debian) and buildkitd
-#   test   demo's, and gnupg, openssl, strace, cosign, cosign 2, oras, crane, notation
+#   test   demo's, and gnupg, openssl, strace, cosign, cosign 2, oras, crane, notation,
+#          and the OCI distribution specification's conformance suite
+#   bench  test's, and distribution's registry
 #   race   a C compiler, which Go's race detector wants
 #   lint   staticcheck
 #
@@ -75,6 +77,11 @@ tests() {
 	build cosign2 "2 to 8 minutes" "" cosign2=github.com/sigstore/cosign/v2/cmd/cosign
 	build notation "half a minute" "" github.com/notaryproject/notation/cmd/notation
 	build oci "half a minute" "" github.com/google/go-containerregistry/cmd/crane oras.land/oras/cmd/oras
+	build conformance "some seconds" "" github.com/opencontainers/distribution-spec/conformance
+}
+peers() {
+	tests
+	build distribution "1 to 3 minutes" "" github.com/distribution/distribution/v3/cmd/registry
 }
 race() { need gcc gcc libc6-dev; }
 lint() { build lint "half a minute" "" honnef.co/go/tools/cmd/staticcheck; }
@@ -84,8 +91,9 @@ for what in "$@"; do
 	case $what in
 	demo) demo ;;
 	test) tests ;;
+	bench) peers ;;
 	race) race ;;
 	lint) lint ;;
-	*) sed -n 2,13p "$0" >&2; exit 2 ;;
+	*) sed -n 2,15p "$0" >&2; exit 2 ;;
 	esac
 done

@@ -204,6 +204,7 @@ var jsonAnswers = map[string][]any{
 	"authority check":    {authorityCheckAnswer{Damage: []damageAnswer{{Offset: new(int64)}}}},
 	"authority backup":   {authorityBackupAnswer{}},
 	"authority restore":  {authorityRestoreAnswer{}},
+	"up gc":              {gcAnswer{}, gcRepository{}},
 	"token":              {tokenAnswer{}},
 	"key generate":       {keyAnswer{}},
 	"key import":         {keyAnswer{}},
@@ -436,5 +437,16 @@ func TestDocumentsExist(t *testing.T) {
 				t.Errorf("%s links to %s: %v", path, m[1], err)
 			}
 		}
+	}
+}
+
+// TestRegistryConfiguration: the file of docs/registry.md is the one that its
+// examples start with.
+func TestRegistryConfiguration(t *testing.T) {
+	t.Parallel()
+	_, text, _ := strings.Cut(readDocument(t, "../../docs/registry.md"), "\n```yaml\n")
+	text, _, _ = strings.Cut(text, "```")
+	if diff := cmp.Diff(exampleRegistry, text); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -66,8 +66,31 @@ spec:
       trustRootRef: hallmark
       identities: [{issuer: "http://ADDRESS", subject: alice@example.com}]
 `,
+	"registry.yaml":                  exampleRegistry,
 	"../release-policy/release.rego": "package hallmark.signing\n\nallow if \"release\" in input.git.tag.signer.principals\n",
 }
+
+// exampleRegistry is the file of docs/registry.md.
+const exampleRegistry = `rights:
+- repositories: ["public/**"]
+  principals: [anyone]
+  actions: [pull]
+- repositories: [team-a/**]
+  principals: [user:ci, "identity:*@a.example.com"]
+  actions: [pull, push]
+- repositories: ["**"]
+  principals: [user:admin]
+  actions: [pull, push, delete]
+quotas:
+- repositories: [team-a/**]
+  bytes: 50GiB
+- repositories: ["**"]
+  bytes: 500GiB
+gc:
+  every: 24h
+  grace: 24h
+  untagged: keep
+`
 
 const exampleTrustPolicy = `{"version": "1.0", "trustPolicies": [{"name": "acme", "registryScopes": ["*"],
   "signatureVerification": {"level": "strict"}, "trustStores": ["ca:acme"], "trustedIdentities": ["*"]}]}`

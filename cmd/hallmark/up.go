@@ -69,7 +69,8 @@ also after a crash: the next start with the same folder goes on.`,
   hallmark up --data ./sigstore --listen 127.0.0.1:0 --json
   hallmark up --rehearse-github --claims claims.json
   hallmark up --data ./shared --listen 0.0.0.0:8420 --url https://sigstore.example.com:8420 \
-    --tls-cert cert.pem --tls-key key.pem --registry-user-file users.htpasswd`,
+    --tls-cert cert.pem --tls-key key.pem --registry-user-file users.htpasswd \
+    --registry-config registry.yaml`,
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return a.runUp(c.Context(), o) },
 	}
@@ -80,13 +81,14 @@ also after a crash: the next start with the same folder goes on.`,
 	f.StringVar(&o.TLSCert, "tls-cert", "", "certificate chain `FILE` (PEM): speak TLS")
 	f.StringVar(&o.TLSKey, "tls-key", "", "private key `FILE` (PEM) of the certificate")
 	f.StringVar(&o.RegistryUsers, "registry-user-file", "", "htpasswd `FILE` (bcrypt): who may log in to the registry")
+	f.StringVar(&o.RegistryConfig, "registry-config", "", "YAML `FILE` with the registry's rights, quotas and garbage collection")
 	f.StringVar(&o.login, "login", "", "`EMAIL` that the printed one-time code logs in as (default USER@localhost)")
 	f.BoolVar(&o.rehearse, "rehearse-github", false, "also hand out GitHub-Actions-shaped tokens with the claims of --claims")
 	f.StringVar(&o.claimsFile, "claims", "", "JSON `FILE` with the claims of rehearsed tokens")
 	f.StringVar(&o.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
 	f.StringVar(&o.logLevel, "log-level", "warn", "least `LEVEL` that is logged: error, warn, info (a line for every request) or debug")
 	f.BoolVar(&o.json, "json", false, "when ready, print one JSON object on one line")
-	c.AddCommand(newUpEnvCommand(a), newUpUserCommand(a))
+	c.AddCommand(newUpEnvCommand(a), newUpUserCommand(a), newUpGCCommand(a))
 	return c
 }
 

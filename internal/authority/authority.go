@@ -58,7 +58,7 @@ type Config struct {
 	// Dir is the data folder; it is made if it does not exist.
 	Dir string
 	// Listen is host:port to listen on. Port 0 takes a free one. Beyond loopback
-	// TLS and RegistryUsers are required.
+	// TLS and RegistryUsers or RegistryConfig are required.
 	Listen string
 	// URL is the base URL that others use; empty derives it from Listen, which
 	// then must not be a wildcard address.
@@ -68,6 +68,10 @@ type Config struct {
 	// RegistryUsers is an htpasswd file (bcrypt) for the registry's login; empty
 	// lets everyone who can connect push and pull.
 	RegistryUsers string
+	// RegistryConfig is a YAML file with the rights, quotas and garbage collection
+	// of the registry (docs/registry.md); empty lets everyone who may log in do
+	// everything.
+	RegistryConfig string
 	// RehearseClaims, when not nil, are the claims of a JSON object that the
 	// GitHub-Actions-shaped token endpoint puts into its tokens.
 	RehearseClaims []byte
@@ -114,6 +118,9 @@ type Authority struct {
 	tuf      *tuf.Repo
 	registry *registry.Server
 	monitor  *monitor.Monitor
+
+	users *logins         // of the registry; nil without a file of them
+	rules *registry.Rules // of the registry; nil without a file of them
 }
 
 // Open makes or loads the folder, takes its lock, listens, and publishes the
@@ -130,9 +137,14 @@ func Open(cfg Config) (_ *Authority, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var users *logins
+	a := &Authority{}
 	if cfg.RegistryUsers != "" {
-		if users, err = loadLogins(cfg.RegistryUsers); err != nil {
+		if a.users, err = loadLogins(cfg.RegistryUsers); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.RegistryConfig != "" {
+		if a.rules, err = loadRules(cfg.RegistryConfig); err != nil {
 			return nil, err
 		}
 	}
@@ -142,7 +154,7 @@ func Open(cfg Config) (_ *Authority, err error) {
 	if err := durable.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, unwritable(cfg.Dir, err)
 	}
-	a := &Authority{cfg: cfg}
+	a.cfg = cfg
 	defer func() {
 		if err != nil {
 			_ = a.Close()
@@ -159,7 +171,7 @@ func Open(cfg Config) (_ *Authority, err error) {
 		return nil, err
 	}
 	st.URL = a.info.URL
-	if err := a.open(st, fresh, users); err != nil {
+	if err := a.open(st, fresh); err != nil {
 		return nil, damaged(err)
 	}
 	return a, nil
@@ -213,7 +225,7 @@ func (cfg Config) check() (string, error) {
 		return "", fault.Hint(fault.Usagef("--listen %s listens on every address and says no host name", cfg.Listen),
 			"add --url https://NAME, which is what others will use")
 	}
-	if public && cfg.RegistryUsers == "" || !loopback.Host(host) && cfg.TLSCert == "" {
+	if public && cfg.RegistryUsers == "" && cfg.RegistryConfig == "" || !loopback.Host(host) && cfg.TLSCert == "" {
 		return "", fault.Hint(fault.Usagef("%s can be reached from other machines: that needs TLS and a login for the registry", cfg.Listen),
 			"add --tls-cert, --tls-key and --registry-user-file, or listen on 127.0.0.1")
 	}

@@ -25,8 +25,9 @@ func connectionLimit() int {
 }
 
 // crowd is a listener with room for so many connections at a time. When it is
-// full the connection that has been idle for longest makes room: only those with
-// a request under way, which stalls bounds in time, keep others waiting.
+// full the connection makes room that has been idle for longest, or that has not
+// said what it wants for longer than silence: only those with a request under way,
+// which stalls bounds in time, keep others waiting.
 type crowd struct {
 	net.Listener
 	places chan struct{}
@@ -35,11 +36,16 @@ type crowd struct {
 
 	mu      sync.Mutex
 	idle    map[net.Conn]time.Time // since when
+	silent  map[net.Conn]time.Time // since when they are here without a whole head
 	waiting bool                   // for a connection to become idle
 }
 
+// silence is how long a new connection has for the head of its first request when
+// others wait for its place. (When nobody does it has headerTimeout.)
+const silence = time.Second
+
 func newCrowd(l net.Listener, places int) *crowd {
-	return &crowd{Listener: l, places: make(chan struct{}, places), closed: make(chan struct{}), idle: map[net.Conn]time.Time{}}
+	return &crowd{Listener: l, places: make(chan struct{}, places), closed: make(chan struct{}), idle: map[net.Conn]time.Time{}, silent: map[net.Conn]time.Time{}}
 }
 
 // Accept waits until there is room, and then for a connection.
@@ -47,15 +53,9 @@ func (c *crowd) Accept() (net.Conn, error) {
 	select {
 	case c.places <- struct{}{}:
 	default:
-		c.makeRoom()
-		select {
-		case c.places <- struct{}{}:
-		case <-c.closed:
-			return nil, net.ErrClosed
+		if err := c.wait(); err != nil {
+			return nil, err
 		}
-		c.mu.Lock()
-		c.waiting = false
-		c.mu.Unlock()
 	}
 	conn, err := c.Listener.Accept()
 	if err != nil {
@@ -63,6 +63,25 @@ func (c *crowd) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	return &place{Conn: conn, leave: sync.OnceFunc(func() { <-c.places })}, nil
+}
+
+// wait takes a place as soon as one is free, and makes one free when it can.
+func (c *crowd) wait() error {
+	for again := time.NewTicker(silence); ; {
+		c.makeRoom()
+		select {
+		case c.places <- struct{}{}:
+			again.Stop()
+			c.mu.Lock()
+			c.waiting = false
+			c.mu.Unlock()
+			return nil
+		case <-c.closed:
+			again.Stop()
+			return net.ErrClosed
+		case <-again.C:
+		}
+	}
 }
 
 // Close also ends an Accept that waits for room.
@@ -80,12 +99,19 @@ func (c *crowd) makeRoom() {
 			longest = conn
 		}
 	}
-	if longest == nil {
-		c.waiting = true
+	if longest != nil {
+		delete(c.idle, longest)
+		_ = longest.Close()
 		return
 	}
-	delete(c.idle, longest)
-	_ = longest.Close()
+	c.waiting = true
+	now := time.Now()
+	for conn, since := range c.silent { // all at once: whoever comes next finds room, too
+		if now.Sub(since) > silence {
+			delete(c.silent, conn)
+			_ = conn.Close()
+		}
+	}
 }
 
 // state is the http.Server's ConnState: it tells which connections are idle.
@@ -101,8 +127,11 @@ func (c *crowd) state(conn net.Conn, state http.ConnState) {
 		_ = conn.Close()
 	case state == http.StateIdle:
 		c.idle[conn] = time.Now()
+	case state == http.StateNew:
+		c.silent[conn] = time.Now()
 	default:
 		delete(c.idle, conn)
+		delete(c.silent, conn)
 	}
 }
 

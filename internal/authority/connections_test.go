@@ -26,6 +26,7 @@ func crowd(t *testing.T, h http.HandlerFunc) (addr string, idled <-chan struct{}
 		t.Fatal(err)
 	}
 	srv := authority.NewServer(h, slog.New(slog.DiscardHandler))
+	srv.ReadHeaderTimeout = 0 // the crowd alone makes room
 	limited, state := authority.NewCrowd(l, 4)
 	idle := make(chan struct{}, 64)
 	srv.ConnState = func(c net.Conn, s http.ConnState) {
@@ -179,5 +180,25 @@ func TestFilesRunOut(t *testing.T) {
 		if err := log(fmt.Sprint("after ", n)); err != nil {
 			t.Errorf("afterwards: %v", err)
 		}
+	}
+}
+
+// TestSilentConnections: however many connect and say nothing, or only half of a
+// head, who has something to say is answered, though no timeout ever ends them.
+func TestSilentConnections(t *testing.T) {
+	t.Parallel()
+	addr, _ := crowd(t, func(http.ResponseWriter, *http.Request) {})
+	for n := range 40 {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if n%2 == 0 {
+			fmt.Fprint(c, "GET / HTTP/1.1\r\nHo")
+		}
+	}
+	if err := answered(ask(t, addr, "/"), 2*time.Minute); err != nil {
+		t.Error(err)
 	}
 }

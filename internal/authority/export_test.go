@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"os"
@@ -16,7 +17,9 @@ var (
 )
 
 // Check is check.
-func (l *logins) Check(user, password string) bool { return l.check(user, password) }
+func (l *logins) Check(user, password string) bool {
+	return l.check(context.Background(), user, password)
+}
 
 // NewCrowd is newCrowd with its ConnState.
 func NewCrowd(l net.Listener, places int) (net.Listener, func(net.Conn, http.ConnState)) {

@@ -1,15 +1,18 @@
 package authority
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/oidc"
+	"github.com/hallmark-dev/hallmark/internal/authority/registry"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 )
 
@@ -87,4 +90,29 @@ func AddUser(dir, email string) (string, error) {
 	}
 	secret, err := oidc.AddUser(filepath.Join(dir, oidcDir), email)
 	return secret, damaged(err)
+}
+
+// CollectGarbage removes from the registry of a data folder what nothing needs any
+// more, or only says what that is (dryRun). Beside a running authority only the
+// latter is possible: that one collects by itself, as its configuration says.
+func CollectGarbage(ctx context.Context, dir string, how registry.Schedule, dryRun bool) (registry.Collected, error) {
+	_, dir, err := readState(dir)
+	if err != nil {
+		return registry.Collected{}, err
+	}
+	folder := filepath.Join(dir, registryDir)
+	if dryRun {
+		return registry.Garbage(ctx, folder, how)
+	}
+	held, err := lock(dir)
+	if err != nil {
+		return registry.Collected{}, fault.Hint(err, "stop it first, let it collect by itself (gc in --registry-config), or add --dry-run")
+	}
+	defer func() { _ = syscall.Flock(int(held.Fd()), syscall.LOCK_UN); _ = held.Close() }()
+	s, err := registry.Open(folder, registry.Config{})
+	if err != nil {
+		return registry.Collected{}, err
+	}
+	defer func() { _ = s.Close() }()
+	return s.Collect(ctx, how, false)
 }

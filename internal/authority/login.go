@@ -3,17 +3,21 @@ package authority
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/hallmark-dev/hallmark/internal/authority/registry"
 	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/strictyaml"
 )
 
 // logins are the people and machines that may use the registry: an htpasswd
@@ -59,6 +63,9 @@ func loadLogins(path string) (*logins, error) {
 		if _, twice := l.hashes[user]; twice {
 			return nil, fault.Usagef("registry user file %s, line %d: user %s appears twice", path, n, user)
 		}
+		if user == registry.IdentityUser {
+			return nil, fault.Usagef("registry user file %s, line %d: %s is no user but how identity tokens log in", path, n, user)
+		}
 		l.hashes[user] = []byte(hash)
 	}
 	if err := lines.Err(); err != nil {
@@ -70,11 +77,16 @@ func loadLogins(path string) (*logins, error) {
 	return l, nil
 }
 
-// check reports whether this is a user with this password.
-func (l *logins) check(user, password string) bool {
+// nobody is a hash that no password has been chosen for, of the usual cost: who
+// asks for a user that does not exist waits as long as for a wrong password.
+const nobody = "$2a$10$EbggjfJaYKDm/naQP/d00e4jbfE9iiF.ahf6Z9J7RiMFgbgeinvBq"
+
+// check reports whether this is a user with this password. A caller that gives up
+// meanwhile is nobody.
+func (l *logins) check(ctx context.Context, user, password string) bool {
 	hash, known := l.hashes[user]
 	if !known {
-		return false
+		hash = []byte(nobody)
 	}
 	mac := hmac.New(sha256.New, l.secret[:])
 	fmt.Fprintf(mac, "%d:%s%s", len(user), user, password)
@@ -85,9 +97,13 @@ func (l *logins) check(user, password string) bool {
 	if good {
 		return true
 	}
-	l.checking <- struct{}{}
+	select {
+	case l.checking <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
 	defer func() { <-l.checking }()
-	if bcrypt.CompareHashAndPassword(hash, []byte(password)) != nil {
+	if bcrypt.CompareHashAndPassword(hash, []byte(password)) != nil || !known {
 		return false
 	}
 	l.mu.Lock()
@@ -97,4 +113,40 @@ func (l *logins) check(user, password string) bool {
 	}
 	l.good[key] = true
 	return true
+}
+
+// loadRules reads the registry's configuration.
+func loadRules(path string) (*registry.Rules, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("registry configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, strictyaml.MaxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("registry configuration: %w", err)
+	}
+	rules, err := registry.ParseRules(path, data)
+	return rules, fault.As(fault.Usage, err)
+}
+
+// registryLogin is who a user with a password is to the registry: a user of the
+// htpasswd file, or, where rights say what identities may do, whom an identity
+// token of our own issuer names.
+func (a *Authority) registryLogin(ctx context.Context, user, password string) (registry.Principal, bool) {
+	switch {
+	case user == registry.IdentityUser:
+		if a.rules == nil {
+			return registry.Anonymous, false
+		}
+		name, err := a.ca.Identify(password, a.info.Issuer)
+		if err != nil {
+			a.cfg.Log.DebugContext(ctx, "identity token refused by the registry", "err", err.Error())
+			return registry.Anonymous, false
+		}
+		return registry.Principal("identity:" + name), true
+	case a.users != nil && a.users.check(ctx, user, password):
+		return registry.Principal("user:" + user), true
+	}
+	return registry.Anonymous, false
 }

@@ -30,12 +30,12 @@ const organization = "Hallmark"
 type identities struct{ ca, ct, tsa, log, logV1 identity }
 
 // open loads everything in the folder, wires it, and publishes the trust material.
-func (a *Authority) open(st *state, fresh bool, users *logins) error {
+func (a *Authority) open(st *state, fresh bool) error {
 	ids, err := a.loadIdentities(st, fresh)
 	if err != nil {
 		return err
 	}
-	if err := a.openServices(ids, fresh, users); err != nil {
+	if err := a.openServices(ids, fresh); err != nil {
 		return err
 	}
 	if err := a.openLogV1(st, ids, fresh); err != nil {
@@ -112,7 +112,7 @@ func (a *Authority) openLogV1(st *state, ids identities, fresh bool) (err error)
 }
 
 // openServices opens the services that every folder has, and the registry.
-func (a *Authority) openServices(ids identities, fresh bool, users *logins) (err error) {
+func (a *Authority) openServices(ids identities, fresh bool) (err error) {
 	cfg := a.cfg
 	in := func(name string) string { return filepath.Join(cfg.Dir, name) }
 	for _, name := range []string{oidcDir, logHead, tufRepository, registryDir} {
@@ -135,9 +135,9 @@ func (a *Authority) openServices(ids identities, fresh bool, users *logins) (err
 	if a.tsa, err = tsa.New(tsa.Config{Key: ids.tsa.key, Chain: ids.tsa.chain, Now: cfg.Now}); err != nil {
 		return fmt.Errorf("timestamp authority: %w", err)
 	}
-	rc := registry.Config{Log: cfg.Log, Now: cfg.Now}
-	if users != nil {
-		rc.Login = users.check
+	rc := registry.Config{Log: cfg.Log, Now: cfg.Now, Rules: a.rules, URL: a.info.URL}
+	if a.users != nil || a.rules != nil {
+		rc.Login = a.registryLogin
 	}
 	if a.registry, err = registry.Open(in(registryDir), rc); err != nil {
 		return err

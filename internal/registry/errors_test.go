@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -138,9 +139,14 @@ func TestOtherBytes(t *testing.T) {
 	}
 }
 
+// ann is the only user.
+func ann(_ context.Context, user, password string) (server.Principal, bool) {
+	return "user:ann", user == "ann" && password == "s3cret"
+}
+
 func TestLogin(t *testing.T) {
 	t.Parallel()
-	host := start(t, server.Config{Login: func(user, password string) bool { return user == "ann" && password == "s3cret" }}, nil)
+	host := start(t, server.Config{Login: ann}, nil)
 	if strings.Contains(os.Getenv("DOCKER_CONFIG"), "hallmark") {
 		t.Fatal("the environment already names a test configuration")
 	}
@@ -158,7 +164,7 @@ func TestLoginFromDockerConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("DOCKER_CONFIG", dir)
-	host := start(t, server.Config{Login: func(user, password string) bool { return user == "ann" && password == "s3cret" }}, nil)
+	host := start(t, server.Config{Login: ann}, nil)
 	config := fmt.Sprintf(`{"auths":{%q:{"auth":"YW5uOnMzY3JldA=="}}}`, host)
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
@@ -168,7 +174,7 @@ func TestLoginFromDockerConfig(t *testing.T) {
 	if got, err := repo.Resolve(t.Context(), r); err != nil || got.Digest != want.Digest {
 		t.Errorf("%v, %v", got, err)
 	}
-	other, r2 := open(t, start(t, server.Config{Login: func(string, string) bool { return true }}, nil)+"/app:v1", registry.Options{})
+	other, r2 := open(t, start(t, server.Config{Login: func(context.Context, string, string) (server.Principal, bool) { return "user:x", true }}, nil)+"/app:v1", registry.Options{})
 	if _, err := other.Resolve(t.Context(), r2); err == nil || !strings.Contains(err.Error(), "login") {
 		t.Errorf("another host: %v", err)
 	}

@@ -25,6 +25,9 @@ func (s *Server) blob(w http.ResponseWriter, r *http.Request, repo, ref string) 
 	if r.Method == http.MethodDelete {
 		return s.deleteBlob(w, repo, d)
 	}
+	if r.Method == http.MethodHead && callerOf(r).entitled(repo, Push) {
+		s.seen.note(repo, d) // whoever asks whether it is here may not push it again
+	}
 	f, st, err := s.openBlob(repo, d)
 	if err != nil {
 		return err
@@ -44,7 +47,7 @@ func (s *Server) deleteBlob(w http.ResponseWriter, repo string, d evidence.Diges
 	l := s.lock(repo)
 	l.Lock()
 	defer l.Unlock()
-	err := remove(s.content(repo, blobs, d))
+	err := s.remove(repo, s.content(repo, blobs, d))
 	if errors.Is(err, fs.ErrNotExist) {
 		return errBlobUnknown
 	}
@@ -56,12 +59,22 @@ func (s *Server) deleteBlob(w http.ResponseWriter, repo string, d evidence.Diges
 }
 
 // mount makes a blob of another repository one of repo (end-11). It reports
-// false when the blob is not there; the client then uploads it.
-func (s *Server) mount(repo, from string, d evidence.Digest) (bool, error) {
-	if checkName(from) != nil {
+// false when the blob is not there for this caller; the client then uploads it,
+// and learns nothing of repositories that are not its own. Without from the blob
+// is looked for where it was lately seen (spec.md, "Mounting a blob from another
+// repository": automatic content discovery).
+func (s *Server) mount(c caller, repo, from string, d evidence.Digest) (bool, error) {
+	allowed := false
+	if from != "" {
+		allowed = checkName(from) == nil && c.may(from, Pull)
+	} else {
+		from = s.seen.repositoryOf(d)
+		allowed = from != "" && c.may(from, Pull)
+	}
+	if !allowed {
 		return false, nil
 	}
-	f, _, err := s.openBlob(from, d)
+	f, st, err := s.openBlob(from, d)
 	if errors.Is(err, errBlobUnknown) || errors.As(err, new(*damagedError)) {
 		return false, nil
 	}
@@ -69,10 +82,17 @@ func (s *Server) mount(repo, from string, d evidence.Digest) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
-	if repo == from {
-		return true, durable.SyncDir(filepath.Dir(s.content(repo, blobs, d)))
-	}
+	l := s.lock(repo)
+	l.RLock()
+	defer l.change()
+	s.seen.blob(repo, d)
 	dst := s.content(repo, blobs, d)
+	if repo == from {
+		if _, err := os.Stat(dst); err != nil {
+			return false, nil // deleted meanwhile
+		}
+		return true, durable.SyncDir(filepath.Dir(dst))
+	}
 	if err := s.dirs.ensure(filepath.Dir(dst)); err != nil {
 		return false, err
 	}
@@ -85,7 +105,8 @@ func (s *Server) mount(repo, from string, d evidence.Digest) (bool, error) {
 		}
 		return false, fmt.Errorf("mounting: %w", err)
 	}
-	if err := s.install(tmp, repo, blobs, d); err != nil {
+	if err := s.install(tmp, repo, d, st.Size()); err != nil {
+		_ = os.Remove(tmp)
 		return false, err
 	}
 	// Renaming one hard link onto another of the same file does nothing and

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // apiError is an answer of spec.md, "Error Codes".
@@ -42,7 +43,11 @@ var (
 	errBlobTooBig      = &apiError{http.StatusRequestEntityTooLarge, "SIZE_INVALID", "the blob is too large"}
 	errRange           = &apiError{http.StatusRequestedRangeNotSatisfiable, "BLOB_UPLOAD_INVALID", "the chunk does not follow what was received"}
 	errPage            = &apiError{http.StatusBadRequest, "PAGINATION_NUMBER_INVALID", "n must be a number from 0"}
+	errDenied          = &apiError{http.StatusForbidden, "DENIED", "this is not yours to do in this repository"}
+	errQuota           = &apiError{http.StatusForbidden, "DENIED", "the quota is used up"}
+	errTokenRequest    = &apiError{http.StatusBadRequest, "INVALID_REQUEST", "the token request cannot be answered"}
 	errUnauthorized    = &apiError{http.StatusUnauthorized, "UNAUTHORIZED", "log in to this registry"}
+	errFull            = &apiError{http.StatusInsufficientStorage, "UNKNOWN", "the registry's disk is full"}
 	errUnsupported     = &apiError{http.StatusMethodNotAllowed, "UNSUPPORTED", "the method is not supported here"}
 	errNoEndpoint      = &apiError{http.StatusNotFound, "UNSUPPORTED", "no such endpoint"}
 )
@@ -59,6 +64,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if !errors.As(err, &api) {
 		attrs := []any{"method", r.Method, "path", r.URL.Path, "err", err.Error()}
 		api = &apiError{http.StatusInternalServerError, "UNKNOWN", "the registry could not do this; its log says why"}
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			api = errFull
+		}
 		var damaged *damagedError
 		if errors.As(err, &damaged) {
 			api.message = "the stored content is damaged and is not served; the registry's log names the file"

@@ -79,11 +79,16 @@ func (s *Server) tags(w http.ResponseWriter, r *http.Request, repo, _ string) er
 	return answer(w, r, "application/json", map[string]any{"name": repo, "tags": append([]string{}, all...)})
 }
 
-// catalog lists the repositories that hold a manifest (Docker's registry API).
+// catalog lists the repositories that hold a manifest and that the caller may
+// pull from (Docker's registry API).
 func (s *Server) catalog(w http.ResponseWriter, r *http.Request) error {
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}
+	if err := s.checkLogin(w, r, "registry:catalog:*"); err != nil {
+		return err
+	}
+	c := callerOf(r)
 	root := filepath.Join(s.dir, "repos")
 	all := []string{}
 	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
@@ -97,7 +102,9 @@ func (s *Server) catalog(w http.ResponseWriter, r *http.Request) error {
 			if err != nil {
 				return err
 			}
-			all = append(all, filepath.ToSlash(name))
+			if name = filepath.ToSlash(name); c.entitled(name, Pull) {
+				all = append(all, name)
+			}
 		}
 		return fs.SkipDir
 	})

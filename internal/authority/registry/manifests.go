@@ -49,6 +49,9 @@ func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, repo, tag s
 	if err != nil {
 		return fmt.Errorf("stored manifest %s: %w", d, err)
 	}
+	if r.Method == http.MethodHead && callerOf(r).entitled(repo, Push) {
+		s.seen.note(repo, d)
+	}
 	w.Header().Set("Docker-Content-Digest", string(d))
 	w.Header().Set("Etag", `"`+string(d)+`"`)
 	writeJSON(w, r, m.MediaType, data)
@@ -79,29 +82,57 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, repo, tag s
 			return errDigest
 		}
 	}
+	tags, err := tagsOf(r, tag)
+	if err != nil {
+		return err
+	}
 	m, err := parseManifest(data, contentType)
 	if err != nil {
 		return errManifestInvalid.with("manifest invalid: %v", err)
 	}
 	l := s.lock(repo)
 	l.RLock()
-	defer l.RUnlock()
+	defer l.change()
 	if err := s.checkReferences(repo, m); err != nil {
 		return err
 	}
 	if err := s.storeManifest(repo, d, data, m); err != nil {
 		return err
 	}
-	if tag != "" {
-		if err := s.storeTag(repo, tag, d); err != nil {
+	for _, t := range tags {
+		if err := s.storeTag(repo, t, d); err != nil {
 			return err
 		}
+		if tag == "" {
+			w.Header().Add("OCI-Tag", t)
+		}
 	}
+	s.seen.note(repo, d)
 	if m.Subject != nil {
 		w.Header().Set("OCI-Subject", string(m.Subject.Digest))
 	}
 	created(w, repo, "manifests", d)
 	return nil
+}
+
+const maxTagParams = 64
+
+// tagsOf are the tags that a push sets: the one in the path, or, for a push by
+// digest, those of the query (the specification's draft after 1.1).
+func tagsOf(r *http.Request, tag string) ([]string, error) {
+	if tag != "" {
+		return []string{tag}, nil
+	}
+	tags := r.URL.Query()["tag"]
+	if len(tags) > maxTagParams {
+		return nil, errTag.with("at most %d tags in one push", maxTagParams)
+	}
+	for _, t := range tags {
+		if !validTag(t) {
+			return nil, errTag
+		}
+	}
+	return tags, nil
 }
 
 func (s *Server) readBody(r *http.Request) ([]byte, error) {
@@ -190,7 +221,8 @@ func (s *Server) storeManifest(repo string, d evidence.Digest, data []byte, m *p
 		changed = append(changed, filepath.Dir(entry))
 	}
 	if _, err := s.readManifest(repo, d); err != nil { // not here yet, or damaged
-		if err := durable.WriteFile(path, data, 0o600); err != nil {
+		write := func() error { return durable.WriteFile(path, data, 0o600) }
+		if err := s.usage.replace(repo, path, int64(len(data)), write); err != nil {
 			return err
 		}
 		changed = changed[1:]
@@ -232,7 +264,6 @@ func (s *Server) deleteManifest(w http.ResponseWriter, repo string, d evidence.D
 	l := s.lock(repo)
 	l.Lock()
 	defer l.Unlock()
-	path := s.content(repo, manifests, d)
 	data, err := s.readManifest(repo, d)
 	// A damaged manifest can be deleted; that is how one gets rid of it.
 	if err != nil && !errors.As(err, new(*damagedError)) {
@@ -241,13 +272,12 @@ func (s *Server) deleteManifest(w http.ResponseWriter, repo string, d evidence.D
 	if err := s.deleteTagsOf(repo, d); err != nil {
 		return err
 	}
-	if err := remove(path); err != nil {
-		return err
-	}
+	var subject evidence.Digest
 	if m, err := parseManifest(data, ""); err == nil && m.Subject != nil {
-		if err := remove(s.referrerEntry(repo, m.Subject.Digest, d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+		subject = m.Subject.Digest
+	}
+	if err := s.removeManifest(repo, d, subject); err != nil {
+		return err
 	}
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusAccepted)

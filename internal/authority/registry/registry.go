@@ -1,7 +1,8 @@
 // Package registry is an OCI registry on disk: the distribution specification
 // 1.1 (github.com/opencontainers/distribution-spec, spec.md) as one
 // http.Handler: pull, push (also chunked and mounted), tags, catalog, deletes
-// and the referrers API.
+// and the referrers API, with logins, rights for each repository, quotas, and
+// garbage collection.
 //
 // What it has acknowledged is on disk (see package durable): a kill or a power
 // cut loses nothing that a client was told is there, and shows nothing that was
@@ -22,14 +23,17 @@
 package registry
 
 import (
+	"context"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/durable"
@@ -46,9 +50,16 @@ type Config struct {
 	MaxManifest int64
 	// MaxBlob limits a blob, in bytes; 0 is 64 GiB.
 	MaxBlob int64
-	// Login, when set, is asked for the user and password of every request
-	// (HTTP Basic); without it everybody who can connect may push and pull.
-	Login func(user, password string) bool
+	// Login, when set, is asked who a user with a password is; false is nobody.
+	// Without Login and Rules everybody who can connect may do everything.
+	Login func(ctx context.Context, user, password string) (Principal, bool)
+	// Rules, when set, say who may do what where, and how much is stored. Without
+	// them everybody who logs in may do everything.
+	Rules *Rules
+	// URL is the base URL at which clients reach this server, without a slash at
+	// the end: with it they get tokens at [TokenPath]; without it HTTP Basic is the
+	// only login.
+	URL string
 }
 
 const (
@@ -63,30 +74,24 @@ type Server struct {
 	dir string
 	cfg Config
 
-	locks [64]sync.RWMutex // per repository, by hash: see lock
+	locks [64]repoLock // per repository, by hash: see lock
 	seed  maphash.Seed
 
 	dirs     dirCache
 	verified verifiedCache
 	uploads  uploadTable
+	tokens   *tokens // nil without Config.URL or without logins
+	usage    *usage  // nil without quotas
+	seen     *seen
 }
 
 // Open serves the registry in dir, which is made if it does not exist. Only one
 // process may serve a folder at a time; the caller holds a lock on it.
 func Open(dir string, cfg Config) (*Server, error) {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
+	s, err := newServer(dir, cfg)
+	if err != nil {
+		return nil, err
 	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.MaxManifest <= 0 {
-		cfg.MaxManifest = defaultMaxManifest
-	}
-	if cfg.MaxBlob <= 0 {
-		cfg.MaxBlob = defaultMaxBlob
-	}
-	s := &Server{dir: dir, cfg: cfg, seed: maphash.MakeSeed()}
 	for _, d := range []string{filepath.Join(dir, "repos"), filepath.Join(dir, "uploads")} {
 		if err := durable.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("registry folder: %w", err)
@@ -100,6 +105,45 @@ func Open(dir string, cfg Config) (*Server, error) {
 	_ = probe.Close()
 	_ = os.Remove(probe.Name())
 	s.sweepUploads()
+	if s.cfg.Rules != nil && len(s.cfg.Rules.quotas) > 0 {
+		if s.usage, err = s.measure(s.cfg.Rules.quotas); err != nil {
+			return nil, fmt.Errorf("registry folder: counting what is stored: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Garbage says what [Server.Collect] would remove from the folder dir. It writes
+// nothing, so that another process may serve the folder meanwhile; what is pushed
+// just then is kept.
+func Garbage(ctx context.Context, dir string, how Schedule) (Collected, error) {
+	s, err := newServer(dir, Config{})
+	if err != nil {
+		return Collected{}, err
+	}
+	return s.Collect(ctx, how, true)
+}
+
+// newServer is a server that has touched nothing yet.
+func newServer(dir string, cfg Config) (*Server, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.MaxManifest <= 0 {
+		cfg.MaxManifest = defaultMaxManifest
+	}
+	if cfg.MaxBlob <= 0 {
+		cfg.MaxBlob = defaultMaxBlob
+	}
+	s := &Server{dir: dir, cfg: cfg, seed: maphash.MakeSeed(), seen: newSeen(cfg.Now)}
+	if u, err := url.Parse(cfg.URL); err != nil || (cfg.URL != "" && u.Host == "") {
+		return nil, fmt.Errorf("registry: %q is no base URL", cfg.URL)
+	} else if cfg.URL != "" && s.secured() {
+		s.tokens = newTokens(cfg.URL, u.Host, cfg.Now)
+	}
 	return s, nil
 }
 
@@ -112,10 +156,21 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// lock is the lock of a repository: writers that add hold it shared, those that
-// delete hold it alone, so that nothing is acknowledged as stored beside a
+// repoLock is the lock of a repository: writers that add hold it shared, those
+// that delete hold it alone, so that nothing is acknowledged as stored beside a
 // deletion of what it needs.
-func (s *Server) lock(repo string) *sync.RWMutex {
+type repoLock struct {
+	sync.RWMutex
+	changes atomic.Uint64 // additions that have ended
+}
+
+// change ends an addition, whether or not it came to something.
+func (l *repoLock) change() {
+	l.changes.Add(1)
+	l.RUnlock()
+}
+
+func (s *Server) lock(repo string) *repoLock {
 	return &s.locks[maphash.String(s.seed, repo)%uint64(len(s.locks))]
 }
 
@@ -123,15 +178,13 @@ func (s *Server) lock(repo string) *sync.RWMutex {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if s.cfg.Login != nil {
-		user, password, ok := r.BasicAuth()
-		if !ok || !s.cfg.Login(user, password) {
-			w.Header().Set("WWW-Authenticate", `Basic realm="hallmark registry", charset="UTF-8"`)
-			s.fail(w, r, errUnauthorized)
-			return
-		}
+	var err error
+	if r.URL.Path == TokenPath {
+		err = s.serveToken(w, r)
+	} else {
+		err = s.route(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, s.identify(r))))
 	}
-	if err := s.route(w, r); err != nil {
+	if err != nil {
 		s.fail(w, r, err)
 	}
 }
@@ -171,10 +224,16 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
+		if err := s.check(w, r, repo, Push); err != nil {
+			return err
+		}
 		return s.upload(w, r, repo, at(1))
 	case at(2) == "blobs" && at(1) == "uploads":
 		repo, err := name(2)
 		if err != nil {
+			return err
+		}
+		if err := s.check(w, r, repo, Push); err != nil {
 			return err
 		}
 		return s.upload(w, r, repo, "")
@@ -197,11 +256,24 @@ func (s *Server) named(w http.ResponseWriter, r *http.Request, name func(int) (s
 	if err != nil {
 		return err
 	}
+	action := Pull
+	switch r.Method {
+	case http.MethodPut:
+		action = Push
+	case http.MethodDelete:
+		action = Delete
+	}
+	if err := s.check(w, r, repo, action); err != nil {
+		return err
+	}
 	return h(w, r, repo, r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:])
 }
 
 // base answers end-1: this is a registry, and you may talk to it.
 func (s *Server) base(w http.ResponseWriter, r *http.Request) error {
+	if err := s.checkLogin(w, r, ""); err != nil {
+		return err
+	}
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -534,9 +535,14 @@ func TestReferrersPages(t *testing.T) {
 	}
 }
 
+// ci knows one user.
+func ci(_ context.Context, user, password string) (registry.Principal, bool) {
+	return "user:ci", user == "ci" && password == "secret"
+}
+
 func TestLogin(t *testing.T) {
 	t.Parallel()
-	c := start(t, t.TempDir(), registry.Config{Login: func(u, p string) bool { return u == "ci" && p == "secret" }})
+	c := start(t, t.TempDir(), registry.Config{Login: ci})
 	r := c.want(c.do("GET", "/v2/", "", ""), 401, "UNAUTHORIZED")
 	if !strings.HasPrefix(r.header.Get("WWW-Authenticate"), "Basic ") {
 		t.Errorf("headers %v", r.header)

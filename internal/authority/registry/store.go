@@ -214,14 +214,14 @@ func (s *Server) checkBlob(f *os.File, path string, d evidence.Digest) (fs.FileI
 	return st, nil
 }
 
-// install moves a finished, synced file to the place of its digest. It replaces
-// what is there: that can only be the same bytes, or a damaged copy of them.
-func (s *Server) install(tmp, repo string, k kind, d evidence.Digest) error {
-	dst := s.content(repo, k, d)
+// install moves a finished, synced file of size bytes to the place of its blob.
+// It replaces what is there: that can only be the same bytes, or a damaged copy.
+func (s *Server) install(tmp, repo string, d evidence.Digest, size int64) error {
+	dst := s.content(repo, blobs, d)
 	if err := s.dirs.ensure(filepath.Dir(dst)); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, dst); err != nil {
+	if err := s.usage.replace(repo, dst, size, func() error { return os.Rename(tmp, dst) }); err != nil {
 		return err
 	}
 	return durable.SyncDir(filepath.Dir(dst))
