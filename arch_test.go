@@ -40,6 +40,8 @@ var layers = map[string]int{
 	"internal/policy/rego":            10,
 	"internal/policy/cuelang":         10,
 	"internal/collect":                20,
+	"internal/translog":               12,
+	"internal/translog/rekor":         21,
 	"internal/verify":                 20,
 	"internal/sign":                   20,
 	"internal/authority/":             20,

@@ -33,6 +33,11 @@ func ClaimedSigner(c *evidence.Claim) (evidence.Signer, error) {
 	if err != nil {
 		return evidence.Signer{}, fmt.Errorf("the certificate cannot be read: %w", err)
 	}
+	return CertificateSigner(cert), nil
+}
+
+// CertificateSigner is who a certificate says it is about, unverified.
+func CertificateSigner(cert *x509.Certificate) evidence.Signer {
 	signer := evidence.Signer{Identity: claimedIdentity(cert)}
 	for _, ext := range cert.Extensions {
 		switch {
@@ -45,7 +50,7 @@ func ClaimedSigner(c *evidence.Claim) (evidence.Signer, error) {
 			signer.Issuer = string(ext.Value)
 		}
 	}
-	return signer, nil
+	return signer
 }
 
 // claimedIdentity is the first subject alternative name.
