@@ -42,6 +42,7 @@ var layers = map[string]int{
 	"internal/collect":                20,
 	"internal/translog":               12,
 	"internal/translog/rekor":         21,
+	"internal/translog/index":         22,
 	"internal/verify":                 20,
 	"internal/sign":                   20,
 	"internal/authority/":             20,

@@ -65,10 +65,11 @@ func (f *Folder) Last() (*Checkpoint, error) {
 // Lock takes the folder for a while, waiting for other processes. The lock ends
 // with the process, however that ends.
 func (f *Folder) Lock(ctx context.Context) (unlock func(), err error) {
-	return lockFile(ctx, filepath.Join(f.dir, lockName))
+	return LockFile(ctx, filepath.Join(f.dir, lockName))
 }
 
-func lockFile(ctx context.Context, path string) (func(), error) {
+// LockFile takes a lock file, waiting for other processes, until unlock.
+func LockFile(ctx context.Context, path string) (unlock func(), err error) {
 	l, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, err
