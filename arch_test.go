@@ -43,6 +43,7 @@ var layers = map[string]int{
 	"internal/translog":               12,
 	"internal/translog/rekor":         21,
 	"internal/translog/index":         22,
+	"internal/translog/watch":         23,
 	"internal/verify":                 20,
 	"internal/sign":                   20,
 	"internal/authority/":             20,
