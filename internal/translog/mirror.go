@@ -12,7 +12,7 @@ import (
 
 // Mirrored is what a call of [Mirror] did.
 type Mirrored struct {
-	Size    int64 // entries that the mirror has now
+	*Checkpoint
 	Fetched int64 // bundles that were not there yet
 	Kept    int64 // bundles that were
 }
@@ -43,7 +43,7 @@ func Mirror(ctx context.Context, f *Folder, source Source, progress func(done, s
 	if err := f.extends(ctx, c, last, source); err != nil {
 		return nil, f.keepEvidence(err, c, last)
 	}
-	m := &mirror{view: NewView(c, source, &Cache{dir: f.dir, sync: true}), done: &Mirrored{Size: c.Size}}
+	m := &mirror{view: NewView(c, source, &Cache{dir: f.dir, sync: true}), done: &Mirrored{Checkpoint: c}}
 	if err := m.bundles(ctx, progress); err != nil {
 		return nil, err
 	}
@@ -92,24 +92,17 @@ func (m *mirror) bundles(ctx context.Context, progress func(done, size int64)) e
 
 // tiles writes the tiles of hashes at the view's size, full and partial.
 func (m *mirror) tiles(ctx context.Context) error {
-	for level := 0; m.view.Size()>>(level*tileHeight) > 0; level++ {
-		count := m.view.Size() >> (level * tileHeight)
-		for n := int64(0); n*Width < count; n++ {
-			t := tlog.Tile{H: tileHeight, L: level, N: n, W: int(min(Width, count-n*Width))}
-			// Reading a full one puts it into the cache, or finds it there and good.
-			data, err := tlog.ReadTileData(t, m.view.hashes(ctx))
-			if err != nil {
-				return err
-			}
-			if t.W < Width {
-				m.view.cache.write(tilePath(t), data)
-			}
-			if err := m.view.cache.failed(); err != nil {
-				return err
-			}
+	return eachTile(m.view.Size(), func(t tlog.Tile) error {
+		// Reading a full one puts it into the cache, or finds it there and good.
+		data, err := tlog.ReadTileData(t, m.view.hashes(ctx))
+		if err != nil {
+			return err
 		}
-	}
-	return nil
+		if t.W < Width {
+			m.view.cache.write(tilePath(t), data)
+		}
+		return m.view.cache.failed()
+	})
 }
 
 // failed is the first write that failed.

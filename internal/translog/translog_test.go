@@ -205,6 +205,23 @@ func TestDamageIsRefused(t *testing.T) {
 	}
 }
 
+// Full finds what no entry shows: a tile of hashes that only proofs are made of.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	l := tilelog.New(origin)
+	l.Append(tilelog.Texts(0, 700)...)
+	s := serve(t, l)
+	v := advance(t, folderOf(t, l), s)
+	if err := translog.Full(t.Context(), v.Checkpoint, s, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"tile/0/001", "tile/entries/000", "tile/0/002.p/188"} {
+		l.Spoil(path, func(b []byte) []byte { b[50] ^= 1; return b })
+		refused(t, translog.Full(t.Context(), v.Checkpoint, s, nil), translog.CodeTileBad)
+		l.Spoil(path, nil)
+	}
+}
+
 // The log of another key is refused, whatever its name.
 func TestOtherKey(t *testing.T) {
 	t.Parallel()
