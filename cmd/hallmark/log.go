@@ -27,7 +27,6 @@ type logOptions struct {
 	log, key, origin   string
 	trustedRoot, trust string
 	folder             string
-	json               bool
 }
 
 // logAnswer is what every log command tells of the log. docs/json.md says the same.
