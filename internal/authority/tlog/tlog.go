@@ -16,6 +16,10 @@
 // published checkpoint is never contradicted. Tiles are computed from the
 // hashes, which are kept in memory (about 150 bytes for each entry).
 //
+// Witnesses cosign a checkpoint after it is durable and before it is shown. They are
+// waited for a bounded time, and one that is down not at all: what was acknowledged
+// never depends on them. Late cosignatures are added to the checkpoint that is shown.
+//
 // Trusted / not trusted: the folder is not trusted for integrity: an attacker
 // who can modify it can at most make the log refuse to open. One who can put
 // back an older copy of both files, or delete both, can make it forget entries;
@@ -37,6 +41,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"github.com/hallmark-dev/hallmark/internal/authority/witness"
 )
 
 // Config is what a log needs. Origin and Key are required.
@@ -48,6 +54,9 @@ type Config struct {
 	Key    ed25519.PrivateKey
 	Now    func() time.Time // default time.Now; only to log how long commits take
 	Log    *slog.Logger     // default: nothing is logged
+	// Witnesses, when not nil, are asked to cosign each checkpoint after it is on
+	// disk and before anyone sees it. The caller closes them after the log.
+	Witnesses *witness.Group
 }
 
 // Log is an open log. Its methods may be called concurrently.
@@ -103,6 +112,12 @@ func open(dir string, cfg Config, wrap func(disk) disk) (*Log, error) {
 		l.index[h] = int64(i)
 	}
 	l.published.Store(t)
+	if cfg.Witnesses != nil && t.size() > 0 {
+		go func() { // what they cosigned before was not kept
+			lines, _ := l.cosignatures(t)
+			l.upgrade(t, lines)
+		}()
+	}
 	go l.run()
 	return l, nil
 }
