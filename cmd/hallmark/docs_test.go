@@ -199,6 +199,7 @@ var jsonAnswers = map[string][]any{
 	"log verify":         {logVerifyAnswer{}},
 	"log watch":          {logWatchAnswer{}},
 	"log mirror":         {logMirrorAnswer{}},
+	"log witness":        {logWitnessAnswer{}},
 	"admit check":        {admitAnswer{}},
 	"up":                 {upAnswer{}, rehearsalAnswer{}},
 	"up env":             {upEnvAnswer{}},

@@ -62,7 +62,7 @@ What was seen is kept in a folder for each log (docs/log.md).`,
 	f.StringVar(&o.trustedRoot, "trusted-root", "", "`FILE` with the trust root; \"public\" is Sigstore's public instance")
 	f.StringVar(&o.trust, "trust", "", "`FILE` with the trust bundle: its roots and witnesses")
 	f.StringVar(&o.folder, "folder", "", "`FOLDER` for what was seen of this log (default below $XDG_STATE_HOME)")
-	c.AddCommand(newLogGetCommand(a, &o), newLogSearchCommand(a, &o), newLogVerifyCommand(a, &o), newLogWatchCommand(a, &o), newLogMirrorCommand(a, &o))
+	c.AddCommand(newLogGetCommand(a, &o), newLogSearchCommand(a, &o), newLogVerifyCommand(a, &o), newLogWatchCommand(a, &o), newLogMirrorCommand(a, &o), newLogWitnessCommand(a, &o))
 	return c
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-dev/hallmark/internal/authority"
+	"github.com/hallmark-dev/hallmark/internal/authority/witness"
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 )
@@ -27,6 +28,7 @@ type upOptions struct {
 	login      string // e-mail address of the one-time code
 	rehearse   bool
 	claimsFile string
+	witnesses  []string
 	json       bool
 }
 
@@ -80,6 +82,8 @@ also after a crash: the next start with the same folder goes on.`,
 	f.StringVar(&o.login, "login", "", "`EMAIL` that the printed one-time code logs in as (default USER@localhost)")
 	f.BoolVar(&o.rehearse, "rehearse-github", false, "also hand out GitHub-Actions-shaped tokens with the claims of --claims")
 	f.StringVar(&o.claimsFile, "claims", "", "JSON `FILE` with the claims of rehearsed tokens")
+	f.StringArrayVar(&o.witnesses, "witness", nil, "\"`KEY URL`\" of a witness that cosigns the log; may be repeated")
+	f.IntVar(&o.WitnessQuorum, "witness-quorum", 0, "wait for `N` of the witnesses (default all), a second at most")
 	f.BoolVar(&o.json, "json", false, "when ready, print one JSON object on one line")
 	c.AddCommand(newUpEnvCommand(a), newUpUserCommand(a))
 	return c
@@ -112,6 +116,13 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 	var err error
 	if o.Dir, err = a.dataDir(o.Dir); err != nil {
 		return err
+	}
+	for _, w := range o.witnesses {
+		t, err := witness.ParseTarget(w, a.PlainHTTP)
+		if err != nil {
+			return fault.As(fault.Usage, fmt.Errorf("--witness: %w", err))
+		}
+		o.Witnesses = append(o.Witnesses, t)
 	}
 	if o.rehearse {
 		if o.RehearseClaims, err = os.ReadFile(o.claimsFile); err != nil {

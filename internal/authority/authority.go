@@ -36,6 +36,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
 	"github.com/hallmark-dev/hallmark/internal/authority/tsa"
 	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
+	"github.com/hallmark-dev/hallmark/internal/authority/witness"
 	"github.com/hallmark-dev/hallmark/internal/durable"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/loopback"
@@ -68,6 +69,10 @@ type Config struct {
 	// RehearseClaims, when not nil, are the claims of a JSON object that the
 	// GitHub-Actions-shaped token endpoint puts into its tokens.
 	RehearseClaims []byte
+	// Witnesses are asked to cosign the log's checkpoints, WitnessQuorum of them are
+	// waited for; 0 is all.
+	Witnesses     []witness.Target
+	WitnessQuorum int
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// Log gets what an operator must know; nil discards.
@@ -100,12 +105,13 @@ type Authority struct {
 
 	rehearsal *Rehearsal
 
-	oidc     *oidc.Provider
-	ca       *ca.CA
-	log      *tlog.Log
-	tsa      *tsa.TSA
-	tuf      *tuf.Repo
-	registry *registry.Server
+	oidc      *oidc.Provider
+	witnesses *witness.Group // nil: none
+	ca        *ca.CA
+	log       *tlog.Log
+	tsa       *tsa.TSA
+	tuf       *tuf.Repo
+	registry  *registry.Server
 }
 
 // Open makes or loads the folder, takes its lock, listens, and publishes the
@@ -298,6 +304,9 @@ func (a *Authority) Close() error {
 	}
 	if a.log != nil {
 		errs = append(errs, a.log.Close())
+	}
+	if a.witnesses != nil {
+		a.witnesses.Close()
 	}
 	if a.registry != nil {
 		errs = append(errs, a.registry.Close())

@@ -19,7 +19,9 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
 	"github.com/hallmark-dev/hallmark/internal/authority/tsa"
 	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
+	"github.com/hallmark-dev/hallmark/internal/authority/witness"
 	"github.com/hallmark-dev/hallmark/internal/durable"
+	"github.com/hallmark-dev/hallmark/internal/fault"
 )
 
 const organization = "Hallmark"
@@ -90,7 +92,13 @@ func (a *Authority) openServices(ids identities, fresh bool, users *logins) (err
 	if !ok {
 		return &durable.CorruptError{Path: in(filepath.Join(keyDir, "log.pem")), Why: "it does not hold an Ed25519 key"}
 	}
-	a.log, err = tlog.Open(in(logDir), tlog.Config{Origin: a.info.Host, Key: logKey, Now: cfg.Now, Log: cfg.Log})
+	if len(cfg.Witnesses) > 0 || cfg.WitnessQuorum != 0 {
+		a.witnesses, err = witness.NewGroup(witness.GroupConfig{Targets: cfg.Witnesses, Quorum: cfg.WitnessQuorum, Now: cfg.Now, Log: cfg.Log})
+		if err != nil {
+			return fault.As(fault.Usage, err)
+		}
+	}
+	a.log, err = tlog.Open(in(logDir), tlog.Config{Origin: a.info.Host, Key: logKey, Now: cfg.Now, Log: cfg.Log, Witnesses: a.witnesses})
 	if err != nil {
 		return fmt.Errorf("log: %w", err)
 	}
@@ -154,7 +162,7 @@ func (a *Authority) handler() http.Handler {
 	handle(a.tsa, timestampPath)
 	handle(http.StripPrefix("/tuf", a.tuf), "/tuf/")
 	handle(a.oidc.Handler(), oidc.Paths()...)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /healthz", a.health)
 	mux.HandleFunc("GET /{$}", a.front)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The registry sees paths as they were sent, and has limits of its own.
@@ -165,6 +173,17 @@ func (a *Authority) handler() http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// health is "ok" and, where there are witnesses, a line on each: that one does not
+// cosign is no reason to take the log out of service.
+func (a *Authority) health(w http.ResponseWriter, _ *http.Request) {
+	text := "ok\n"
+	if a.witnesses != nil {
+		text += a.witnesses.Describe()
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(w, text)
 }
 
 // front tells someone who opens the base URL in a browser what this is.
