@@ -23,7 +23,7 @@ type Mirrored struct {
 // finds what its checkpoint promises. A call that was interrupted is taken up where
 // it stopped. progress is called with the number of entries that are there.
 func Mirror(ctx context.Context, f *Folder, source Source, progress func(done, size int64)) (*Mirrored, error) {
-	unlock, err := LockFile(ctx, filepath.Join(f.dir, ".mirror.lock"))
+	unlock, err := f.Lock(ctx)
 	if err != nil {
 		return nil, err
 	}

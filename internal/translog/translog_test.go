@@ -477,3 +477,21 @@ func FuzzParseCheckpoint(f *testing.F) {
 		}
 	})
 }
+
+func FuzzBundle(f *testing.F) {
+	f.Add([]byte{0, 1, 'a', 0, 0}, uint8(2))
+	f.Add([]byte{0, 9, 'a'}, uint8(1))
+	f.Fuzz(func(t *testing.T, raw []byte, w uint8) {
+		entries, err := translog.CheckBundle(raw, int(w))
+		if err != nil {
+			return
+		}
+		n := 0
+		for _, e := range entries {
+			n += 2 + len(e)
+		}
+		if len(entries) != int(w) || n > len(raw) {
+			t.Errorf("%d entries of %d bytes in %d", len(entries), n, len(raw))
+		}
+	})
+}

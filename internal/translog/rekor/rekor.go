@@ -144,6 +144,9 @@ func (s *wireSignature) signer() (Signer, error) {
 		}
 		out.Certificate, out.From, out.Until = cert.RawBytes, c.NotBefore, c.NotAfter
 		out.Signer = collect.CertificateSigner(c)
+		if name := onlyName(c); name != "" {
+			out.Identity = name
+		}
 	case key != nil && cert == nil:
 		sum := sha256.Sum256(key.RawBytes)
 		out.Key = "sha256:" + hex.EncodeToString(sum[:])
@@ -151,6 +154,23 @@ func (s *wireSignature) signer() (Signer, error) {
 		return out, errors.New("it names no key, or two")
 	}
 	return out, nil
+}
+
+// onlyName is the certificate's one e-mail address or URI, exactly as it is written:
+// crypto/x509 writes URIs its own way, and who is watched is compared with the text.
+func onlyName(c *x509.Certificate) string {
+	for _, e := range c.Extensions {
+		if !e.Id.Equal(oidSAN) {
+			continue
+		}
+		var names []asn1.RawValue
+		rest, err := asn1.Unmarshal(e.Value, &names)
+		// RFC 5280, 4.2.1.6: rfc822Name [1], uniformResourceIdentifier [6]
+		if err == nil && len(rest) == 0 && len(names) == 1 && names[0].Class == asn1.ClassContextSpecific && (names[0].Tag == 1 || names[0].Tag == 6) {
+			return string(names[0].Bytes)
+		}
+	}
+	return ""
 }
 
 // oidSAN is a variable because Go has no constant slices.

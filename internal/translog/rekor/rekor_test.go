@@ -76,6 +76,18 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// An identity is the text of the certificate, not how a URI might be written too.
+func TestIdentityIsExact(t *testing.T) {
+	t.Parallel()
+	w := forge.New(forge.Options{})
+	o := forge.Workflow()
+	o.URI, o.SAN = "", []byte{0x30, 16, 0x86, 14, 'H', 'T', 'T', 'P', 'S', ':', '/', '/', 'a', '/', '%', '2', 'f', 'b'}
+	e := rekor.Parse(tilelog.HashedRekord([]byte("content"), []byte("s"), leafOf(w, o).Raw, nil))
+	if e.Unread != "" || e.Signers[0].Identity != "HTTPS://a/%2fb" {
+		t.Errorf("%+v", e)
+	}
+}
+
 // What is not understood says so, and never looks like an entry of nobody.
 func TestUnread(t *testing.T) {
 	t.Parallel()
