@@ -34,7 +34,7 @@ const (
 // helpOrder is the order of the commands in hallmark --help.
 var helpOrder = []string{
 	"build", "sign", "attest", "convert",
-	"verify", "show", "trust", "admit",
+	"verify", "show", "trust", "log", "admit",
 	"up", "authority", "token", "key", "env", "completion", "version",
 }
 
@@ -57,7 +57,7 @@ whole private Sigstore that this needs on one machine.`,
 		commands []*cobra.Command
 	}{
 		{groupRelease, []*cobra.Command{newBuildCommand(a), newSignCommand(a), newAttestCommand(a), newConvertCommand(a)}},
-		{groupCheck, []*cobra.Command{checks.Verify(), checks.VerifyAttestation(), checks.Show(), checks.Trust(), newAdmitCommand(a)}},
+		{groupCheck, []*cobra.Command{checks.Verify(), checks.VerifyAttestation(), checks.Show(), checks.Trust(), newLogCommand(a), newAdmitCommand(a)}},
 		{groupSetup, []*cobra.Command{newUpCommand(a), newAuthorityCommand(a), newTokenCommand(a), newKeyCommand(a), newEnvCommand(a), a.CompletionCommand("hallmark"), a.VersionCommand()}},
 	} {
 		for _, c := range group.commands {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-dev/hallmark/internal/authority"
+	"github.com/hallmark-dev/hallmark/internal/authority/witness"
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 )
@@ -28,6 +29,7 @@ type upOptions struct {
 	login      string // e-mail address of the one-time code
 	rehearse   bool
 	claimsFile string
+	witnesses  []string
 	json       bool
 	logFormat  string
 	logLevel   string
@@ -87,6 +89,8 @@ also after a crash: the next start with the same folder goes on.`,
 	f.StringVar(&o.claimsFile, "claims", "", "JSON `FILE` with the claims of rehearsed tokens")
 	f.StringVar(&o.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
 	f.StringVar(&o.logLevel, "log-level", "warn", "least `LEVEL` that is logged: error, warn, info (a line for every request) or debug")
+	f.StringArrayVar(&o.witnesses, "witness", nil, "\"`KEY URL`\" of a witness that cosigns the log; may be repeated")
+	f.IntVar(&o.WitnessQuorum, "witness-quorum", 0, "wait for `N` of the witnesses (default all), a second at most")
 	f.BoolVar(&o.json, "json", false, "when ready, print one JSON object on one line")
 	c.AddCommand(newUpEnvCommand(a), newUpUserCommand(a), newUpGCCommand(a))
 	return c
@@ -119,6 +123,13 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 	var err error
 	if o.Dir, err = a.dataDir(o.Dir); err != nil {
 		return err
+	}
+	for _, w := range o.witnesses {
+		t, err := witness.ParseTarget(w, a.PlainHTTP)
+		if err != nil {
+			return fault.As(fault.Usage, fmt.Errorf("--witness: %w", err))
+		}
+		o.Witnesses = append(o.Witnesses, t)
 	}
 	if o.rehearse {
 		if o.RehearseClaims, err = os.ReadFile(o.claimsFile); err != nil {

@@ -39,6 +39,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
 	"github.com/hallmark-dev/hallmark/internal/authority/tsa"
 	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
+	"github.com/hallmark-dev/hallmark/internal/authority/witness"
 	"github.com/hallmark-dev/hallmark/internal/durable"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/loopback"
@@ -77,6 +78,10 @@ type Config struct {
 	RehearseClaims []byte
 	// Version is that of the program, for the status page and the metrics.
 	Version string
+	// Witnesses are asked to cosign the log's checkpoints, WitnessQuorum of them are
+	// waited for; 0 is all.
+	Witnesses     []witness.Target
+	WitnessQuorum int
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// Log gets what an operator must know and, at level Info, a line for every
@@ -110,14 +115,15 @@ type Authority struct {
 
 	rehearsal *Rehearsal
 
-	oidc     *oidc.Provider
-	ca       *ca.CA
-	log      *tlog.Log
-	logV1    *rekorv1.Log
-	tsa      *tsa.TSA
-	tuf      *tuf.Repo
-	registry *registry.Server
-	monitor  *monitor.Monitor
+	oidc      *oidc.Provider
+	witnesses *witness.Group // nil: none
+	ca        *ca.CA
+	log       *tlog.Log
+	logV1     *rekorv1.Log
+	tsa       *tsa.TSA
+	tuf       *tuf.Repo
+	registry  *registry.Server
+	monitor   *monitor.Monitor
 
 	users *logins         // of the registry; nil without a file of them
 	rules *registry.Rules // of the registry; nil without a file of them
@@ -321,6 +327,9 @@ func (a *Authority) Close() error {
 	}
 	if a.logV1 != nil {
 		errs = append(errs, a.logV1.Close())
+	}
+	if a.witnesses != nil {
+		a.witnesses.Close()
 	}
 	if a.registry != nil {
 		errs = append(errs, a.registry.Close())

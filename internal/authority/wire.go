@@ -21,7 +21,9 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
 	"github.com/hallmark-dev/hallmark/internal/authority/tsa"
 	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
+	"github.com/hallmark-dev/hallmark/internal/authority/witness"
 	"github.com/hallmark-dev/hallmark/internal/durable"
+	"github.com/hallmark-dev/hallmark/internal/fault"
 )
 
 const organization = "Hallmark"
@@ -128,7 +130,13 @@ func (a *Authority) openServices(ids identities, fresh bool) (err error) {
 	if !ok {
 		return &durable.CorruptError{Path: in(filepath.Join(keyDir, "log.pem")), Why: "it does not hold an Ed25519 key"}
 	}
-	a.log, err = tlog.Open(in(logDir), tlog.Config{Origin: a.info.Host, Key: logKey, Now: cfg.Now, Log: cfg.Log})
+	if len(cfg.Witnesses) > 0 || cfg.WitnessQuorum != 0 {
+		a.witnesses, err = witness.NewGroup(witness.GroupConfig{Targets: cfg.Witnesses, Quorum: cfg.WitnessQuorum, Now: cfg.Now, Log: cfg.Log})
+		if err != nil {
+			return fault.As(fault.Usage, err)
+		}
+	}
+	a.log, err = tlog.Open(in(logDir), tlog.Config{Origin: a.info.Host, Key: logKey, Now: cfg.Now, Log: cfg.Log, Witnesses: a.witnesses})
 	if err != nil {
 		return fmt.Errorf("log: %w", err)
 	}
@@ -224,7 +232,11 @@ func (a *Authority) watch(ids identities) error {
 	slices.SortFunc(keys, func(x, y monitor.Key) int { return strings.Compare(x.Name, y.Name) })
 	i := a.info
 	a.monitor = monitor.New(monitor.Config{Version: a.cfg.Version, Now: a.cfg.Now, Log: a.cfg.Log, Facts: func() monitor.Facts {
-		return monitor.Facts{URL: i.URL, Registry: i.Registry, TUF: i.TUF, TUFRootSHA256: i.TUFRootSHA256, Keys: keys,
+		notes := ""
+		if a.witnesses != nil {
+			notes = a.witnesses.Describe()
+		}
+		return monitor.Facts{URL: i.URL, Notes: strings.Split(strings.TrimSpace(notes), "\n"), Registry: i.Registry, TUF: i.TUF, TUFRootSHA256: i.TUFRootSHA256, Keys: keys,
 			Logs: []monitor.Log{
 				{Origin: i.Host, Size: a.log.Size(), Stopped: a.log.Err(), Checkpoint: "/api/v2/checkpoint"},
 				{Origin: a.logV1.Origin(), Size: a.logV1.Size(), Stopped: a.logV1.Err(), Checkpoint: "/api/v1/log"},

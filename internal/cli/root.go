@@ -109,7 +109,7 @@ func overview(c *cobra.Command, order []string) string {
 	if len(c.Groups()) == 0 {
 		list("Commands:", "")
 	}
-	fmt.Fprintf(&b, "\n%s COMMAND --help has the flags of a command, and examples.\n", c.Name())
+	fmt.Fprintf(&b, "%s COMMAND --help has the flags of a command, and examples.\n", c.Name())
 	return b.String()
 }
 

@@ -38,6 +38,11 @@ func ClaimedSigner(c *evidence.Claim) (evidence.Signer, error) {
 		sum := sha256.Sum256(cert.Raw)
 		return evidence.Signer{Subject: cert.Subject.String(), Certificate: "sha256:" + hex.EncodeToString(sum[:])}, nil
 	}
+	return CertificateSigner(cert), nil
+}
+
+// CertificateSigner is who a certificate says it is about, unverified.
+func CertificateSigner(cert *x509.Certificate) evidence.Signer {
 	signer := evidence.Signer{Identity: claimedIdentity(cert)}
 	for _, ext := range cert.Extensions {
 		switch {
@@ -50,7 +55,7 @@ func ClaimedSigner(c *evidence.Claim) (evidence.Signer, error) {
 			signer.Issuer = string(ext.Value)
 		}
 	}
-	return signer, nil
+	return signer
 }
 
 // claimedIdentity is the first subject alternative name.

@@ -26,6 +26,9 @@ type Facts struct {
 	TUFRootSHA256 string
 	Logs          []Log
 	Keys          []Key
+	// Notes are lines on what is outside and does not decide whether all is well:
+	// witnesses. Empty ones are left out.
+	Notes []string
 }
 
 // Log is a transparency log.
@@ -164,7 +167,8 @@ func (m *Monitor) findings(f Facts) (state, []finding) {
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
 func (m *Monitor) health(w http.ResponseWriter, _ *http.Request) {
-	worst, found := m.findings(m.cfg.Facts())
+	facts := m.cfg.Facts()
+	worst, found := m.findings(facts)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	if worst == failing {
@@ -173,5 +177,10 @@ func (m *Monitor) health(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, worst)
 	for _, f := range found {
 		fmt.Fprintf(w, "%s: %s\n", f.State, f.Text)
+	}
+	for _, note := range facts.Notes {
+		if note != "" {
+			fmt.Fprintln(w, note)
+		}
 	}
 }

@@ -59,7 +59,8 @@ func TestHealth(t *testing.T) {
 		status int
 		want   string // the whole answer
 	}{
-		"well": {nil, 200, "ok\n"},
+		"well":                  {nil, 200, "ok\n"},
+		"a witness that is out": {func(f *monitor.Facts) { f.Notes = []string{"witness w1: since noon: 503", ""} }, 200, "ok\nwitness w1: since noon: 503\n"},
 		"a key that ends in 89 days": {func(f *monitor.Facts) { f.Keys[0].Expires = now.Add(89 * 24 * time.Hour) }, 200,
 			"warning\nwarning: the key of the certificate authority expires on 2027-02-22: rotate it before\n"},
 		"a key that has ended": {func(f *monitor.Facts) { f.Keys[0].Expires = now }, 503,

@@ -32,6 +32,7 @@ Version {{.Version}}, running since {{.Started}}.</p>
 <tr><th scope="row">TUF repository</th><td><a href="{{.TUF}}/root.json"><code>{{.TUF}}</code></a></td></tr>
 {{range .Logs}}<tr><th scope="row">Log <code>{{.Origin}}</code></th><td>{{.Size}} {{if eq .Size 1}}entry{{else}}entries{{end}}{{if .Checkpoint}}, <a href="{{$.URL}}{{.Checkpoint}}">checkpoint</a>{{end}}</td></tr>
 {{end}}</table>
+{{range .Notes}}{{if .}}<p>{{.}}</p>{{end}}{{end}}
 <h2>Keys</h2>
 <table>
 <tr><th scope="col">for</th><th scope="col">kind</th><th scope="col">expires</th><th scope="col">SHA-256 of the public key</th></tr>
@@ -69,7 +70,7 @@ func (m *Monitor) page(w http.ResponseWriter, r *http.Request) {
 	var b bytes.Buffer
 	err := pageTemplate().Execute(&b, map[string]any{
 		"State": string(worst), "Findings": found, "Host": f.Registry, "URL": f.URL, "Registry": f.Registry, "TUF": f.TUF,
-		"RootSHA256": f.TUFRootSHA256, "Logs": f.Logs, "Keys": keys, "Version": m.cfg.Version,
+		"RootSHA256": f.TUFRootSHA256, "Logs": f.Logs, "Notes": f.Notes, "Keys": keys, "Version": m.cfg.Version,
 		"Started": m.started.UTC().Format(time.RFC3339),
 	})
 	if err != nil {

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sys/unix"
+
+	"github.com/hallmark-dev/hallmark/internal/authority/witness"
 )
 
 const (
@@ -121,8 +124,42 @@ func (l *Log) commit(batch []*pending) (*tree, error) {
 	if err := l.onceFilesAreFree(func() error { return l.seal(t) }); err != nil {
 		return nil, err
 	}
-	l.published.Store(t)
-	return t, nil
+	if l.cfg.Witnesses == nil {
+		l.published.Store(t)
+		return t, nil
+	}
+	lines, late := l.cosignatures(t)
+	shown := t.with(lines)
+	l.published.Store(shown)
+	if more := late.Load(); more != nil { // it came before there was something to upgrade
+		l.upgrade(t, *more)
+	}
+	return shown, nil
+}
+
+// cosignatures are the signature lines of the witnesses that cosign t in time. When
+// others come later, late has all, and they are shown too.
+func (l *Log) cosignatures(t *tree) (lines []byte, late *atomic.Pointer[[]byte]) {
+	late = new(atomic.Pointer[[]byte])
+	return l.cfg.Witnesses.Cosign(witness.Checkpoint{
+		Note:  t.note,
+		Size:  t.size(),
+		Prove: func(old int64) (tlog.TreeProof, error) { return tlog.ProveTree(t.size(), old, t) },
+		Late: func(lines []byte) {
+			late.Store(&lines)
+			l.upgrade(t, lines)
+		},
+	}), late
+}
+
+// upgrade shows t's checkpoint with more cosignatures, if t is still what is shown.
+func (l *Log) upgrade(t *tree, lines []byte) {
+	for {
+		shown := l.published.Load()
+		if shown.size() != t.size() || len(t.note)+len(lines) <= len(shown.note) || l.published.CompareAndSwap(shown, t.with(lines)) {
+			return
+		}
+	}
 }
 
 // seal signs the tree and makes its checkpoint the one on disk.

@@ -20,6 +20,10 @@
 // of its own, added with [Log.Append] and read through a [View]; with Timed it
 // also keeps when each entry was integrated (times.go).
 //
+// Witnesses cosign a checkpoint after it is durable and before it is shown. They are
+// waited for a bounded time, and one that is down not at all: what was acknowledged
+// never depends on them. Late cosignatures are added to the checkpoint that is shown.
+//
 // Trusted / not trusted: the folder is not trusted for integrity: an attacker
 // who can modify it can at most make the log refuse to open. One who can put
 // back an older copy of both files, or delete both, can make it forget entries;
@@ -41,6 +45,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/hallmark-dev/hallmark/internal/authority/witness"
 )
 
 // Config is what a log needs: Origin, and Key or Signer.
@@ -59,6 +65,9 @@ type Config struct {
 	CheckEntry func(entry []byte) (bad int, why string)
 	Now        func() time.Time // default time.Now; only to log how long commits take
 	Log        *slog.Logger     // default: nothing is logged
+	// Witnesses, when not nil, are asked to cosign each checkpoint after it is on
+	// disk and before anyone sees it. The caller closes them after the log.
+	Witnesses *witness.Group
 }
 
 // Log is an open log. Its methods may be called concurrently.
@@ -116,6 +125,12 @@ func open(dir string, cfg Config, wrap func(disk) disk) (*Log, error) {
 		l.index[h] = int64(i)
 	}
 	l.published.Store(t)
+	if cfg.Witnesses != nil && t.size() > 0 {
+		go func() { // what they cosigned before was not kept
+			lines, _ := l.cosignatures(t)
+			l.upgrade(t, lines)
+		}()
+	}
 	go l.run()
 	return l, nil
 }

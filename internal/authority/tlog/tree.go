@@ -41,6 +41,13 @@ func (t *tree) extend(leaves []tlog.Hash, lengths []int) *tree {
 	return n
 }
 
+// with is the same tree with cosignature lines added to its checkpoint.
+func (t *tree) with(lines []byte) *tree {
+	n := *t
+	n.note = append(t.note[:len(t.note):len(t.note)], lines...)
+	return &n
+}
+
 func (t *tree) add(leaf tlog.Hash) {
 	t.levels[0] = append(t.levels[0], leaf)
 	for k := 0; len(t.levels[k])%2 == 0; k++ {
