@@ -290,7 +290,7 @@ func kills(t *testing.T, timed bool) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		timer := time.AfterFunc(time.Duration(60+rand.IntN(120))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		var timer *time.Timer
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			var p promise
 			var leaf, root string
@@ -303,8 +303,10 @@ func kills(t *testing.T, timed bool) {
 			_, _ = hex.Decode(p.leaf[:], []byte(leaf))
 			_, _ = hex.Decode(p.root[:], []byte(root))
 			promises = append(promises, p)
+			if timer == nil { // in the midst of many more, however slow the machine is
+				timer = time.AfterFunc(time.Duration(rand.IntN(120))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+			}
 		}
-		timer.Stop()
 		_ = cmd.Wait()
 		l, err := Open(dir, Config{Origin: "127.0.0.1", Key: crashKey(), Timed: timed})
 		if err != nil {
