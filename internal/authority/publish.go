@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"maps"
 
 	"github.com/hallmark-dev/hallmark/internal/trust"
 )
@@ -46,7 +47,12 @@ func (a *Authority) publish(st *state, ids identities) error {
 		fileSigningConfig: signing,
 		fileTrustRoot:     cluster,
 	}
-	if err := a.tuf.Publish(files); err != nil {
+	targets, err := a.olderTargets(ids)
+	if err != nil {
+		return err
+	}
+	maps.Copy(targets, files)
+	if err := a.tuf.Publish(targets); err != nil {
 		return fmt.Errorf("TUF repository: %w", err)
 	}
 	local := map[string][]byte{fileRoot: a.tuf.RootJSON()}
@@ -54,6 +60,21 @@ func (a *Authority) publish(st *state, ids identities) error {
 		local[name] = data
 	}
 	return st.writePublished(a.cfg.Dir, local)
+}
+
+// olderTargets are the targets that clients read which do not know
+// trusted_root.json (such as cosign 2.2): the keys as single files, by the names of
+// the public instance's first repository. They know no log but Rekor v1's.
+func (a *Authority) olderTargets(ids identities) (map[string][]byte, error) {
+	targets := map[string][]byte{"fulcio_v1.crt.pem": pemOf(ids.ca.chain)}
+	for name, id := range map[string]identity{"rekor.pub": ids.logV1, "ctfe.pub": ids.ct} {
+		der, err := x509.MarshalPKIXPublicKey(id.key.Public())
+		if err != nil {
+			return nil, err
+		}
+		targets[name] = pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	}
+	return targets, nil
 }
 
 // trustRootYAML is a TrustRoot of policy.sigstore.dev for admission. It holds the
@@ -112,9 +133,12 @@ func publicPEM(public crypto.PublicKey) (string, error) {
 
 // chainPEM is base64 of a PEM chain.
 func chainPEM(chain []*x509.Certificate) string {
-	var out []byte
+	return base64.StdEncoding.EncodeToString(pemOf(chain))
+}
+
+func pemOf(chain []*x509.Certificate) (out []byte) {
 	for _, c := range chain {
 		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
 	}
-	return base64.StdEncoding.EncodeToString(out)
+	return out
 }

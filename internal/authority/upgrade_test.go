@@ -4,8 +4,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -251,4 +254,48 @@ func jsonEqual(a, b any) bool {
 	x, errX := json.Marshal(a)
 	y, errY := json.Marshal(b)
 	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+// TestTargetsForOlderClients: what cosign 2.2 reads instead of
+// trusted_root.json is what the services use.
+func TestTargetsForOlderClients(t *testing.T) {
+	t.Parallel()
+	a, _ := up(t, authority.Config{Dir: t.TempDir()})
+	i := a.Info()
+	status, text := request(t, "GET", i.TUF+"/1.targets.json", "")
+	for n := 2; ; n++ { // the newest
+		next, data := request(t, "GET", fmt.Sprintf("%s/%d.targets.json", i.TUF, n), "")
+		if next != 200 {
+			break
+		}
+		status, text = next, data
+	}
+	var w struct {
+		Signed struct {
+			Targets map[string]struct{ Hashes struct{ SHA256 string } }
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &w); err != nil || status != 200 {
+		t.Fatalf("%d %s", status, text)
+	}
+	target := func(name string) string {
+		status, data := request(t, "GET", i.TUF+"/targets/"+w.Signed.Targets[name].Hashes.SHA256+"."+name, "")
+		if status != 200 {
+			t.Errorf("%s: %d", name, status)
+		}
+		return data
+	}
+	for name, path := range map[string]string{"rekor.pub": "/api/v1/log/publicKey", "fulcio_v1.crt.pem": "/api/v1/rootCert"} {
+		if _, used := request(t, "GET", i.URL+path, ""); target(name) != used || used == "" {
+			t.Errorf("%s is %s, %s %s", name, target(name), path, used)
+		}
+	}
+	root, err := trust.ParseTrustedRoot(readFile(t, i.TrustedRoot))
+	if err != nil || len(root.CTLogs) != 1 || len(root.TLogs) != 2 {
+		t.Fatalf("%+v, %v", root, err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(root.CTLogs[0].Key)
+	if block, _ := pem.Decode([]byte(target("ctfe.pub"))); err != nil || block == nil || !bytes.Equal(block.Bytes, der) {
+		t.Errorf("ctfe.pub: %s", target("ctfe.pub"))
+	}
 }

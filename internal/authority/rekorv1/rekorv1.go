@@ -10,7 +10,7 @@
 // Whether those are to be trusted is for those who read the log. Bodies are byte
 // for byte those of Rekor 1.5, so every client can rebuild them.
 //
-// Memory: for each entry about 160 bytes (tlog's hashes, offset and time) and,
+// Memory: for each entry about 150 bytes (tlog's hashes, offset and time) and,
 // once somebody has searched, 16 bytes for each of its two to four search keys,
 // at most twice that while the index grows.
 //

@@ -290,11 +290,8 @@ func kills(t *testing.T, timed bool) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		var timer *time.Timer // from the first answer on: a busy machine may take long to start a process
+		var timer *time.Timer
 		for lines := bufio.NewScanner(out); lines.Scan(); {
-			if timer == nil {
-				timer = time.AfterFunc(time.Duration(rand.IntN(120))*time.Millisecond, func() { _ = cmd.Process.Kill() })
-			}
 			var p promise
 			var leaf, root string
 			if n, _ := fmt.Sscan(lines.Text(), &p.index, &p.size, &leaf, &root, &p.at); n != 5 || len(root) != 64 {
@@ -306,6 +303,9 @@ func kills(t *testing.T, timed bool) {
 			_, _ = hex.Decode(p.leaf[:], []byte(leaf))
 			_, _ = hex.Decode(p.root[:], []byte(root))
 			promises = append(promises, p)
+			if timer == nil { // in the midst of many more, however slow the machine is
+				timer = time.AfterFunc(time.Duration(rand.IntN(120))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+			}
 		}
 		_ = cmd.Wait()
 		l, err := Open(dir, Config{Origin: "127.0.0.1", Key: crashKey(), Timed: timed})
