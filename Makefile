@@ -54,7 +54,7 @@ test:
 	wait $$installer || exit 1; \
 	[ $$rc = 0 ] || exit $$rc; \
 	go test -timeout 30m $(TESTFLAGS) $(TEST_AS_ROOT) $(TOOL_PKGS)
-	$(if $(ORACLE),cd $(ORACLE) && go vet ./... && go test $(TESTFLAGS) ./...)
+	$(if $(ORACLE),cd $(ORACLE) && go vet ./... && go test -timeout 30m $(TESTFLAGS) ./...)
 
 race: tools
 	@tools/install.sh race

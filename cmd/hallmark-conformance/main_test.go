@@ -25,7 +25,7 @@ const (
 	beacon       = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main"
 	beaconIssuer = "https://token.actions.githubusercontent.com"
 
-	leastVectors = 47 // fewer would be a copy that went wrong
+	leastVectors = 60 // fewer would be a copy that went wrong
 )
 
 // binary builds the program that the suite would call.
@@ -140,12 +140,21 @@ func TestSuite(t *testing.T) {
 		}
 	}
 	t.Logf("%d cases: %d calls accepted, %d refused, %d of those by a reason", len(dirs), accepted, refused, denied)
-	if accepted != 2*accepts || accepts < 14 || refused != 2*(len(dirs)-accepts) {
+	if accepted != 2*accepts || accepts < 17 || refused != 2*(len(dirs)-accepts) {
 		t.Errorf("%d cases, %d of them to be accepted: %d calls accepted, %d refused", len(dirs), accepts, accepted, refused)
 	}
 	if denied < refused*9/10 { // the others cannot read their key or their trust root
 		t.Errorf("only %d of %d refusals are verdicts", denied, refused)
 	}
+}
+
+func sum(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(data))
 }
 
 // TestAnotherIsRefused: what the suite accepts is refused when anything about the
@@ -186,7 +195,8 @@ func TestAnotherIsRefused(t *testing.T) {
 		{"another digest", append(call(happy, by(beacon, beaconIssuer), public), "sha256:"+strings.Repeat("0", 64)), cli.ExitDenied, "WRONG_SUBJECT"},
 		{"a key for a certificate's bundle", append(call(happy, key, public), artifact), cli.ExitDenied, "WRONG_IDENTITY"},
 		{"an identity for a key's bundle", append(call(keyed, by(beacon, beaconIssuer), other), artifact), cli.ExitDenied, "KEY_UNKNOWN"},
-		{"key and identity", append(call(keyed, key, by(beacon, beaconIssuer), other), artifact), cli.ExitUsage, "exclude each other"},
+		{"managed-key-and-client-identity_fail, by digest", append(call(keyed, key, by(beacon, beaconIssuer), other), "sha256:"+sum(t, artifact)), cli.ExitUsage, "exclude each other"},
+		{"managed-key-and-client-identity_fail", append(call(keyed, key, by(beacon, beaconIssuer), other), artifact), cli.ExitUsage, "exclude each other"},
 		{"key and issuer", append(call(keyed, key, []string{"--certificate-oidc-issuer", beaconIssuer}, other), artifact), cli.ExitUsage, "exclude each other"},
 		{"nobody", append(call(happy, public), artifact), cli.ExitUsage, "whom"},
 		{"no issuer", append(call(happy, []string{"--certificate-identity", beacon}, public), artifact), cli.ExitUsage, "whom"},

@@ -28,6 +28,7 @@ type admitOptions struct {
 	files  []string
 	policy string
 	output string
+	trust  string
 	asJSON bool
 }
 
@@ -62,6 +63,7 @@ service did not answer, so nothing is allowed.`,
 	}
 	c.Flags().StringArrayVarP(&o.files, "filename", "f", nil, "`FILE` with Kubernetes objects, - for stdin; can be repeated")
 	c.Flags().StringVar(&o.policy, "policy", "", "`DIR` (or file) with ClusterImagePolicies and TrustRoots")
+	c.Flags().StringVar(&o.trust, "trust", "", "trust bundle, a `FILE`: what it revokes is denied, whatever the policies say")
 	c.Flags().StringVarP(&o.output, "output", "o", "", "yaml: print the objects with their images pinned")
 	c.Flags().BoolVar(&o.asJSON, "json", false, "print one JSON object")
 	return c
@@ -86,8 +88,13 @@ func (a *app) admitCheck(ctx context.Context, o admitOptions) error {
 	if err != nil {
 		return err
 	}
+	believed, err := a.TrustBundle(o.trust)
+	if err != nil {
+		return err
+	}
+	revoked := believed.Revocations()
 	judge, err := admission.New(admission.Config{
-		Policies: set, Registry: a.RegistryClient(), Verifier: a.verifierFor(set), Now: time.Now,
+		Policies: set, Registry: a.RegistryClient(), Verifier: a.verifierFor(set, revoked), Revoked: revoked, Now: time.Now,
 	})
 	if err != nil {
 		return err

@@ -7,7 +7,9 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"io"
 	"math/big"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -157,17 +159,30 @@ func newExampleWorld(t *testing.T) *exampleWorld {
 		"hallmark attest --key release.key --predicate sbom.spdx.json --type spdx " + exampleAddress + "/app:1.0",
 		"hallmark attest --key release.key --predicate provenance.json --type slsaprovenance1 " + exampleAddress + "/app:1.0",
 		"hallmark sign --key release.key app.tar --bundle app.sigstore.json",
+		"hallmark authority backup sigstore.tar",
+		"$HALLMARK_TOOLS/cosign attest --yes --key release.key --new-bundle-format=false --use-signing-config=false --tlog-upload=false " +
+			"--predicate sbom.spdx.json --type spdxjson " + exampleAddress + "/legacy:1.0",
 	} {
 		if code, out := w.shell(w.template, strings.ReplaceAll(line, exampleAddress, w.address)); code != 0 {
 			t.Fatalf("%s: exit code %d\n%s", line, code, out)
 		}
 	}
+	resp, err := http.Get("http://" + w.address + "/api/v2/checkpoint")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	checkpoint, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeExample(t, filepath.Join(app, "mirror/checkpoint"), string(checkpoint))
 	return w
 }
 
 // reset lets the tags point to the images that the examples suppose.
 func (w *exampleWorld) reset(t *testing.T) {
-	for _, name := range []string{"app", "tool"} {
+	for _, name := range []string{"app", "tool", "legacy"} {
 		w.push(t, w.address+"/"+name+":1.0", testimage.Image{Layers: [][]testimage.File{{{Path: name, Data: []byte(name)}}}})
 	}
 }

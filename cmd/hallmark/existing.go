@@ -28,8 +28,9 @@ const maxCompared = 8 << 20
 // nothing could be verified for want of a trust root.
 //
 // Where a log or a TSA is used now, only a signature that has been there counts.
-func (a *app) existing(ctx context.Context, o *signerOptions, k key.Signer, services sign.Services) (func(context.Context, sign.Target, sign.Want) (string, error), error) {
-	cfg := verify.Config{RequireLog: services.Log != "", RequireTimestamp: services.TSA != ""}
+func (a *app) existing(ctx context.Context, o *signerOptions, signing sign.Config) (func(context.Context, sign.Target, sign.Want) (string, error), error) {
+	k, services := signing.Key, signing.Services
+	cfg := verify.Config{RequireLog: services.Logs.Need > 0, RequireTimestamp: services.TSAs.Need > 0, Revoked: signing.Revoked}
 	if k != nil {
 		cfg.Keys = []crypto.PublicKey{k.Public()}
 	}
@@ -37,7 +38,7 @@ func (a *app) existing(ctx context.Context, o *signerOptions, k key.Signer, serv
 	if cfg.Roots, err = a.existingRoots(ctx, o, k); err != nil {
 		return nil, err
 	}
-	if len(cfg.Roots) == 0 && (k == nil || services.Log != "" || services.TSA != "") {
+	if len(cfg.Roots) == 0 && (k == nil || services.Logs.Need > 0 || services.TSAs.Need > 0) {
 		a.Say("no trust root is named (--trusted-root): earlier signatures are not looked for")
 		return nil, nil
 	}

@@ -33,9 +33,9 @@ const (
 
 // helpOrder is the order of the commands in hallmark --help.
 var helpOrder = []string{
-	"build", "sign", "attest",
+	"build", "sign", "attest", "convert",
 	"verify", "show", "trust", "admit",
-	"up", "token", "key", "env", "completion", "version",
+	"up", "authority", "token", "key", "env", "completion", "version",
 }
 
 func newRootCommand(a *app) *cobra.Command {
@@ -56,9 +56,9 @@ whole private Sigstore that this needs on one machine.`,
 		id       string
 		commands []*cobra.Command
 	}{
-		{groupRelease, []*cobra.Command{newBuildCommand(a), newSignCommand(a), newAttestCommand(a)}},
+		{groupRelease, []*cobra.Command{newBuildCommand(a), newSignCommand(a), newAttestCommand(a), newConvertCommand(a)}},
 		{groupCheck, []*cobra.Command{checks.Verify(), checks.VerifyAttestation(), checks.Show(), checks.Trust(), newAdmitCommand(a)}},
-		{groupSetup, []*cobra.Command{newUpCommand(a), newTokenCommand(a), newKeyCommand(a), newEnvCommand(a), a.CompletionCommand("hallmark"), a.VersionCommand()}},
+		{groupSetup, []*cobra.Command{newUpCommand(a), newAuthorityCommand(a), newTokenCommand(a), newKeyCommand(a), newEnvCommand(a), a.CompletionCommand("hallmark"), a.VersionCommand()}},
 	} {
 		for _, c := range group.commands {
 			c.GroupID = group.id

@@ -54,10 +54,13 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"tagmover":  scriptTagMover,  // a URL that moves a tag
 	"registry":  registryCommand,
 	"showcase":  showcaseCommand,
-	"waitup":    scriptWaitUp, // until an authority answers; sets URL, REGISTRY, HALLMARK_…
-	"fetch":     scriptFetch,  // an HTTP status
-	"asked":     scriptAsked,  // hallmark in front of a terminal
-	"ca":        scriptCA,     // a CA, and its revocation list
-	"serve":     scriptServe,  // a folder over HTTP
-	"flip":      scriptFlip,   // a bit of a file
+	"waitup":    scriptWaitUp,    // until an authority answers; sets URL, REGISTRY, HALLMARK_…
+	"fetch":     scriptFetch,     // an HTTP status
+	"asked":     scriptAsked,     // hallmark in front of a terminal
+	"ca":        scriptCA,        // a CA, and its revocation list
+	"serve":     scriptServe,     // a folder over HTTP
+	"flip":      scriptFlip,      // a bit of a file
+	"revocable": scriptRevocable, // a Notary signature whose certificates can be revoked
+	"witness":   scriptWitness,   // cosigns a bundle's checkpoint
+	"rekor1":    scriptRekor,     // a log of version 1; sets REKOR1, HALLMARK_TRUSTED_ROOT
 }

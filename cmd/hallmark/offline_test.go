@@ -55,6 +55,7 @@ func TestOffline(t *testing.T) {
 		{"somebody else's image", args("verify", "--identity", "bob@example.com", "--issuer", w.up.URL, root, "oci:keyless:1.0"), cli.ExitDenied, "WRONG_IDENTITY", false},
 		{"another root's image", args("verify", who, "--trusted-root", "other_root.json", "oci:keyless:1.0"), cli.ExitDenied, "_UNTRUSTED", false},
 		{"an image, and nobody says under which root", args("verify", who, "oci:keyless:1.0"), cli.ExitDenied, "_UNTRUSTED", false},
+		{"an image, under the public instance's root", args("verify", who, "--trusted-root", "public", "oci:keyless:1.0"), cli.ExitDenied, "_UNTRUSTED", false},
 		{"another file", args("verify", who, root, "--bundle", "file.sigstore.json", "cosign.pub"), cli.ExitDenied, "WRONG_SUBJECT", false},
 		{"an image that nobody signed", args("verify", who, root, "oci:unsigned:1.0"), cli.ExitNotFound, "NOT_SIGNED", false},
 		{"an image in a registry", args("verify", who, root, w.image), cli.ExitOK, "Verified signature", true},

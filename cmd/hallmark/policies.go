@@ -75,9 +75,10 @@ func policyCompilers() clusterimage.Compilers {
 
 // verifierFor makes verifiers for what ClusterImagePolicies trust: a key, a
 // TrustRoot of the folder, or Sigstore's public instance.
-func (a *app) verifierFor(set *clusterimage.Set) func(context.Context, clusterimage.Trust) (*verify.Verifier, error) {
+// Whatever they trust, what the trust bundle revokes is refused.
+func (a *app) verifierFor(set *clusterimage.Set, revoked trust.Revoked) func(context.Context, clusterimage.Trust) (*verify.Verifier, error) {
 	return func(ctx context.Context, t clusterimage.Trust) (*verify.Verifier, error) {
-		cfg := verify.Config{Now: time.Now}
+		cfg := verify.Config{Now: time.Now, Revoked: revoked}
 		switch {
 		case t.Key != nil:
 			cfg.Keys = append(cfg.Keys, t.Key.Public)

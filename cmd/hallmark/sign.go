@@ -23,6 +23,7 @@ type signOptions struct {
 	signerOptions
 	annotations []string
 	ci          bool
+	resume      string
 }
 
 func newSignCommand(a *app) *cobra.Command {
@@ -39,16 +40,26 @@ The signature is attached to the image as an OCI referrer, as cosign v3 does it.
 
 Services are those of --signing-config, else of HALLMARK_SIGNING_CONFIG, else
 Sigstore's public instance. With --key and neither of the first two, the key signs
-alone. What the same signer already signed is not signed again.`,
+alone. What the same signer already signed is not signed again.
+
+A service that does not answer is asked again for HALLMARK_PATIENCE, and others that
+the signing config names in its place. What is unfinished then is kept with --later,
+and finished with --resume, which needs neither the key nor the identity.`,
 		Example: `  hallmark sign --identity-token token 127.0.0.1:8420/app:1.0
-  hallmark sign --key release.key -a env=prod 127.0.0.1:8420/app:1.0 127.0.0.1:8420/tool:1.0
-  hallmark sign --key release.key --recursive 127.0.0.1:8420/app:1.0
+  hallmark sign --key release.key -a env=prod --recursive --later ./unfinished 127.0.0.1:8420/app:1.0 127.0.0.1:8420/tool:1.0
+  hallmark sign --resume ./unfinished
   hallmark sign --key release.key app.tar --bundle app.sigstore.json`,
-		Args: cli.Args(cobra.MinimumNArgs(1)),
+		Args: func(c *cobra.Command, argv []string) error {
+			if o.resume != "" {
+				return cli.Args(cobra.NoArgs)(c, argv)
+			}
+			return cli.Args(cobra.MinimumNArgs(1))(c, argv)
+		},
 		RunE: func(c *cobra.Command, argv []string) error { return a.runSign(c.Context(), o, argv) },
 	}
 	o.addFlags(c)
 	c.Flags().StringArrayVarP(&o.annotations, "annotation", "a", nil, "sign `KEY=VALUE` with the image; may be repeated")
+	c.Flags().StringVar(&o.resume, "resume", "", "finish what --later kept in `FOLDER`, and attach it")
 	c.Flags().BoolVar(&o.ci, "ci", false, "sign commit, branch and repository of the CI job (Jenkins, GitHub, GitLab) as annotations")
 	return c
 }
@@ -56,6 +67,9 @@ alone. What the same signer already signed is not signed again.`,
 func (a *app) runSign(ctx context.Context, o *signOptions, argv []string) error {
 	if err := o.check(); err != nil {
 		return err
+	}
+	if o.resume != "" {
+		return a.resume(ctx, o)
 	}
 	annotations, err := a.signAnnotations(o)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,6 +40,7 @@ type signerOptions struct {
 	bundle            string
 	outputCertificate string
 	recursive         string
+	later             string
 }
 
 // Values of --recursive.
@@ -58,6 +60,7 @@ func (o *signerOptions) addFlags(c *cobra.Command) {
 	f.BoolVarP(&o.yes, "yes", "y", false, "agree to what becomes public without being asked")
 	f.StringVar(&o.bundle, "bundle", "", "the argument is a file, not an image: write the bundle to `FILE`")
 	f.StringVar(&o.outputCertificate, "output-certificate", "", "write the signing certificate to `FILE` (PEM)")
+	f.StringVar(&o.later, "later", "", "keep in `FOLDER` what cannot be finished while a service is out, for hallmark sign --resume")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	o.addSigning(c)
 }
@@ -85,6 +88,8 @@ func (o *signerOptions) check() error {
 		return fault.Usagef("--password-stdin is about the key of --key")
 	case o.key != "" && o.outputCertificate != "":
 		return fault.Hint(fault.Usagef("--output-certificate: signing with a key makes no certificate"), "its public half is printed by: hallmark key public %s", o.key)
+	case o.bundle != "" && o.later != "":
+		return fault.Usagef("--later is about images; a file that could not be signed is signed again")
 	case o.bundle != "" && o.recursive != "":
 		return fault.Usagef("--recursive is about images; with --bundle the argument is a file")
 	case o.recursive != "" && o.recursive != recursivePlatforms && o.recursive != recursiveAll:
@@ -95,7 +100,7 @@ func (o *signerOptions) check() error {
 
 // newSigner makes the signer: it opens the key, once, or finds the identity.
 func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, error) {
-	cfg := sign.Config{}
+	cfg := sign.Config{Later: o.later}
 	if o.key != "" {
 		k, info, err := key.Load(o.key, a.keyPassword(o.passwordStdin, "Password of "+o.key+": "))
 		if err != nil {
@@ -111,10 +116,14 @@ func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, er
 		return nil, err
 	}
 	cfg.Services = sign.ServicesFrom(config, time.Now(), cfg.Key == nil)
-	if config != nil && cfg.Key != nil && cfg.Services.Log == "" {
+	if config != nil && cfg.Key != nil && cfg.Services.Logs.Need == 0 {
 		a.Say("the signing config names no transparency log with the Rekor v2 API: the signature will not be logged")
 	}
 	cfg.Services.PlainHTTP, cfg.Services.UserAgent = a.PlainHTTP, a.UserAgent()
+	if cfg.Services.Patience, err = a.patience(); err != nil {
+		return nil, err
+	}
+	cfg.Services.Waiting = a.sayOnce("%s; asking again")
 	if cfg.Key == nil {
 		issuer, _ := config.OIDC(time.Now())
 		if cfg.Token, err = idtoken.Get(ctx, idtoken.Config{
@@ -124,12 +133,47 @@ func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, er
 			return nil, err
 		}
 	}
+	believed, err := a.TrustBundle("")
+	if err != nil {
+		return nil, err
+	}
+	cfg.Revoked = believed.Revocations()
 	if !o.again && o.bundle == "" {
-		if cfg.Existing, err = a.existing(ctx, o, cfg.Key, cfg.Services); err != nil {
+		if cfg.Existing, err = a.existing(ctx, o, cfg); err != nil {
 			return nil, err
 		}
 	}
 	return sign.New(cfg)
+}
+
+// envPatience says how long services that do not answer are asked again.
+const envPatience = "HALLMARK_PATIENCE"
+
+// patience is 0 where the environment does not say.
+func (a *app) patience() (time.Duration, error) {
+	text := a.Env(envPatience)
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < time.Second || d > 24*time.Hour {
+		return 0, fault.Usagef("%s=%q is no duration from 1s to 24h", envPatience, text)
+	}
+	return d, nil
+}
+
+// sayOnce says each failure at its first time; many images may wait for one service.
+func (a *app) sayOnce(format string) func(error) {
+	var mu sync.Mutex
+	said := map[string]bool{}
+	return func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if text := cli.OneLine(err.Error()); !said[text] {
+			said[text] = true
+			a.Say(format, text)
+		}
+	}
 }
 
 // consent shows a person what signing would make public about them, and asks.
@@ -232,10 +276,11 @@ type signedAnswer struct {
 // signedImage is one manifest and what became of it.
 type signedImage struct {
 	Image    string `json:"image"`              // host/repo@sha256:…, or the argument when it could not be resolved
-	Status   string `json:"status"`             // "signed", "existed", "failed"
+	Status   string `json:"status"`             // "signed", "existed", "failed", "kept"
 	Bundle   string `json:"bundle,omitempty"`   // reference of the bundle's manifest
 	LogIndex *int64 `json:"logIndex,omitempty"` // absent: not logged, or it existed
 	Error    string `json:"error,omitempty"`
+	Kept     string `json:"kept,omitempty"` // the file in which the signature waits for sign --resume
 
 	err    error
 	signer evidence.Signer
@@ -305,6 +350,11 @@ func (j attachJob) run(ctx context.Context, signer *sign.Signer) signedImage {
 			}
 		}
 	}
+	var later *sign.LaterError
+	if errors.As(r.err, &later) {
+		r.Status, r.Kept = "kept", later.Path
+		r.err = fault.Hint(r.err, "the signature is made and kept: hallmark sign --resume %s finishes it when the service is back", cli.ShellQuote(filepath.Dir(later.Path)))
+	}
 	if r.err != nil {
 		r.Error = cli.OneLine(r.err.Error())
 	}
@@ -314,7 +364,7 @@ func (j attachJob) run(ctx context.Context, signer *sign.Signer) signedImage {
 // reportSigned prints one result as people read it.
 func (a *app) reportSigned(r signedImage) {
 	switch r.Status {
-	case "failed":
+	case "failed", "kept":
 		a.Say("error: %s: %s", r.Image, r.Error)
 		if hint := fault.HintOf(r.err); hint != "" {
 			a.Say("hint: %s", cli.OneLine(hint))
@@ -341,7 +391,7 @@ func (a *app) finish(o *signerOptions, answer *signedAnswer) error {
 	var cert []byte
 	for _, r := range answer.Images {
 		switch r.Status {
-		case "failed":
+		case "failed", "kept":
 			if failed++; first == nil {
 				first = r.err
 			}
@@ -365,7 +415,13 @@ func (a *app) finish(o *signerOptions, answer *signedAnswer) error {
 	if failed == 0 {
 		return nil
 	}
-	if errors.Is(first, context.Canceled) || len(answer.Images) == 1 {
+	if errors.Is(first, context.Canceled) {
+		return first
+	}
+	if len(answer.Images) == 1 {
+		if name := answer.Images[0].Image; !strings.Contains(first.Error(), name) {
+			first = &fault.Error{Kind: fault.KindOf(first), Hint: fault.HintOf(first), Err: fmt.Errorf("%s: %w", name, first)}
+		}
 		return first
 	}
 	return &fault.Error{Kind: fault.KindOf(first), Hint: fault.HintOf(first), Err: fmt.Errorf("%d of %d failed: %w", failed, len(answer.Images), first)}

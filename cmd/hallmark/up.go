@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -28,6 +29,8 @@ type upOptions struct {
 	rehearse   bool
 	claimsFile string
 	json       bool
+	logFormat  string
+	logLevel   string
 }
 
 // upAnswer is the one line of up --json: printed once everything answers.
@@ -82,8 +85,10 @@ also after a crash: the next start with the same folder goes on.`,
 	f.StringVar(&o.login, "login", "", "`EMAIL` that the printed one-time code logs in as (default USER@localhost)")
 	f.BoolVar(&o.rehearse, "rehearse-github", false, "also hand out GitHub-Actions-shaped tokens with the claims of --claims")
 	f.StringVar(&o.claimsFile, "claims", "", "JSON `FILE` with the claims of rehearsed tokens")
+	f.StringVar(&o.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
+	f.StringVar(&o.logLevel, "log-level", "warn", "least `LEVEL` that is logged: error, warn, info (a line for every request) or debug")
 	f.BoolVar(&o.json, "json", false, "when ready, print one JSON object on one line")
-	c.AddCommand(newUpEnvCommand(a), newUpUserCommand(a), newUpGCCommand(a))
+	c.AddCommand(newUpEnvCommand(a), newUpUserCommand(a))
 	return c
 }
 
@@ -127,7 +132,10 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 		}
 		o.login = user + "@localhost"
 	}
-	o.Log = slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	if o.Log, err = newLogger(a.Stderr, o.logFormat, o.logLevel); err != nil {
+		return err
+	}
+	o.Version = a.Version
 	up, err := authority.Open(o.Config)
 	if err != nil {
 		return err
@@ -146,6 +154,23 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 		a.Say("stopped; everything is kept in %s", up.Info().Dir)
 	}
 	return nil
+}
+
+// newLogger is the log of a server, one line for each record.
+func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
+	levels := map[string]slog.Level{"error": slog.LevelError, "warn": slog.LevelWarn, "info": slog.LevelInfo, "debug": slog.LevelDebug}
+	least, ok := levels[level]
+	if !ok {
+		return nil, fault.Usagef("--log-level %q is none of error, warn, info and debug", level)
+	}
+	o := &slog.HandlerOptions{Level: least}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	}
+	return nil, fault.Usagef("--log-format %q is neither text nor json", format)
 }
 
 // announce says that the authority is ready and what to do with it. The socket

@@ -60,7 +60,9 @@ func scriptFetch(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	resp, err := http.DefaultClient.Do(req)
 	ts.Check(err)
-	_ = resp.Body.Close()
+	defer resp.Body.Close()
+	_, err = io.Copy(ts.Stdout(), resp.Body)
+	ts.Check(err)
 	if !strings.HasPrefix(resp.Status, args[0]) {
 		ts.Fatalf("%s: %s", args[1], resp.Status)
 	}

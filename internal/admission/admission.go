@@ -25,6 +25,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/policy/clusterimage"
 	"github.com/hallmark-dev/hallmark/internal/registry"
+	"github.com/hallmark-dev/hallmark/internal/trust"
 	"github.com/hallmark-dev/hallmark/internal/verify"
 )
 
@@ -42,6 +43,7 @@ type Config struct {
 	// Verifier makes a verifier for a trust that a policy names. Each trust is
 	// asked for at most once in the life of an Admission.
 	Verifier    func(ctx context.Context, t clusterimage.Trust) (*verify.Verifier, error)
+	Revoked     trust.Revoked    // images in it are denied; signers in it are for Verifier to refuse
 	Now         func() time.Time // default time.Now
 	Collect     collect.Options  // limits
 	Concurrency int              // images that are judged at once, default 4
@@ -163,12 +165,30 @@ func (a *Admission) image(ctx context.Context, name string) ImageVerdict {
 	pinned.Digest = v.Digest
 	v.Pinned = pinned.String()
 	img := policy.Image{Ref: name, Host: ref.Host, Repo: ref.Repository, Tag: ref.Tag, Digest: v.Digest}
-	d, err := a.cfg.Policies.Evaluate(ctx, img, &prover{a: a, repo: repo, ref: ref, desc: desc})
+	d, err := a.decide(ctx, img, &prover{a: a, repo: repo, ref: ref, desc: desc})
 	if err != nil {
 		return v.undecided(err)
 	}
 	v.Allowed, v.Reasons, v.Warnings = d.Allowed, d.Reasons, d.Warnings
 	return v
+}
+
+// decide asks the policies. What is revoked is denied whatever they say; what cosign
+// stored under tags of old is looked for when they are not satisfied without.
+func (a *Admission) decide(ctx context.Context, img policy.Image, p *prover) (policy.Decision, error) {
+	if why := a.cfg.Revoked.Artifact(img.Digest, a.cfg.Now()); why != "" {
+		return policy.Deny(policy.Reason{Code: verify.Revoked, Message: why, Subject: string(img.Digest),
+			Hint: "do not run it; ask its publisher for the one that replaces it"}), nil
+	}
+	d, err := a.cfg.Policies.Evaluate(ctx, img, p)
+	satisfied := err == nil && d.Allowed && len(d.Warnings) == 0
+	if satisfied || err != nil && fault.KindOf(err) != fault.Unreachable {
+		return d, err
+	}
+	if p.evidence == nil || p.evidence.Extend(ctx) == 0 || ctx.Err() != nil {
+		return d, err
+	}
+	return a.cfg.Policies.Evaluate(ctx, img, p)
 }
 
 func (v ImageVerdict) deny(r policy.Reason) ImageVerdict {

@@ -96,6 +96,7 @@ type kind struct {
 const (
 	byKey        = iota // a key or a certificate of a company's store
 	byPerson            // an account's login
+	byMachine           // a workload that says nothing of its source or instructions
 	byOwnCI             // a CI job of the source repository itself
 	byOtherBuild        // a CI job whose instructions are in another repository
 )
@@ -108,14 +109,28 @@ func kindOf(s evidence.Signer) kind {
 	switch {
 	case s.Identity == "":
 		k.what = byKey
-	case k.builder == "" || k.source == "":
+	case (k.builder == "" || k.source == "") && isPerson(s):
 		k.what = byPerson
+	case k.builder == "" || k.source == "":
+		k.what = byMachine
 	case k.builder == k.source || strings.HasPrefix(k.builder, k.source+"/"):
 		k.what = byOwnCI
 	default:
 		k.what = byOtherBuild
 	}
 	return k
+}
+
+// isPerson reports whether the identity is an e-mail address and nothing in the
+// certificate says that a job or a service has it. Names of other kinds are those of
+// workloads: SPIFFE IDs, Kubernetes' service accounts, pipelines.
+func isPerson(s evidence.Signer) bool {
+	for name := range s.Extensions {
+		if name != "tokenSubject" {
+			return false
+		}
+	}
+	return strings.Contains(s.Identity, "@") && !strings.Contains(s.Identity, "://") && !strings.HasSuffix(s.Identity, ".gserviceaccount.com")
 }
 
 // isForge reports whether an issuer's accounts are those of a forge.
@@ -151,6 +166,8 @@ func shows(threat string, k kind, s SLSA) (bool, string) {
 		return false, keyed
 	case byPerson:
 		return person(threat, k)
+	case byMachine:
+		return false, "a workload of " + k.issuer + " signed, and nothing shows who can have it sign something else"
 	case byOwnCI:
 		return false, "who can push to " + k.source + " can change the workflow that signs"
 	}

@@ -55,7 +55,12 @@ func TestProtections(t *testing.T) {
 		"in any order":        {assess.Evidence{Counted: []policy.Fact{fact(key), fact(builder)}}, "r"},
 		"two people":          {assess.Evidence{Counted: []policy.Fact{fact(person), fact(person)}, Threshold: 2}, "rftm"},
 		"repository's prefix": {assess.Evidence{Counted: []policy.Fact{fact(workflow(github, source+"-evil/.github/workflows/x.yml@a", source, "github-hosted"))}}, "rftmh"},
-		"no source named":     {assess.Evidence{Counted: []policy.Fact{fact(workflow(github, docker, "", "github-hosted"))}}, "rft"},
+		"no source named":     {assess.Evidence{Counted: []policy.Fact{fact(workflow(github, docker, "", "github-hosted"))}}, "r"},
+		"a pipeline":          {assess.Evidence{Counted: []policy.Fact{fact(evidence.Signer{Identity: "https://buildkite.com/acme/app", Issuer: "https://agent.buildkite.com"})}}, "r"},
+		"an old workflow": {assess.Evidence{Counted: []policy.Fact{fact(evidence.Signer{Identity: own.Identity, Issuer: github,
+			Extensions: map[string]string{"githubWorkflowRepository": "acme/app"}})}}, "r"},
+		"a workload":        {assess.Evidence{Counted: []policy.Fact{fact(evidence.Signer{Identity: "spiffe://acme.example/build", Issuer: "https://spiffe.acme.example"})}}, "r"},
+		"a service account": {assess.Evidence{Counted: []policy.Fact{fact(evidence.Signer{Identity: "build@acme.iam.gserviceaccount.com", Issuer: "https://accounts.google.com"})}}, "r"},
 	} {
 		got := ""
 		for _, p := range assess.Of(tc.e).Protections {

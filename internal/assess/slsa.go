@@ -43,7 +43,7 @@ func signedProvenance(f policy.Fact) SLSA {
 	switch {
 	case s.Builder == "":
 		return SLSA{}
-	case k.what == byKey || k.what == byPerson:
+	case k.what == byKey || k.what == byPerson || k.what == byMachine:
 		s.Why = "its provenance is signed by " + f.Signer.String() + ", and nothing shows that this is a build platform"
 		s.Next = "level 2: provenance that a hosted build platform signed with an identity of its own"
 		return s

@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/ca"
+	"github.com/hallmark-dev/hallmark/internal/authority/monitor"
 	"github.com/hallmark-dev/hallmark/internal/authority/oidc"
 	"github.com/hallmark-dev/hallmark/internal/authority/registry"
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
@@ -72,9 +73,12 @@ type Config struct {
 	// RehearseClaims, when not nil, are the claims of a JSON object that the
 	// GitHub-Actions-shaped token endpoint puts into its tokens.
 	RehearseClaims []byte
+	// Version is that of the program, for the status page and the metrics.
+	Version string
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
-	// Log gets what an operator must know; nil discards.
+	// Log gets what an operator must know and, at level Info, a line for every
+	// request; nil discards.
 	Log *slog.Logger
 }
 
@@ -110,6 +114,7 @@ type Authority struct {
 	tsa      *tsa.TSA
 	tuf      *tuf.Repo
 	registry *registry.Server
+	monitor  *monitor.Monitor
 
 	users *logins         // of the registry; nil without a file of them
 	rules *registry.Rules // of the registry; nil without a file of them

@@ -132,6 +132,7 @@ func TestEverythingIsServed(t *testing.T) {
 	for path, want := range map[string]string{
 		"/":                                 i.URL,
 		"/healthz":                          "ok",
+		"/metrics":                          "hallmark_log_entries{log=\"127.0.0.1\"} 0\n",
 		"/v2/":                              "{}",
 		"/.well-known/openid-configuration": `"issuer":"` + i.URL + `"`,
 		"/oauth2/keys":                      `"RS256"`,

@@ -5,15 +5,16 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/ca"
+	"github.com/hallmark-dev/hallmark/internal/authority/monitor"
 	"github.com/hallmark-dev/hallmark/internal/authority/oidc"
 	"github.com/hallmark-dev/hallmark/internal/authority/registry"
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
@@ -37,6 +38,9 @@ func (a *Authority) open(st *state, fresh bool) error {
 		return err
 	}
 	if err := a.publish(st, ids); err != nil {
+		return err
+	}
+	if err := a.watch(ids); err != nil {
 		return err
 	}
 	base, err := url.Parse(a.info.URL)
@@ -144,22 +148,22 @@ func (a *Authority) openIssuerAndCA(ids identities, fresh bool) (err error) {
 // handler is everything at the base URL.
 func (a *Authority) handler() http.Handler {
 	mux := http.NewServeMux()
-	handle := func(h http.Handler, paths ...string) {
+	handle := func(service string, h http.Handler, paths ...string) {
 		for _, p := range paths {
-			mux.Handle(p, h)
+			mux.Handle(p, a.monitor.Count(service, h))
 		}
 	}
-	handle(a.ca.Handler(), "/api/v2/signingCert", "/api/v2/trustBundle", "/api/v2/configuration")
-	handle(a.log.Handler(), "/api/v2/log/", "/api/v2/checkpoint", "/api/v2/tile/")
-	handle(a.tsa, timestampPath)
-	handle(http.StripPrefix("/tuf", a.tuf), "/tuf/")
-	handle(a.oidc.Handler(), oidc.Paths()...)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /{$}", a.front)
+	handle("certificate authority", a.ca.Handler(), "/api/v2/signingCert", "/api/v2/trustBundle", "/api/v2/configuration")
+	handle("log", a.log.Handler(), "/api/v2/log/", "/api/v2/checkpoint", "/api/v2/tile/")
+	handle("timestamp authority", a.tsa, timestampPath)
+	handle("tuf", http.StripPrefix("/tuf", a.tuf), "/tuf/")
+	handle("issuer", a.oidc.Handler(), oidc.Paths()...)
+	mux.Handle("/", a.monitor.Handler())
+	images := a.monitor.Count("registry", a.registry)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The registry sees paths as they were sent, and has limits of its own.
 		if r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/") {
-			a.registry.ServeHTTP(w, r)
+			images.ServeHTTP(w, r)
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -167,14 +171,24 @@ func (a *Authority) handler() http.Handler {
 	})
 }
 
-// front tells someone who opens the base URL in a browser what this is.
-func (a *Authority) front(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprintf(w, `hallmark up: a private Sigstore
-
-issuer    %[1]s
-registry  %[2]s
-tuf       %[3]s
-log       %[1]s/api/v2/checkpoint
-`, a.info.URL, a.info.Registry, a.info.TUF)
+// watch makes the monitor, which shows these keys.
+func (a *Authority) watch(ids identities) error {
+	keys := []monitor.Key{
+		monitor.CertifiedKey("certificate authority", ids.ca.chain),
+		monitor.CertifiedKey("timestamp authority", ids.tsa.chain),
+	}
+	for name, id := range map[string]identity{"certificate transparency log": ids.ct, "log": ids.log} {
+		k, err := monitor.BareKey(name, id.key.Public())
+		if err != nil {
+			return err
+		}
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(x, y monitor.Key) int { return strings.Compare(x.Name, y.Name) })
+	i := a.info
+	a.monitor = monitor.New(monitor.Config{Version: a.cfg.Version, Now: a.cfg.Now, Log: a.cfg.Log, Facts: func() monitor.Facts {
+		return monitor.Facts{URL: i.URL, Registry: i.Registry, TUF: i.TUF, TUFRootSHA256: i.TUFRootSHA256, Keys: keys,
+			Logs: []monitor.Log{{Origin: i.Host, Size: a.log.Size(), Stopped: a.log.Err(), Checkpoint: "/api/v2/checkpoint"}}}
+	}})
+	return nil
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"crypto"
 	"fmt"
 	"io"
@@ -13,7 +14,32 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/key"
+	"github.com/hallmark-dev/hallmark/internal/registry"
 )
+
+// EnvSignatureRepository names the repository in which signatures lie, for cosign
+// and for us.
+const EnvSignatureRepository = "COSIGN_REPOSITORY"
+
+// SignatureRepository opens the repository of --signature-repository, else that of
+// COSIGN_REPOSITORY; nil when neither is given.
+func (a *App) SignatureRepository(ctx context.Context, client *registry.Client, flag string) (*registry.Repository, error) {
+	name, source := "--signature-repository", flag
+	if source == "" {
+		name, source = EnvSignatureRepository, a.Env(EnvSignatureRepository)
+	}
+	if source == "" {
+		return nil, nil
+	}
+	ref, err := registry.ParseRef(source)
+	if err == nil && (ref.Tag != "" || ref.Digest != "") && strings.ContainsAny(source[strings.LastIndexByte(source, '/')+1:], ":@") {
+		err = fmt.Errorf("%q names an image, not a repository", source)
+	}
+	if err != nil {
+		return nil, fault.As(fault.Usage, fmt.Errorf("%s: %w", name, err))
+	}
+	return client.Open(ctx, ref)
+}
 
 // KeyValues reads the values of -a KEY=VALUE.
 func KeyValues(list []string) (map[string]string, error) {
@@ -65,10 +91,10 @@ func PredicateType(name string) (string, error) {
 		return uri, nil
 	}
 	if u, err := url.Parse(name); err != nil || u.Scheme == "" || strings.ContainsAny(name, " \t\n") {
-		return "", fault.Usagef("--type %q is none of %s, and no URI", name, strings.Join(PredicateNames(), ", "))
+		return "", fault.Usagef("the attestation type %q is none of %s, and no URI", name, strings.Join(PredicateNames(), ", "))
 	}
 	if name == evidence.PredicateSign {
-		return "", fault.Hint(fault.Usagef("--type %s is an image signature", name), "sign the image: hallmark sign IMAGE")
+		return "", fault.Hint(fault.Usagef("%s is an image's signature, no attestation", name), "hallmark sign makes one, hallmark verify without a type checks it")
 	}
 	return name, nil
 }

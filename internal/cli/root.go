@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -22,9 +24,25 @@ func (a *App) Root(root *cobra.Command) *cobra.Command {
 	a.Program = root.Name()
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return refuseEmptyFlags(c) }
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return UsageError(c, err) })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return UsageError(c, plainValue(err)) })
 	root.PersistentFlags().BoolVar(&a.PlainHTTP, "plain-http", false, "speak plain HTTP to registries and services that are not on this machine")
 	return root
+}
+
+// kinds of flags' values, as pflag names them, in words.
+var kinds = map[string]string{"int": "a number", "duration": "a duration, as 90m or 720h", "bool": "true or false"}
+
+// plainValue says what a flag takes, instead of which function could not read it.
+func plainValue(err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	want, ok := kinds[invalid.GetFlag().Value.Type()]
+	if !ok {
+		return err
+	}
+	return fmt.Errorf("--%s %q: want %s", invalid.GetFlag().Name, invalid.GetValue(), want)
 }
 
 // Execute runs one command line and returns its exit code.
@@ -44,11 +62,21 @@ func (a *App) Execute(root *cobra.Command, argv []string) int {
 func refuseEmptyFlags(c *cobra.Command) error {
 	var err error
 	c.Flags().Visit(func(f *pflag.Flag) {
-		if err == nil && f.Value.Type() == "string" && f.Value.String() == "" {
+		if err == nil && withoutValue(f.Value) {
 			err = fault.Hint(fault.Usagef("--%s is given without a value", f.Name), "is the variable that it comes from set? Leave the flag out if it is not meant")
 		}
 	})
 	return err
+}
+
+// withoutValue reports whether a flag of texts was given an empty one, among others
+// or alone.
+func withoutValue(v pflag.Value) bool {
+	if list, ok := v.(pflag.SliceValue); ok {
+		texts := list.GetSlice()
+		return len(texts) == 0 || slices.Contains(texts, "")
+	}
+	return v.Type() == "string" && v.String() == ""
 }
 
 // Help shows a root command's --help in the order in which people need the
@@ -81,8 +109,7 @@ func overview(c *cobra.Command, order []string) string {
 	if len(c.Groups()) == 0 {
 		list("Commands:", "")
 	}
-	b.WriteString("\n--plain-http speaks plain HTTP to registries and services on other machines.\n")
-	fmt.Fprintf(&b, "%s COMMAND --help has the flags of a command, and examples.\n", c.Name())
+	fmt.Fprintf(&b, "\n%s COMMAND --help has the flags of a command, and examples.\n", c.Name())
 	return b.String()
 }
 

@@ -1,12 +1,18 @@
 package cli
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/trust"
 	"github.com/hallmark-dev/hallmark/internal/trust/bundlefile"
+	"github.com/hallmark-dev/hallmark/internal/verify"
 )
 
 // EnvTrust names the trust bundle.
@@ -58,4 +64,45 @@ func (a *App) TrustBundle(flag string) (*bundlefile.File, error) {
 		return nil, fault.Hint(fault.As(fault.Usage, err), "hallmark trust import or hallmark trust add makes one")
 	}
 	return f, err
+}
+
+// Believed is what the trust bundle makes of a verify.Config: keys with their
+// windows, what is revoked and, where roots are wanted, the trust roots: that of
+// source or HALLMARK_TRUSTED_ROOT alone, else those of the bundle, else the
+// public instance's that is in this binary. "public" is that of the bundle, else of
+// this binary: whoever verifies asks no service. Reasons name what of it is stale, for
+// the caller to say: revocation lists always, trust roots where the bundle's are used.
+func (a *App) Believed(ctx context.Context, f *bundlefile.File, source string, roots bool) (verify.Config, []policy.Reason, error) {
+	cfg := verify.Config{Now: time.Now, Revoked: f.Revocations(), Notary: f.Notation(), Witnesses: f.CheckpointWitnesses()}
+	for _, k := range f.PublicKeys() {
+		cfg.NamedKeys = append(cfg.NamedKeys, verify.Key{Public: k.Public, Name: k.Name, ValidFor: k.ValidFor})
+	}
+	stale := f.StaleLists(cfg.Now())
+	if !roots {
+		return cfg, stale, nil
+	}
+	if source = cmp.Or(source, a.Env(EnvTrustedRoot)); source != "" && source != PublicInstance {
+		root, err := a.TrustedRoot(ctx, source)
+		if err != nil {
+			return cfg, nil, err
+		}
+		cfg.Roots = []*trust.Root{root}
+		return cfg, stale, nil
+	}
+	f, err := f.WithRoots(source == PublicInstance)
+	if err != nil {
+		return cfg, nil, err
+	}
+	cfg.Roots = f.SigstoreRoots()
+	return cfg, f.Staleness(cfg.Now()), nil
+}
+
+// WarnOf prints reasons that deny nothing, each with its hint.
+func (a *App) WarnOf(reasons []policy.Reason) {
+	for _, r := range reasons {
+		a.Warn("[%s] %s", r.Code, OneLine(r.Message))
+		if r.Hint != "" {
+			a.Say("  hint: %s", OneLine(r.Hint))
+		}
+	}
 }

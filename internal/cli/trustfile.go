@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -39,12 +42,19 @@ func (a *App) TrustedRoot(ctx context.Context, source string) (*trust.Root, erro
 		source = a.Env(EnvTrustedRoot)
 	}
 	data, err := a.TrustFile(ctx, source, TargetTrustedRoot)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fault.As(fault.Usage, err) // as with every file that a call names
+	}
 	if err != nil {
 		return nil, fmt.Errorf("trusted root: %w", err)
 	}
 	root, err := trust.ParseTrustedRoot(data)
 	if err != nil {
-		return nil, fmt.Errorf("trusted root %s: %w", SourceName(source), err)
+		err = fmt.Errorf("trusted root %s: %w", SourceName(source), err)
+		if bytes.Contains(data, []byte(`"signatures"`)) {
+			err = fault.Hint(err, "that may be a TUF repository's root.json; hallmark trust import URL --root FILE follows it to a trusted_root.json")
+		}
+		return nil, err
 	}
 	return root, nil
 }

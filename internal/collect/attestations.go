@@ -102,6 +102,7 @@ func ReadStatement(ctx context.Context, repo *registry.Repository, s Statement) 
 // Index is what an index lists, and which manifests thereby are covered by a
 // signature of the index.
 type Index struct {
+	Is           bool                 // an index: what its bytes say, whatever it was said to be
 	Images       []ocispec.Descriptor // with their platforms
 	Attestations []attestation.Entry
 	Others       []ocispec.Descriptor // without a platform; may be further indexes
@@ -123,7 +124,7 @@ func (c *Collection) Index(ctx context.Context) (*Index, error) {
 }
 
 func newIndex(m *ociartifact.Manifest) *Index {
-	x := &Index{Attestations: attestation.Listed(m)}
+	x := &Index{Is: m.IsIndex(), Attestations: attestation.Listed(m)}
 	for _, d := range m.Manifests {
 		switch {
 		case attestation.IsEntry(d):

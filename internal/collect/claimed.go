@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/base64"
@@ -32,6 +33,10 @@ func ClaimedSigner(c *evidence.Claim) (evidence.Signer, error) {
 	cert, err := x509.ParseCertificate(c.Certificates[0])
 	if err != nil {
 		return evidence.Signer{}, fmt.Errorf("the certificate cannot be read: %w", err)
+	}
+	if c.Notary != nil {
+		sum := sha256.Sum256(cert.Raw)
+		return evidence.Signer{Subject: cert.Subject.String(), Certificate: "sha256:" + hex.EncodeToString(sum[:])}, nil
 	}
 	signer := evidence.Signer{Identity: claimedIdentity(cert)}
 	for _, ext := range cert.Extensions {

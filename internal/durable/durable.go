@@ -8,6 +8,7 @@ package durable
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // CorruptError says that a sealed file does not hold what was written to it.
@@ -95,6 +97,12 @@ func ReadSealed(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return Unseal(path, data)
+}
+
+// Unseal is what a sealed file that was read as data holds; anything but what
+// WriteSealed wrote is a *CorruptError about path.
+func Unseal(path string, data []byte) ([]byte, error) {
 	line, rest, ok := bytes.Cut(data, []byte("\n"))
 	if !ok || !bytes.HasPrefix(line, []byte(sealPrefix)) {
 		return nil, &CorruptError{path, "its first line is not a seal"}
@@ -104,4 +112,27 @@ func ReadSealed(path string) ([]byte, error) {
 		return nil, &CorruptError{path, "its content does not match its seal"}
 	}
 	return rest, nil
+}
+
+// Damage is one thing that is not what was written.
+type Damage struct {
+	Path string
+	// Offset is the first byte of the file that shows it; -1 where no byte does:
+	// the file is missing, or its place is wrong.
+	Offset int64
+	Why    string
+}
+
+func (d Damage) String() string {
+	if d.Offset < 0 {
+		return d.Path + ": " + d.Why
+	}
+	return fmt.Sprintf("%s, byte %d: %s", d.Path, d.Offset, d.Why)
+}
+
+// SortDamage puts damage in the order of paths and places.
+func SortDamage(all []Damage) {
+	slices.SortStableFunc(all, func(x, y Damage) int {
+		return cmp.Or(cmp.Compare(x.Path, y.Path), cmp.Compare(x.Offset, y.Offset))
+	})
 }

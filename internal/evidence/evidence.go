@@ -179,8 +179,8 @@ type Envelope struct {
 	Payload     []byte
 	Signatures  []EnvelopeSignature
 	// JSON is the envelope as it was written, and only kept of a
-	// [FormatCosignAttestation] whose proofs are about it: cosign's timestamps,
-	// and the log entries of its version 1.
+	// [FormatCosignAttestation] whose proofs are about it: cosign's timestamps and
+	// log entries. A bundle holds an envelope's parts alone.
 	JSON []byte
 }
 

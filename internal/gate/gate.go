@@ -175,8 +175,9 @@ func (e *Evidence) items() []collect.Item {
 	return e.found.Items
 }
 
-// extend looks for what cosign stored under tags of old, once, and says how much there was.
-func (e *Evidence) extend(ctx context.Context) int {
+// Extend looks for what cosign stored under tags of old, once, and says how much there
+// was. It is for when what else was found does not satisfy the policy.
+func (e *Evidence) Extend(ctx context.Context) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return len(e.found.Extend(ctx))

@@ -3,15 +3,23 @@ package gate_test
 import (
 	"bytes"
 	"crypto"
+	"encoding/json"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/evidence/attestation"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/gate"
 	"github.com/hallmark-dev/hallmark/internal/key"
+	"github.com/hallmark-dev/hallmark/internal/ociartifact"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 	"github.com/hallmark-dev/hallmark/internal/sign"
 	"github.com/hallmark-dev/hallmark/internal/verify"
@@ -81,5 +89,86 @@ func TestOutageIsNoDenial(t *testing.T) {
 	r, err := gate.Image(t.Context(), gate.Request{Repo: repo, Ref: ref, Verifier: w.verifier, Policy: w.byRita()})
 	if fault.KindOf(err) != fault.Unreachable || r.Decision.Allowed {
 		t.Errorf("%v, %+v", err, r.Decision)
+	}
+}
+
+// indexesCalledImages is a registry that calls every index an image's manifest.
+type indexesCalledImages struct{}
+
+func (indexesCalledImages) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil && resp.Header.Get("Content-Type") == ocispec.MediaTypeImageIndex && strings.Contains(r.URL.Path, "/manifests/") {
+		resp.Header.Set("Content-Type", ocispec.MediaTypeImageManifest)
+	}
+	return resp, err
+}
+
+// TestIndexCalledAnImage: the registry's word for what an index is does not keep the
+// images that it lists from being judged.
+func TestIndexCalledAnImage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	whole := w.tree("lie", nil)
+	w.sign(whole.index)
+	ref, _ := w.open(whole.index)
+	repo, err := registry.NewClient(registry.Options{HTTPClient: &http.Client{Transport: indexesCalledImages{}}}).Open(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*gate.Request){
+		"all":     func(r *gate.Request) { r.Images = gate.CoverAll },
+		"revoked": func(r *gate.Request) { r.Verifier = w.revoking(time.Now().Add(-time.Minute), whole.arm64) },
+	} {
+		r := gate.Request{Repo: repo, Ref: ref, Verifier: w.verifier, Policy: w.byRita()}
+		change(&r)
+		got, err := gate.Image(t.Context(), r)
+		if err == nil || got.Decision.Allowed {
+			t.Errorf("%s: %+v %v", name, got.Decision, err)
+		}
+	}
+}
+
+// TestFloodOfStatements: unsigned statements beside a signed one are read up to a
+// limit, and do not take its place.
+func TestFloodOfStatements(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	good := w.tree("flood", nil)
+	w.sign(good.index)
+	_, at := w.open(good.amd64)
+	statement := []byte(`{"_type":"` + evidence.StatementV1 + `","predicateType":"` + evidence.PredicateSLSA1 + `","subject":[{"digest":{"sha256":"` +
+		at.Desc.Digest.Encoded() + `"}}],"predicate":{}}`)
+	layer, err := at.Repo.PushBlob(t.Context(), attestation.StatementMediaType, statement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := at.Repo.PushBlob(t.Context(), ocispec.MediaTypeEmptyJSON, []byte(ociartifact.EmptyConfig))
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer.Annotations = map[string]string{attestation.AnnotationPredicate: evidence.PredicateSLSA1}
+	for i := range 40 {
+		m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: attestation.ArtifactType, Config: config, Subject: &at.Desc,
+			Annotations: map[string]string{"n": strconv.Itoa(i)}}
+		m.SchemaVersion = 2
+		for range 20 {
+			m.Layers = append(m.Layers, layer)
+		}
+		data, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := at.Repo.Attach(t.Context(), at.Desc, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q := w.byRita()
+	q.AttestationType = evidence.PredicateSLSA1
+	r, err := w.ask(good.index, q, func(r *gate.Request) { r.Platform, r.Statements = "linux/amd64", []string{evidence.PredicateSLSA1} })
+	if err != nil || !r.Decision.Allowed {
+		t.Fatalf("%+v %v", r.Decision, err)
+	}
+	if n := len(r.Unsigned); n == 0 || n > 256 {
+		t.Errorf("%d unsigned statements were read", n)
 	}
 }

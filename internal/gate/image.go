@@ -38,7 +38,10 @@ func Image(ctx context.Context, r Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	c := &question{Request: r, root: root}
+	c := &question{Request: r, root: root, isIndex: isIndex}
+	if err := c.checkKind(ctx); err != nil {
+		return Result{}, err
+	}
 	if isIndex && (r.Platform != "" || r.Images != CoverIndex || len(r.Statements) > 0) {
 		if c.index, err = root.found.Index(ctx); err != nil {
 			return Result{}, err
@@ -53,18 +56,37 @@ func Image(ctx context.Context, r Request) (Result, error) {
 	return c.alone(ctx)
 }
 
+// checkKind compares what the root was said to be with its bytes, where the answer
+// depends on it: the registry's word for an index, that it is one image, would leave
+// out the images that it lists.
+func (c *question) checkKind(ctx context.Context) error {
+	if c.Images == CoverIndex && !c.Verifier.RevokesDigests() {
+		return nil
+	}
+	x, err := c.root.found.Index(ctx)
+	if err == nil && x.Is != c.isIndex {
+		err = fmt.Errorf("%s is said to be %q, and its manifest is of another kind", c.Ref, c.root.desc.MediaType)
+	}
+	return err
+}
+
 const dockerManifestList = "application/vnd.docker.distribution.manifest.list.v2+json"
 
 // question is a Request on its way: what was resolved and collected so far.
 type question struct {
 	Request
-	root  *Evidence
-	index *collect.Index // what the root lists; nil when it is no index, or was not looked into
+	root    *Evidence
+	isIndex bool           // the root is one
+	index   *collect.Index // what the root lists; nil when it is no index, or was not looked into
 }
 
 // alone judges what was named. An index is also attested when all of its images are.
 func (c *question) alone(ctx context.Context) (Result, error) {
 	r, err := c.judge(ctx, c.root, nil)
+	if err == nil {
+		c.hintInside(r.Decision.Reasons)
+		err = c.listsRevoked(ctx, &r)
+	}
 	if err == nil && r.Decision.Allowed && c.index != nil {
 		r.Inside = c.inside(ctx, &r)
 	}
@@ -76,6 +98,15 @@ func (c *question) alone(ctx context.Context) (Result, error) {
 	}
 	r.Decision = all(r.Images, r.Decision.Warnings)
 	return r, nil
+}
+
+// hintInside tells who finds no signature of an index where to look next.
+func (c *question) hintInside(reasons []policy.Reason) {
+	for i := range reasons {
+		if r := &reasons[i]; c.isIndex && r.Code == CodeNotSigned && r.Hint == "" {
+			r.Hint = "it is an index: --recursive judges the images that it lists, --platform one of them"
+		}
+	}
 }
 
 func lacksAttestation(d policy.Decision) bool {
@@ -151,13 +182,17 @@ func (c *question) each(ctx context.Context, r *Result, above *Evidence) error {
 
 // all is allowed when each image is.
 func all(images []ImageResult, warnings []policy.Reason) policy.Decision {
-	d := policy.Decision{Allowed: len(images) > 0, Warnings: warnings}
+	d := policy.Decision{Allowed: len(images) > 0, Warnings: slices.Clone(warnings)}
 	if len(images) == 0 {
 		d.Reasons = []policy.Reason{{Code: CodeNotSigned, Message: "the index lists no image"}}
 	}
 	for _, i := range images {
 		d.Allowed = d.Allowed && i.Decision.Allowed
-		d.Warnings = append(d.Warnings, i.Decision.Warnings...)
+		for _, w := range i.Decision.Warnings {
+			if !slices.Contains(d.Warnings, w) {
+				d.Warnings = append(d.Warnings, w)
+			}
+		}
 		for _, r := range i.Decision.Reasons {
 			r.Subject = cmp.Or(r.Subject, string(i.Subject.Digest))
 			r.Message = cmp.Or(i.Platform, i.Subject.Digest.Short()) + ": " + r.Message
@@ -181,9 +216,9 @@ func (c *question) judge(ctx context.Context, e, above *Evidence) (Result, error
 	if err != nil && fault.KindOf(err) != fault.Unreachable || r.Decision.Allowed {
 		return r, err
 	}
-	more := e.extend(ctx)
+	more := e.Extend(ctx)
 	if above != nil {
-		more += above.extend(ctx)
+		more += above.Extend(ctx)
 	}
 	if more == 0 || ctx.Err() != nil {
 		return r, err
@@ -208,7 +243,11 @@ func (c *question) once(ctx context.Context, e, above *Evidence) (Result, error)
 		r.Unsigned = s.unsigned
 	}
 	r.Input, r.Tried = in, append(tried, outer...)
-	return decide(ctx, c.Policy, r)
+	r, err := decide(ctx, c.Policy, r)
+	if err == nil {
+		c.revoked(&r, e.Digest(), c.root.Digest())
+	}
+	return r, err
 }
 
 // inherit counts the signatures of the index for an image that it lists. What is

@@ -167,6 +167,36 @@ func TestIndexes(t *testing.T) {
 	}
 }
 
+// TestImageThatPosesAsAnAttestation: runtimes choose an index's entry by its platform
+// alone, so calling an image an attestation manifest does not keep it from being judged.
+func TestImageThatPosesAsAnAttestation(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	good := w.tree("posing", nil)
+	w.sign(good.arm64)
+	client := registry.NewClient(registry.Options{})
+	ref, arm64 := w.open(good.arm64)
+	bad := ref
+	bad.Tag, bad.Digest = "bad", ""
+	d, err := testimage.Push(t.Context(), client, bad, testimage.Image{OS: "linux", Arch: "amd64", Layers: [][]testimage.File{{{Path: "a", Data: []byte("bad")}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest", attestation.AnnotationAbout: string(arm64.Digest())}
+	arm64.Desc.Platform = &ocispec.Platform{OS: "linux", Architecture: "arm64"}
+	for name, p := range map[string]*ocispec.Platform{"platform": {OS: "linux", Architecture: "amd64"}, "none": nil} {
+		d.Platform = p
+		bad.Tag = "index-" + name
+		if _, err := testimage.PushIndex(t.Context(), client, bad, d, arm64.Desc); err != nil {
+			t.Fatal(err)
+		}
+		r, err := w.ask(bad.String(), w.byRita(), func(r *gate.Request) { r.Images = gate.CoverAny })
+		if err != nil || r.Decision.Allowed {
+			t.Errorf("%s: %+v %v", name, r.Decision, err)
+		}
+	}
+}
+
 // TestStatements: what a builder says counts where somebody signed what holds it,
 // under that signer's name, and nowhere else.
 func TestStatements(t *testing.T) {

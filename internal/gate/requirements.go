@@ -97,7 +97,7 @@ func (q Requirements) Check() error {
 		most++
 	}
 	if q.Threshold > most {
-		return fault.Usagef("%d signers are wanted and only %d can be told apart", q.Threshold, most)
+		return fault.Hint(fault.Usagef("%d signers are wanted and only %d can be told apart", q.Threshold, most), "--signers FILE names several")
 	}
 	return nil
 }
@@ -344,7 +344,22 @@ func (j *judgement) nothing() policy.Reason {
 	if others > 0 {
 		r.Message += "; other verified evidence is there and does not count as one"
 	}
+	if len(j.in.Attestations) > 0 {
+		r.Hint = "what is attested is demanded with --attestation " + typeName(j.in.Attestations[0].PredicateType)
+	} else if j.q.AttestationType != "" && len(j.in.Signatures) > 0 {
+		r.Hint = "a signature is demanded without --attestation"
+	}
 	return r
+}
+
+// typeName is the short name of a predicate type that has one.
+func typeName(uri string) string {
+	for name, u := range evidence.PredicateTypes {
+		if u == uri {
+			return name
+		}
+	}
+	return uri
 }
 
 // young reports whether the signature is proven to be no older than allowed. The

@@ -65,8 +65,8 @@ func compile(list []policy.Identity) ([]policy.Matcher, error) {
 func (m matchers) empty() bool { return len(m.named) == 0 && len(m.loose) == 0 && !m.keys && !m.notary }
 
 const (
-	// theKey is the principal of all keys that nobody's name is known of.
-	theKey = "the given key"
+	// TheKey is the principal of all keys that nobody's name is known of.
+	TheKey = "the given key"
 	// someone is the principal of Notary signatures whose signer the trust policy
 	// does not want authenticated.
 	someone = "somebody whom the trust policy does not authenticate"
@@ -92,7 +92,7 @@ func (m matchers) principals(f policy.Fact) []string {
 		return []string{s.String()}
 	}
 	if m.keys && s.Identity == "" && s.Subject == "" && s.Key != "" {
-		return []string{theKey}
+		return []string{TheKey}
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ func (m matchers) String() string {
 		names = append(names, i.String())
 	}
 	if m.keys {
-		names = append(names, theKey)
+		names = append(names, TheKey)
 	}
 	if m.notary {
 		names = append(names, "whom Notation's trust policy accepts")

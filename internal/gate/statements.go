@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -37,37 +38,73 @@ type reading struct {
 	in       *policy.Input
 	about    evidence.Digest // the image
 	unsigned []evidence.Statement
+	// What was read of statements that somebody signed, and of others.
+	readSigned, readUnsigned budget
+}
+
+// Limits of the builders' statements that are read about one image: who may push can
+// attach any number of them.
+const (
+	maxOfManifest = 8         // of one attestation manifest
+	maxStatements = 256       // of all that somebody signed, and of all that nobody did
+	maxBytes      = 256 << 20 // of the same
+)
+
+// budget is what was read so far.
+type budget struct {
+	count int
+	bytes int64
+}
+
+// afford reports whether one more statement of a size may be read.
+func (b *budget) afford(size int64) bool {
+	b.count++
+	b.bytes += size
+	return b.count <= maxStatements && b.bytes <= maxBytes
 }
 
 // attest replaces the attestation manifests about the image among tried by what
 // their statements say. A statement is attested by who signed its attestation
 // manifest (one of all) and, where the index lists that manifest, by who signed
-// the index (inherited).
+// the index (inherited). Small manifests come before large ones, and those that nobody
+// signed do not take the place of others.
 func (s *reading) attest(ctx context.Context, e *Evidence, tried, all []Tried, inherited []policy.Fact) []Tried {
-	var out []Tried
-	for _, t := range tried {
+	read := make([][]Tried, len(tried))
+	by := make([][]policy.Fact, len(tried))
+	var order []int
+	for i, t := range tried {
+		read[i] = []Tried{t}
 		if t.Item.Format != collect.FormatBuildKit || t.Item.Err != nil || t.Item.About != string(s.about) {
-			out = append(out, t)
 			continue
 		}
-		var by []policy.Fact
-		if s.lists(t.Item) {
-			by = append(by, inherited...)
-		}
-		for _, signature := range all {
-			if signature.Covers != "" && signature.Covers == t.Item.Where.Digest {
-				f := signature.Verified.Fact(signature.Item.Where)
-				f.About = signature.Covers
-				by = append(by, f)
-			}
-		}
-		read := s.statements(ctx, e, t.Item, by)
-		if len(read) == 0 {
-			read = []Tried{t}
-		}
-		out = append(out, read...)
+		order = append(order, i)
+		by[i] = s.signers(t.Item, all, inherited)
 	}
-	return out
+	slices.SortStableFunc(order, func(a, b int) int {
+		return cmp.Compare(tried[a].Item.Size, tried[b].Item.Size)
+	})
+	for _, i := range order {
+		if of := s.statements(ctx, e, tried[i].Item, by[i]); len(of) > 0 {
+			read[i] = of
+		}
+	}
+	return slices.Concat(read...)
+}
+
+// signers are who signed what holds an attestation manifest's statements.
+func (s *reading) signers(it collect.Item, all []Tried, inherited []policy.Fact) []policy.Fact {
+	var by []policy.Fact
+	if s.lists(it) {
+		by = append(by, inherited...)
+	}
+	for _, signature := range all {
+		if signature.Covers != "" && signature.Covers == it.Where.Digest {
+			f := signature.Verified.Fact(signature.Item.Where)
+			f.About = signature.Covers
+			by = append(by, f)
+		}
+	}
+	return by
 }
 
 // lists reports whether the index lists an attestation manifest about the image.
@@ -81,12 +118,20 @@ func (c *question) lists(it collect.Item) bool {
 // that covers it.
 func (s *reading) statements(ctx context.Context, e *Evidence, it collect.Item, by []policy.Fact) []Tried {
 	var out []Tried
+	n, room := 0, &s.readUnsigned
+	if len(by) > 0 {
+		room = &s.readSigned
+	}
 	for _, one := range it.Statements {
 		if !slices.Contains(s.question.Statements, one.PredicateType) {
 			continue
 		}
 		item := it
 		item.PredicateType, item.Layer, item.Size, item.Statements = one.PredicateType, one.Layer, one.Layer.Size, nil
+		if n++; n > maxOfManifest || !room.afford(one.Layer.Size) {
+			item.Err = fmt.Errorf("not read: at most %d statements of one attestation manifest are, and %d with %d bytes about one image", maxOfManifest, maxStatements, maxBytes)
+			return append(out, Tried{Item: item, Reasons: []policy.Reason{itemReason(item)}})
+		}
 		st := e.statement(ctx, s.Repo, one)
 		switch {
 		case st.err != nil:

@@ -30,7 +30,7 @@ func newArchive(ref Ref) *archiveBackend {
 		if err := checkLayoutFile(x); err != nil {
 			if errors.Is(err, errNoLayout) && ref.Scheme == SchemeDockerArchive {
 				return nil, fault.Hint(fmt.Errorf("%s holds no manifest, only a configuration and layers (docker before version 25 saved it)", ref.Dir),
-					"name the signed image that it should be, with --image")
+					"hallmark verify --image IMAGE compares it with the signed image that it should be")
 			}
 			return nil, fmt.Errorf("%s holds no OCI image layout: %w", ref.Dir, err)
 		}

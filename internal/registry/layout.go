@@ -213,13 +213,39 @@ func (l *layoutReader) resolve(_ context.Context, ref Ref) (ocispec.Descriptor, 
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	if ref.Digest != "" {
-		return resolveDigest(in, index, digest.Digest(ref.Digest))
+	var d ocispec.Descriptor
+	switch {
+	case ref.Digest != "":
+		d, err = resolveDigest(in, index, digest.Digest(ref.Digest))
+	case ref.Tag != "":
+		d, err = resolveTag(index, ref.Tag)
+	default:
+		d, err = resolveOnly(in, index)
 	}
-	if ref.Tag != "" {
-		return resolveTag(index, ref.Tag)
+	if err != nil {
+		return d, err
 	}
-	return resolveOnly(in, index)
+	return d, l.holds(in, d)
+}
+
+// holds checks that the manifest of an entry is there and is what the entry says:
+// who is told that it is good goes on with what lies here.
+func (l *layoutReader) holds(in files, d ocispec.Descriptor) error {
+	if err := checkDigest(d); err != nil {
+		return err
+	}
+	data, err := readFile(in, blobPath(d.Digest), MaxManifest)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s no manifest %s, which its index names", l.voice(), d.Digest)
+	case err != nil:
+		return err
+	case int64(len(data)) != d.Size:
+		return fmt.Errorf("%s %w: %d instead of %d", l.voice(), errOtherBytes, len(data), d.Size)
+	case d.Digest.Algorithm().FromBytes(data) != d.Digest:
+		return fmt.Errorf("%s %w: the digest does not match", l.voice(), errOtherBytes)
+	}
+	return nil
 }
 
 func resolveTag(index *layoutIndex, tag string) (ocispec.Descriptor, error) {
@@ -342,7 +368,7 @@ func (l *layoutReader) openBlob(_ context.Context, desc ocispec.Descriptor) (io.
 	defer in.Close()
 	f, size, err := in.open(blobPath(desc.Digest))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNotFound
+		return nil, missing{}
 	}
 	if err != nil {
 		return nil, err
@@ -353,6 +379,12 @@ func (l *layoutReader) openBlob(_ context.Context, desc ocispec.Descriptor) (io.
 	}
 	return f, nil
 }
+
+// missing is ErrNotFound about a blob.
+type missing struct{}
+
+func (missing) Error() string        { return "it is not there" }
+func (missing) Is(target error) bool { return target == ErrNotFound }
 
 func (l *layoutReader) tags(context.Context) ([]string, error) {
 	in, err := l.files()

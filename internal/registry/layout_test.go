@@ -103,6 +103,11 @@ func TestLayoutRefusals(t *testing.T) {
 		"blob changed": {func(t *testing.T, dir string, image ocispec.Descriptor) {
 			write(t, dir, "blobs/sha256/"+image.Digest.Encoded(), strings.Repeat(" ", int(image.Size)))
 		}, "the digest does not match"},
+		"blob missing": {func(t *testing.T, dir string, image ocispec.Descriptor) {
+			if err := os.Remove(dir + "/blobs/sha256/" + image.Digest.Encoded()); err != nil {
+				t.Fatal(err)
+			}
+		}, "no manifest sha256:"},
 		"blob is a pipe": {func(t *testing.T, dir string, image ocispec.Descriptor) {
 			file := dir + "/blobs/sha256/" + image.Digest.Encoded()
 			if err := os.Remove(file); err != nil {
@@ -126,10 +131,8 @@ func TestLayoutRefusals(t *testing.T) {
 			repo, r := open(t, "oci:"+dir+":v1", registry.Options{})
 			image := pushImage(t, repo, "v1", "a")
 			c.spoil(t, dir, image)
-			desc, err := repo.Resolve(t.Context(), r)
-			if err == nil {
-				_, err = repo.Manifest(t.Context(), desc)
-			}
+			// Already when it is resolved: what is attached may be whole.
+			_, err := repo.Resolve(t.Context(), r)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %q", err, c.want)
 			}

@@ -180,7 +180,7 @@ func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
-	_, err := keySigner(t, sign.Services{TSA: gone.URL}, "").Sign(context.Background(), sentence(t))
+	_, err := keySigner(t, sign.Services{TSAs: sign.One(gone.URL)}, "").Sign(context.Background(), sentence(t))
 	if fault.KindOf(err) != fault.Unreachable || !strings.Contains(err.Error(), "get a timestamp: "+hostOf(gone.URL)) {
 		t.Error(err)
 	}
@@ -191,7 +191,7 @@ func TestUnreachable(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	defer stuck.Close()
-	if _, err := keySigner(t, sign.Services{TSA: stuck.URL}, "").Sign(ctx, sentence(t)); err == nil {
+	if _, err := keySigner(t, sign.Services{TSAs: sign.One(stuck.URL)}, "").Sign(ctx, sentence(t)); err == nil {
 		t.Error("a service that never answers did not end")
 	}
 }
@@ -200,14 +200,14 @@ func TestUnreachable(t *testing.T) {
 func TestPlainHTTP(t *testing.T) {
 	t.Parallel()
 	for name, s := range map[string]sign.Services{
-		"log": {Log: "http://log.example"}, "tsa": {TSA: "http://tsa.example"}, "ca": {CA: "http://ca.example"},
-		"no url": {Log: "ftp://127.0.0.1"},
+		"log": {Logs: sign.One("http://log.example")}, "tsa": {TSAs: sign.One("http://tsa.example")}, "ca": {CA: "http://ca.example"},
+		"no url": {Logs: sign.One("ftp://127.0.0.1")},
 	} {
 		if _, err := sign.New(sign.Config{Services: s, Key: newKey(t, "")}); fault.KindOf(err) != fault.Usage {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	s := sign.Services{Log: "http://log.example", PlainHTTP: true}
+	s := sign.Services{Logs: sign.One("http://log.example"), PlainHTTP: true}
 	if _, err := sign.New(sign.Config{Services: s, Key: newKey(t, "")}); err != nil {
 		t.Error(err)
 	}

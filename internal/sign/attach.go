@@ -79,30 +79,45 @@ func (s *Signer) Attach(ctx context.Context, at Target, st *Statement) (*Attache
 // that every bundle's manifest names is uploaded while the services are asked.
 func (s *Signer) signAndPush(ctx context.Context, at Target, st *Statement) (*Signed, ocispec.Descriptor, error) {
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		_, err := at.Repo.PushBlob(gctx, ocispec.MediaTypeEmptyJSON, []byte(ociartifact.EmptyConfig))
-		return err
-	})
+	if s.cfg.Later == "" { // else nothing may end the signing that is worth keeping
+		g.Go(func() error { return pushConfig(gctx, at) })
+	}
 	var signed *Signed
-	var layer ocispec.Descriptor
-	g.Go(func() (err error) {
-		if signed, err = s.Sign(gctx, st); err != nil {
-			return err
-		}
-		if layer, err = signed.describe(); err != nil {
-			return err
-		}
-		return at.Repo.PushBlobFrom(gctx, layer, signed.Reader())
-	})
+	g.Go(func() (err error) { signed, err = s.Sign(gctx, st); return err })
 	if err := g.Wait(); err != nil {
-		return nil, ocispec.Descriptor{}, err
+		return nil, ocispec.Descriptor{}, s.later(at, signed, err)
 	}
-	manifest, _, err := ociartifact.BundleManifest(at.Desc, layer, st.PredicateType, s.cfg.Now())
+	if s.cfg.Later != "" {
+		if err := pushConfig(ctx, at); err != nil {
+			return nil, ocispec.Descriptor{}, s.later(at, signed, err)
+		}
+	}
+	desc, err := s.push(ctx, at, signed)
 	if err != nil {
-		return nil, ocispec.Descriptor{}, err
+		return nil, ocispec.Descriptor{}, s.later(at, signed, err)
 	}
-	desc, err := at.Repo.Attach(ctx, at.Desc, manifest)
-	return signed, desc, err
+	return signed, desc, nil
+}
+
+func pushConfig(ctx context.Context, at Target) error {
+	_, err := at.Repo.PushBlob(ctx, ocispec.MediaTypeEmptyJSON, []byte(ociartifact.EmptyConfig))
+	return err
+}
+
+// push attaches a bundle whose empty config is there.
+func (s *Signer) push(ctx context.Context, at Target, signed *Signed) (ocispec.Descriptor, error) {
+	layer, err := signed.describe()
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if err := at.Repo.PushBlobFrom(ctx, layer, signed.Reader()); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	manifest, _, err := ociartifact.BundleManifest(at.Desc, layer, signed.Statement.PredicateType, s.cfg.Now())
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return at.Repo.Attach(ctx, at.Desc, manifest)
 }
 
 // describe is the descriptor of the bundle as a layer: one pass over it.

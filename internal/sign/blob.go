@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"fmt"
 	"io"
 
@@ -27,7 +28,17 @@ func (s *Signer) Blob(ctx context.Context, r io.Reader) (*evidence.Claim, []byte
 	if err != nil {
 		return nil, nil, err
 	}
-	claim, err := s.prove(ctx, m, message.Digest, message.Signature)
+	if len(message.Digest) == sha256.Size {
+		digest := evidence.Digest(fmt.Sprintf("sha256:%x", message.Digest))
+		if err := s.notRevoked(s.cfg.Revoked.Artifact(digest, s.cfg.Now())); err != nil {
+			return nil, nil, err
+		}
+	}
+	d, err := m.made(message.Digest, message.Signature)
+	if err != nil {
+		return nil, nil, err
+	}
+	claim, err := s.prove(ctx, d)
 	if err != nil {
 		return nil, nil, err
 	}

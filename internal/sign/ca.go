@@ -64,13 +64,16 @@ func (s *Signer) requestCertificate(ctx context.Context, ephemeral key.Signer) (
 		return nil, err
 	}
 	url := strings.TrimRight(s.cfg.Services.CA, "/") + "/api/v2/signingCert"
-	answer, err := s.http.post(ctx, request{
-		step: stepCA, url: url, body: sent,
-		contentType: "application/json", accept: "application/json", bearer: s.cfg.Token.Raw,
+	answers, err := askAll(ctx, &s.cfg.Services, One(url), func(ctx context.Context, url string) ([]byte, error) {
+		return s.http.post(ctx, request{
+			step: stepCA, url: url, body: sent,
+			contentType: "application/json", accept: "application/json", bearer: s.cfg.Token.Raw,
+		})
 	})
 	if err != nil {
 		return nil, err
 	}
+	answer := answers[0]
 	leaf, err := parseCertificates(answer)
 	if err != nil {
 		return nil, wrong(stepCA, url, "%w", err)

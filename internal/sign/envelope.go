@@ -25,14 +25,21 @@ type Signed struct {
 	Statement *Statement
 
 	head, tail []byte // of the bundle's JSON, around the payload's base64
+	unfinished Unfinished
 }
 
-// Sign signs a statement: DSSE signature, certificate, timestamp and log entry,
-// as far as the signer's services go.
+// Sign signs a statement: DSSE signature, certificate, timestamps and log entries,
+// as far as the signer's services go. With an error the result, if there is one,
+// is what was made before.
 func (s *Signer) Sign(ctx context.Context, st *Statement) (*Signed, error) {
 	m, err := s.material(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if st.PredicateType == evidence.PredicateSign {
+		if err := s.notRevoked(s.cfg.Revoked.Artifact(st.Subject, s.cfg.Now())); err != nil {
+			return nil, err
+		}
 	}
 	var digest, sig []byte
 	if h := m.signer.Hash(); h != 0 {
@@ -47,47 +54,62 @@ func (s *Signer) Sign(ctx context.Context, st *Statement) (*Signed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
-	claim, err := s.prove(ctx, m, digest, sig)
+	d, err := m.made(digest, sig)
 	if err != nil {
 		return nil, err
 	}
-	claim.Envelope = &evidence.Envelope{
+	signed := &Signed{Statement: st, unfinished: Unfinished{Digest: digest, Signature: sig, KeyDetails: d.keyDetails, Cert: d.cert, PublicKey: d.spki}}
+	if signed.Claim, err = s.prove(ctx, d); err != nil {
+		return signed, err
+	}
+	signed.Claim.Envelope = &evidence.Envelope{
 		PayloadType: evidence.InTotoPayloadType,
 		Signatures:  []evidence.EnvelopeSignature{{Sig: sig}},
 	}
-	signed := &Signed{Claim: claim, Statement: st}
 	return signed, signed.frame()
 }
 
 // prove gathers what goes with a signature into a claim: certificate or key
-// hint, timestamp and log entry. TSA and log do not need each other's answers
-// and are asked at the same time.
-func (s *Signer) prove(ctx context.Context, m material, digest, sig []byte) (*evidence.Claim, error) {
+// hint, timestamps and log entries. TSAs and logs do not need each other's answers
+// and are asked at the same time. Where what is unfinished is kept, the failure of
+// one does not end the other, and the claim has what could be had.
+func (s *Signer) prove(ctx context.Context, m made) (*evidence.Claim, error) {
 	claim := &evidence.Claim{Format: evidence.FormatBundle03, MediaType: evidence.BundleMediaType}
 	if m.cert != nil {
 		claim.Certificates = [][]byte{m.cert}
 	} else {
-		claim.KeyHint = key.Hint(m.signer.Public())
+		pub, err := m.public()
+		if err != nil {
+			return nil, err
+		}
+		claim.KeyHint = key.Hint(pub)
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	var stamp []byte
-	var entry *evidence.LogEntry
-	if s.cfg.Services.TSA != "" {
-		g.Go(func() (err error) { stamp, err = s.timestamp(gctx, m, sig); return err })
+	g := new(errgroup.Group)
+	if s.cfg.Later == "" {
+		g, ctx = errgroup.WithContext(ctx)
 	}
-	if s.cfg.Services.Log != "" {
-		g.Go(func() (err error) { entry, err = s.logEntry(gctx, m, digest, sig); return err })
+	return claim, s.gather(ctx, g, m, claim)
+}
+
+func (s *Signer) gather(ctx context.Context, g *errgroup.Group, m made, claim *evidence.Claim) error {
+	services := &s.cfg.Services
+	if services.TSAs.Need > 0 {
+		g.Go(func() (err error) {
+			claim.Timestamps, err = askAll(ctx, services, services.TSAs, func(ctx context.Context, url string) ([]byte, error) {
+				return s.timestamp(ctx, url, m)
+			})
+			return err
+		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
+	if services.Logs.Need > 0 {
+		g.Go(func() (err error) {
+			claim.LogEntries, err = askAll(ctx, services, services.Logs, func(ctx context.Context, url string) (evidence.LogEntry, error) {
+				return s.logEntry(ctx, url, m)
+			})
+			return err
+		})
 	}
-	if stamp != nil {
-		claim.Timestamps = [][]byte{stamp}
-	}
-	if entry != nil {
-		claim.LogEntries = []evidence.LogEntry{*entry}
-	}
-	return claim, nil
+	return g.Wait()
 }
 
 // frame has the bundle written with a random payload in place of the statement

@@ -1,5 +1,13 @@
 package sign
 
+import (
+	"context"
+	"time"
+
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/trust"
+)
+
 // What fuzz targets call.
 var (
 	ReadTimestamp     = readTimestamp
@@ -11,4 +19,14 @@ var (
 func (s *Signed) Discard() error {
 	_, err := s.describe()
 	return err
+}
+
+// AskAll is for tests that let services fail in a time of their own.
+func AskAll(ctx context.Context, s *Services, c trust.Choice, ask func(ctx context.Context, url string) (string, error)) ([]string, error) {
+	return askAll(ctx, s, c, ask)
+}
+
+// Busy is an answer that says when to ask again.
+func Busy(err error, after time.Duration) error {
+	return fault.As(fault.Unreachable, busyError{err, after})
 }

@@ -19,7 +19,7 @@ func FuzzAnswers(f *testing.F) {
 		f.Fatal(err)
 	}
 	// One service after the other: f.Add is not for several goroutines.
-	for _, s := range []sign.Services{{Log: l.url}, {TSA: l.url + "/api/v1/timestamp"}} {
+	for _, s := range []sign.Services{{Logs: sign.One(l.url)}, {TSAs: sign.One(l.url + "/api/v1/timestamp")}} {
 		if _, err := keySigner(f, s, "").Sign(f.Context(), st); err != nil {
 			f.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -76,7 +77,7 @@ func (c *client) post(ctx context.Context, r request) ([]byte, error) {
 		return nil, fault.HTTP(r.step, r.url, err)
 	}
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated {
-		return nil, c.statusError(r, resp.StatusCode, body)
+		return nil, c.statusError(r, resp, body)
 	}
 	if len(body) > maxAnswer {
 		return nil, wrong(r.step, r.url, "more than %d KiB", maxAnswer>>10)
@@ -84,7 +85,8 @@ func (c *client) post(ctx context.Context, r request) ([]byte, error) {
 	return body, nil
 }
 
-func (c *client) statusError(r request, status int, body []byte) error {
+func (c *client) statusError(r request, resp *http.Response, body []byte) error {
+	status := resp.StatusCode
 	text := fmt.Sprintf("HTTP %d", status)
 	if m := c.message(body); m != "" {
 		text += ": " + m
@@ -92,7 +94,7 @@ func (c *client) statusError(r request, status int, body []byte) error {
 	err := fmt.Errorf("%s: %s: %w", r.step, hostOf(r.url), errors.New(text))
 	switch status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return fault.As(fault.Unreachable, err)
+		return fault.As(fault.Unreachable, busyError{err, retryAfter(resp.Header)})
 	case http.StatusUnauthorized, http.StatusForbidden:
 		if r.bearer != "" {
 			return fault.Hint(err, "the service does not take this identity token: it may be expired, or of an issuer that the service does not know")
@@ -101,6 +103,16 @@ func (c *client) statusError(r request, status int, body []byte) error {
 		return fault.Hint(err, "redirects are not followed; name the service's final URL in the signing config")
 	}
 	return err
+}
+
+// retryAfter is how many seconds a service asks to be left alone (RFC 9110,
+// 10.2.3), 0 when it does not say.
+func retryAfter(h http.Header) time.Duration {
+	n, err := strconv.ParseUint(h.Get("Retry-After"), 10, 16)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(n) * time.Second
 }
 
 // message is what a service says about its refusal, made fit to be shown: one

@@ -228,7 +228,7 @@ func TestConsent(t *testing.T) {
 	t.Parallel()
 	l := newIdentityLab(t)
 	token := l.token(t, alice)
-	public := sign.Services{CA: "https://ca.example", Log: "https://log.example", TSA: "https://tsa.example"}
+	public := sign.Services{CA: "https://ca.example", Logs: sign.One("https://log.example"), TSAs: sign.One("https://tsa.example")}
 	workload := token
 	workload.Email = ""
 	for name, c := range map[string]struct {
@@ -237,7 +237,7 @@ func TestConsent(t *testing.T) {
 	}{
 		"person, public":    {sign.Config{Services: public, Token: token}, true},
 		"person, loopback":  {sign.Config{Services: l.services(), Token: token}, false},
-		"person, public CA": {sign.Config{Services: sign.Services{CA: "https://ca.example", Log: l.url, TSA: l.url}, Token: token}, true},
+		"person, public CA": {sign.Config{Services: sign.Services{CA: "https://ca.example", Logs: sign.One(l.url), TSAs: sign.One(l.url)}, Token: token}, true},
 		"workload, public":  {sign.Config{Services: public, Token: workload}, false},
 		"key, public":       {sign.Config{Services: public, Key: newKey(t, "")}, false},
 	} {
@@ -332,8 +332,8 @@ func TestKeylessNeeds(t *testing.T) {
 	for name, cfg := range map[string]sign.Config{
 		"no token": {Services: l.services()},
 		"no CA":    {Services: l.lab.services(), Token: token},
-		"no log":   {Services: sign.Services{CA: l.url, TSA: l.url}, Token: token},
-		"no TSA":   {Services: sign.Services{CA: l.url, Log: l.url}, Token: token},
+		"no log":   {Services: sign.Services{CA: l.url, TSAs: sign.One(l.url)}, Token: token},
+		"no TSA":   {Services: sign.Services{CA: l.url, Logs: sign.One(l.url)}, Token: token},
 	} {
 		if _, err := sign.New(cfg); err == nil {
 			t.Errorf("%s was accepted", name)

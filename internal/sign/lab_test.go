@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -97,7 +98,7 @@ func (l *lab) posts(path string) int {
 }
 
 func (l *lab) services() sign.Services {
-	return sign.Services{Log: l.url, TSA: l.url + "/api/v1/timestamp"}
+	return sign.Services{Logs: sign.One(l.url), TSAs: sign.One(l.url + "/api/v1/timestamp"), Patience: time.Nanosecond}
 }
 
 // image pushes a tiny image of its own and opens it.

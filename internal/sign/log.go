@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -62,16 +61,11 @@ type logVerifier struct {
 	der     []byte
 }
 
-func (m material) logVerifier() (logVerifier, error) {
-	v := logVerifier{details: m.signer.KeyDetails(), member: "x509Certificate", der: m.cert}
+func (m made) logVerifier() logVerifier {
 	if m.cert == nil {
-		der, err := x509.MarshalPKIXPublicKey(m.signer.Public())
-		if err != nil {
-			return v, err
-		}
-		v.member, v.der = "publicKey", der
+		return logVerifier{details: m.keyDetails, member: "publicKey", der: m.spki}
 	}
-	return v, nil
+	return logVerifier{details: m.keyDetails, member: "x509Certificate", der: m.cert}
 }
 
 func (v logVerifier) json() string {
@@ -100,25 +94,22 @@ func logBody(h crypto.Hash, digest, sig []byte, v logVerifier) []byte {
 // logEntry adds a hashedrekord entry (Rekor v2 API, rekor_service.proto,
 // CreateEntry) of the digest that was signed and checks that what comes back is
 // this entry with a proof that adds up.
-func (s *Signer) logEntry(ctx context.Context, m material, digest, sig []byte) (*evidence.LogEntry, error) {
-	v, err := m.logVerifier()
-	if err != nil {
-		return nil, err
-	}
-	sent := `{"hashedRekordRequestV002":{"digest":"` + base64.StdEncoding.EncodeToString(digest) +
-		`","signature":{"content":"` + base64.StdEncoding.EncodeToString(sig) + `","verifier":` + v.json() + `}}}`
-	url := strings.TrimRight(s.cfg.Services.Log, "/") + "/api/v2/log/entries"
+func (s *Signer) logEntry(ctx context.Context, base string, m made) (evidence.LogEntry, error) {
+	v := m.logVerifier()
+	sent := `{"hashedRekordRequestV002":{"digest":"` + base64.StdEncoding.EncodeToString(m.digest) +
+		`","signature":{"content":"` + base64.StdEncoding.EncodeToString(m.sig) + `","verifier":` + v.json() + `}}}`
+	url := strings.TrimRight(base, "/") + "/api/v2/log/entries"
 	answer, err := s.http.post(ctx, request{
 		step: stepLog, url: url, body: []byte(sent), contentType: "application/json", accept: "application/json",
 	})
 	if err != nil {
-		return nil, err
+		return evidence.LogEntry{}, err
 	}
-	entry, err := readLogEntry(answer, logBody(m.signer.Hash(), digest, sig, v))
+	entry, err := readLogEntry(answer, logBody(m.hash, m.digest, m.sig, v))
 	if err != nil {
-		return nil, wrong(stepLog, url, "%w", err)
+		return evidence.LogEntry{}, wrong(stepLog, url, "%w", err)
 	}
-	return entry, nil
+	return *entry, nil
 }
 
 // readLogEntry reads a log's answer to a new entry with the given canonical body.

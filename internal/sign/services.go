@@ -16,7 +16,6 @@ func ServicesFrom(c *trust.SigningConfig, now time.Time, keyless bool) Services 
 	if keyless {
 		s.CA, _ = c.CA(now)
 	}
-	s.Log, _ = c.Log(now)
-	s.TSA, _ = c.TSA(now)
+	s.Logs, s.TSAs = c.Logs(now), c.TSAs(now)
 	return s
 }

@@ -29,13 +29,20 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/idtoken"
 	"github.com/hallmark-dev/hallmark/internal/key"
 	"github.com/hallmark-dev/hallmark/internal/loopback"
+	"github.com/hallmark-dev/hallmark/internal/trust"
 )
 
-// Services says where the signing services are; "" is a service that is not used.
+// Services says where the signing services are; none is a service that is not used.
 type Services struct {
-	CA  string // base URL of a Fulcio v2 API; the path /api/v2/signingCert is added
-	Log string // base URL of a Rekor v2 API; the path /api/v2/log/entries is added
-	TSA string // URL of an RFC 3161 timestamp authority, as it is
+	CA   string       // base URL of a Fulcio v2 API; the path /api/v2/signingCert is added
+	Logs trust.Choice // base URLs of Rekor v2 APIs; the path /api/v2/log/entries is added
+	TSAs trust.Choice // URLs of RFC 3161 timestamp authorities, as they are
+
+	// Patience is how long services that do not answer are asked again; 0 is 30 s.
+	Patience time.Duration
+	// Waiting, when set, is told why nobody has what is wanted yet, before each
+	// pause. It may be called by several goroutines.
+	Waiting func(err error)
 
 	HTTPClient *http.Client // nil: one with a timeout of 30 s; redirects are never followed
 	PlainHTTP  bool         // allow http:// to hosts that are not this machine
@@ -48,6 +55,13 @@ type Config struct {
 	Key      key.Signer    // the key to sign with; nil: keyless, with Token
 	Token    idtoken.Token // identity of a keyless signer
 	Now      func() time.Time
+	// Revoked is who may not sign any more, and which images and files may not be
+	// signed; what is attested about them may be why.
+	Revoked trust.Revoked
+
+	// Later is a folder in which signatures of images wait that a service's outage
+	// left unfinished, for [Finish]; "" keeps none.
+	Later string
 
 	// Existing looks for a signature or attestation that already says what want
 	// says, by the same signer, verified. It returns its reference, "" without
@@ -74,15 +88,8 @@ func New(cfg Config) (*Signer, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	for _, s := range []struct{ what, url string }{
-		{"certificate authority", cfg.Services.CA}, {"transparency log", cfg.Services.Log}, {"timestamp authority", cfg.Services.TSA},
-	} {
-		if s.url == "" {
-			continue
-		}
-		if err := loopback.CheckURL(s.what, s.url, cfg.Services.PlainHTTP); err != nil {
-			return nil, err
-		}
+	if err := cfg.Services.check(); err != nil {
+		return nil, err
 	}
 	if cfg.Key == nil {
 		switch {
@@ -91,17 +98,42 @@ func New(cfg Config) (*Signer, error) {
 		case cfg.Services.CA == "":
 			return nil, fault.Hint(fault.Usagef("keyless signing: the signing config names no certificate authority that is valid now"),
 				"name another signing config with --signing-config, or sign with --key")
-		case cfg.Services.Log == "":
+		case cfg.Services.Logs.Need == 0:
 			return nil, fault.Hint(fault.Usagef("keyless signing: the signing config names no transparency log with the Rekor v2 API that is valid now"),
 				"without a log entry nobody would accept the signature; name another signing config with --signing-config, or sign with --key")
-		case cfg.Services.TSA == "":
+		case cfg.Services.TSAs.Need == 0:
 			return nil, fault.Hint(fault.Usagef("keyless signing: the signing config names no timestamp authority"),
 				"the certificate is valid for minutes; only a timestamp proves later that it was used in time")
 		}
-	} else if cfg.Services.Log != "" {
+	} else if cfg.Services.Logs.Need > 0 {
 		cfg.Key = key.Prehashed(cfg.Key)
 	}
-	return &Signer{cfg: cfg, http: newClient(cfg.Services, cfg.Token.Raw)}, nil
+	s := &Signer{cfg: cfg, http: newClient(cfg.Services, cfg.Token.Raw)}
+	if s.Keyless() && cfg.Token.Email == "" {
+		return s, nil // what a workload is called, the certificate will tell
+	}
+	who, err := s.Who(context.Background()) // which asks nobody
+	if err != nil {
+		return nil, err
+	}
+	return s, s.notRevoked(cfg.Revoked.Signer(who, cfg.Now()))
+}
+
+// check refuses services that would be spoken to in the clear.
+func (s *Services) check() error {
+	for _, kind := range []struct {
+		what string
+		trust.Choice
+	}{
+		{"certificate authority", One(s.CA)}, {"transparency log", s.Logs}, {"timestamp authority", s.TSAs},
+	} {
+		for _, url := range kind.URLs {
+			if err := loopback.CheckURL(kind.what, url, s.PlainHTTP); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Keyless reports whether the signer's certificate, not a key, says who signs.
@@ -123,7 +155,7 @@ func (s *Signer) NeedsConsent() (d Disclosure, ok bool) {
 	if !s.Keyless() || s.cfg.Token.Email == "" {
 		return Disclosure{}, false
 	}
-	for _, raw := range []string{s.cfg.Services.CA, s.cfg.Services.Log} {
+	for _, raw := range append([]string{s.cfg.Services.CA}, s.cfg.Services.Logs.URLs...) {
 		if u, err := url.Parse(raw); err == nil && u.Host != "" && !loopback.Host(u.Host) && !slices.Contains(d.Hosts, u.Host) {
 			d.Hosts = append(d.Hosts, u.Host)
 		}
@@ -189,10 +221,21 @@ func (s *Signer) material(ctx context.Context) (material, error) {
 		return material{signer: s.cfg.Key}, nil
 	}
 	c, err := s.certificate(ctx)
+	if err == nil {
+		err = s.notRevoked(s.cfg.Revoked.Signer(c.who, s.cfg.Now()))
+	}
 	if err != nil {
 		return material{}, err
 	}
 	return material{signer: c.key, cert: c.leaf.Raw, from: c.leaf.NotBefore, until: c.leaf.NotAfter}, nil
+}
+
+// notRevoked refuses to sign what nobody who has the same trust would believe.
+func (s *Signer) notRevoked(why string) error {
+	if why == "" {
+		return nil
+	}
+	return fault.As(fault.Denied, fmt.Errorf("[REVOKED] %s: nothing is signed", why))
 }
 
 // spare is how long a certificate must still be good for to be used once more.

@@ -18,13 +18,12 @@ const stepTSA = "get a timestamp"
 // timestamp asks the TSA when the signature existed (RFC 3161). The imprint is
 // the SHA-256 of the signature bytes, as bundles have it (sigstore_bundle.proto,
 // TimestampVerificationData). It returns the DER TimeStampResp.
-func (s *Signer) timestamp(ctx context.Context, m material, sig []byte) ([]byte, error) {
-	imprint := sha256.Sum256(sig)
+func (s *Signer) timestamp(ctx context.Context, url string, m made) ([]byte, error) {
+	imprint := sha256.Sum256(m.sig)
 	query, err := timestampQuery(imprint[:])
 	if err != nil {
 		return nil, err
 	}
-	url := s.cfg.Services.TSA
 	answer, err := s.http.post(ctx, request{
 		step: stepTSA, url: url, body: query,
 		contentType: "application/timestamp-query", accept: "application/timestamp-reply",

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
@@ -39,4 +40,33 @@ type RevokedKey struct {
 	Key    string    `json:"key" strict:"required"` // "sha256:…" of the DER SubjectPublicKeyInfo
 	Since  time.Time `json:"since" strict:"required"`
 	Reason string    `json:"reason" strict:"required"`
+}
+
+// Artifact says in words that a digest is revoked at a time, "" when it is not.
+func (r Revoked) Artifact(d evidence.Digest, now time.Time) string {
+	for _, e := range r.Digests {
+		if e.Digest == d && !now.Before(e.Since) {
+			return since(string(d), e.Since, e.Reason)
+		}
+	}
+	return ""
+}
+
+// Signer says in words that whoever signs at a time is revoked, "" when they are not.
+func (r Revoked) Signer(s evidence.Signer, now time.Time) string {
+	for _, e := range r.Identities {
+		if e.Identity == s.Identity && e.Issuer == s.Issuer && !now.Before(e.Since) {
+			return since(s.String(), e.Since, e.Reason)
+		}
+	}
+	for _, e := range r.Keys {
+		if e.Key == s.Key && !now.Before(e.Since) {
+			return since("key "+s.Key, e.Since, e.Reason)
+		}
+	}
+	return ""
+}
+
+func since(what string, at time.Time, reason string) string {
+	return fmt.Sprintf("%s is revoked since %s: %s", what, at.UTC().Format(time.RFC3339), reason)
 }

@@ -1,8 +1,11 @@
 package trust
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/strictjson"
@@ -122,58 +125,77 @@ func (w *wireSelection) selection() (selection, error) {
 
 // CA is the URL of the certificate authority to use at a time, of API version 1
 // (which Fulcio's /api/v2 paths count as).
-func (c *SigningConfig) CA(now time.Time) (string, bool) { return newest(c.ca, 1, now, selection{}) }
+func (c *SigningConfig) CA(now time.Time) (string, bool) { return newest(c.ca, now) }
 
 // OIDC is the URL of the identity provider to use at a time.
 func (c *SigningConfig) OIDC(now time.Time) (string, bool) {
-	return newest(c.oidc, 1, now, selection{})
+	return newest(c.oidc, now)
 }
 
-// Log is the URL of the transparency log to use at a time, of API version 2.
-// There is none when the config demands entries in more than one log.
-func (c *SigningConfig) Log(now time.Time) (string, bool) { return newest(c.log, 2, now, c.logs) }
+// Choice is which services of one kind a signer must use: Need of URLs, and any of
+// them (sigstore/protobuf-specs, sigstore_trustroot.proto, ServiceConfiguration).
+type Choice struct {
+	// URLs are one of each operator, that which became valid last, the latest first.
+	URLs []string
+	Need int // 0 when none is named
+}
 
-// TSA is the URL of the timestamp authority to use at a time, complete with
-// path. There is none when the config demands more than one timestamp.
-func (c *SigningConfig) TSA(now time.Time) (string, bool) { return newest(c.tsa, 1, now, c.tsas) }
+// Logs are the transparency logs to use at a time, of API version 2.
+func (c *SigningConfig) Logs(now time.Time) Choice { return choose(c.log, 2, now, c.logs) }
 
-// Unmet says which demand of the config cannot be met at a time: entries in
-// several logs, or timestamps of several authorities. A signer that went on with
-// fewer would make what the config's owner calls too little. It is nil when
-// [SigningConfig.Log] and [SigningConfig.TSA] answer all that is demanded.
+// TSAs are the timestamp authorities to use at a time, URLs complete with path.
+func (c *SigningConfig) TSAs(now time.Time) Choice { return choose(c.tsa, 1, now, c.tsas) }
+
+// Unmet says which demand of the config cannot be met at a time: more services
+// than it names. A signer that went on with fewer would make what the config's
+// owner calls too little.
 func (c *SigningConfig) Unmet(now time.Time) error {
 	for _, s := range []struct {
-		what     string
-		services []service
-		version  uint32
-		selection
-	}{{"logs", c.log, 2, c.logs}, {"timestamp authorities", c.tsa, 1, c.tsas}} {
-		if _, any := newest(s.services, s.version, now, selection{}); !any {
-			continue
-		}
-		if _, ok := newest(s.services, s.version, now, s.selection); !ok {
-			return fmt.Errorf("it demands %s of several %s, and one is used", s.selector, s.what)
+		what string
+		Choice
+	}{{"logs", c.Logs(now)}, {"timestamp authorities", c.TSAs(now)}} {
+		if s.Need > len(s.URLs) && len(s.URLs) > 0 {
+			return fmt.Errorf("it demands %d %s of different operators, and names %d that can be used now", s.Need, s.what, len(s.URLs))
 		}
 	}
 	return nil
 }
 
-// newest is the service of an API version that is valid now and became so last.
-func newest(services []service, version uint32, now time.Time, sel selection) (string, bool) {
-	var best *service
-	operators := map[string]bool{}
+// choose is what a selection makes of the services of an API version.
+func choose(services []service, version uint32, now time.Time, sel selection) Choice {
+	latest := map[string]*service{} // by operator
 	for i := range services {
 		s := &services[i]
 		if s.version != version || !s.validFor.Contains(now) {
 			continue
 		}
-		operators[s.operator] = true
-		if best == nil || s.validFor.Start.After(best.validFor.Start) {
-			best = s
+		if have := latest[s.operator]; have == nil || s.validFor.Start.After(have.validFor.Start) {
+			latest[s.operator] = s
 		}
 	}
-	if best == nil || sel.selector == "ALL" && len(operators) > 1 || sel.selector == "EXACT" && sel.count > 1 {
+	all := slices.SortedFunc(maps.Values(latest), func(a, b *service) int {
+		return cmp.Or(b.validFor.Start.Compare(a.validFor.Start), cmp.Compare(a.url, b.url))
+	})
+	c := Choice{Need: 1}
+	for _, s := range all {
+		c.URLs = append(c.URLs, s.url)
+	}
+	switch {
+	case len(all) == 0:
+		c.Need = 0
+	case sel.selector == "ALL":
+		c.Need = len(all)
+	case sel.selector == "EXACT":
+		c.Need = int(sel.count)
+	}
+	return c
+}
+
+// newest is the service of API version 1 that is valid now and became so last.
+func newest(services []service, now time.Time) (string, bool) {
+	c := choose(services, 1, now, selection{})
+	if len(c.URLs) == 0 {
 		return "", false
 	}
-	return best.url, true
+	return c.URLs[0], true
 }

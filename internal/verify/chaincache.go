@@ -12,8 +12,10 @@ import (
 )
 
 // ChainCache remembers that chains of long-lived certificates held: what lies
-// above an issuing CA, and timestamp authorities' chains. It never holds a word
-// about a signing certificate, a log or a signature, and no refusal.
+// above an issuing CA, timestamp authorities' chains, and those of the Notary
+// Project, whose signers use one certificate for months. It never holds a word
+// about a certificate of Sigstore's, which is for one signature, about a log or a
+// signature, and no refusal.
 //
 // A verdict is kept for exactly what was asked: every certificate in order, the
 // anchor, the purpose and the generation of the trust that named the anchor. It
@@ -50,9 +52,9 @@ type chainVerdict struct {
 // maxChains bounds the cache; an entry is some hundred bytes besides its certificates.
 const maxChains = 1024
 
-// keyOf is the key of a question: does first lead through others, in order, to
-// the anchor, for a purpose, under a generation of the trust?
-func keyOf(p purpose, generation string, first *x509.Certificate, others []*x509.Certificate, anchor *x509.Certificate) chainKey {
+// keyOf is the key of a question: do certificates, in order, the anchor last,
+// hold for a purpose, under a generation of the trust?
+func keyOf(p purpose, generation string, ders ...[]byte) chainKey {
 	h := sha256.New()
 	var size [8]byte
 	add := func(b []byte) {
@@ -62,14 +64,23 @@ func keyOf(p purpose, generation string, first *x509.Certificate, others []*x509
 	}
 	add([]byte(p))
 	add([]byte(generation))
-	add(first.Raw)
-	for _, c := range others {
-		add(c.Raw)
+	for _, der := range ders {
+		add(der)
 	}
-	add(anchor.Raw)
 	var k chainKey
 	h.Sum(k[:0])
 	return k
+}
+
+// pathKey is the key of the question whether first leads, through some of others,
+// to an authority's anchor.
+func pathKey(p purpose, generation string, first *x509.Certificate, others []*x509.Certificate, anchor *x509.Certificate) chainKey {
+	var few [8][]byte
+	ders := append(few[:0], first.Raw)
+	for _, c := range others {
+		ders = append(ders, c.Raw)
+	}
+	return keyOf(p, generation, append(ders, anchor.Raw)...)
 }
 
 // find is the remembered verdict, if it holds at all of the times.
@@ -124,7 +135,7 @@ func (j judge) throughCache(leaf *x509.Certificate, a *trust.Authority, times []
 // above is the chain from a CA to the authority's anchor. Only chains whose
 // verdict does not depend on the certificates below are remembered.
 func (j judge) above(issuer *x509.Certificate, a *trust.Authority, times []time.Time) (chainVerdict, bool) {
-	k := keyOf(forSigning, j.root.Generation, issuer, a.Intermediates, a.Anchor)
+	k := pathKey(forSigning, j.root.Generation, issuer, a.Intermediates, a.Anchor)
 	if v, ok := j.chains.find(k, times); ok {
 		return v, true
 	}
@@ -190,7 +201,7 @@ func (j judge) stamper(signer *x509.Certificate, a *trust.Authority, extra []*x5
 	if len(extra) > 0 {
 		others = append(others[:len(others):len(others)], extra...)
 	}
-	k := keyOf(forTimestamps, j.root.Generation, signer, others, a.Anchor)
+	k := pathKey(forTimestamps, j.root.Generation, signer, others, a.Anchor)
 	if _, ok := j.chains.find(k, times); ok {
 		return true
 	}

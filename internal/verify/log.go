@@ -19,8 +19,10 @@ type logged struct {
 	origin   string      // v2: the checkpoint's origin; v1: the log's host
 	included bool        // an inclusion proof under a signed checkpoint was verified
 	note     *checkpoint // the checkpoint, of v2
-	promised time.Time   // v1: when the log promised inclusion, zero without a verified promise
-	unsigned time.Time   // v1: a time that the log did not sign
+	// witnesses cosigned the note; only those that the trust knows.
+	witnesses []Cosignature
+	promised  time.Time // v1: when the log promised inclusion, zero without a verified promise
+	unsigned  time.Time // v1: a time that the log did not sign
 }
 
 // context of one claim: what its log entries must be about.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/strictjson"
 	"github.com/hallmark-dev/hallmark/internal/trust"
 )
@@ -23,13 +24,30 @@ func spkiHash(spki []byte) []byte {
 	return sum[:]
 }
 
+// kindsV1 are the kinds of entries of Rekor v1 that are read.
+var kindsV1 = map[string]bool{"hashedrekord 0.0.1": true, "dsse 0.0.1": true, "intoto 0.0.1": true, "intoto 0.0.2": true}
+
 // entryV1 verifies an entry of a Rekor v1 log: its body is about the claim, and
 // the log promised to include it (signed entry timestamp), or proves that it
 // has, or both; what is there must hold.
 func entryV1(e *evidence.LogEntry, log *trust.LogKey, s entrySubject) (logged, *refusal) {
+	l, r := heldV1(e, log)
+	if r != nil {
+		return l, r
+	}
+	return l, bodyV1(e, s)
+}
+
+// heldV1 verifies that the log holds the entry, whatever it is about.
+func heldV1(e *evidence.LogEntry, log *trust.LogKey) (logged, *refusal) {
 	l := logged{log: log, index: e.LogIndex, origin: log.Origin}
+	if !kindsV1[e.Kind+" "+e.Version] {
+		return l, refuse(Malformed, "the log entry is of kind %s %s, which is not read", clip(e.Kind), clip(e.Version))
+	}
 	at := time.Unix(e.IntegratedTime, 0)
 	switch {
+	case len(e.Body) > maxBody: // before a promise is looked at, which is over a text a third longer
+		return l, refuse(Malformed, "the log entry's body has %d bytes; at most %d are read", len(e.Body), maxBody)
 	case e.Promise == nil && e.Proof == nil:
 		return l, refuse(LogProofBad, "the log entry has neither a promise nor an inclusion proof")
 	case e.Promise != nil:
@@ -50,7 +68,28 @@ func entryV1(e *evidence.LogEntry, log *trust.LogKey, s entrySubject) (logged, *
 		}
 		l.included = true
 	}
-	return l, bodyV1(e, s)
+	return l, nil
+}
+
+// Held judges whether a Rekor v1 log of a trust root holds an entry: the log's
+// promise and its inclusion proof, whichever there are. What the entry is about is
+// not looked at, so this says nothing of any claim; it is for proofs that were
+// fetched for one. nil: it does.
+func (v *Verifier) Held(e *evidence.LogEntry) []policy.Reason {
+	why := refuse(LogUntrusted, "there is no trust root that could know the log")
+	for _, j := range v.judges {
+		log := j.logOf(e)
+		if log == nil {
+			why = refuse(LogUntrusted, "the log entry is by a log that the trust root does not know (%x)", e.LogID)
+			continue
+		}
+		_, r := heldV1(e, log)
+		if r == nil {
+			return nil
+		}
+		why = r
+	}
+	return []policy.Reason{why.Reason}
 }
 
 // promise verifies a signed entry timestamp: the log's signature over the JCS of
@@ -160,9 +199,6 @@ const maxBody = 4 << 20
 
 // bodyV1 wants the body to be about the claim's signature, signer and artifact.
 func bodyV1(e *evidence.LogEntry, s entrySubject) *refusal {
-	if len(e.Body) > maxBody {
-		return refuse(Malformed, "the log entry's body has %d bytes; at most %d are read", len(e.Body), maxBody)
-	}
 	var body bodyWire
 	if err := strictjson.Unmarshal(e.Body, &body); err != nil {
 		return refuse(Malformed, "the log entry's body cannot be read: %s", err)
@@ -184,7 +220,9 @@ func bodyV1(e *evidence.LogEntry, s entrySubject) *refusal {
 			if len(w.Signatures) != 1 {
 				return refuse(LogMismatch, "the log entry has %d signatures, the claim one", len(w.Signatures))
 			}
-			r = s.matchEnvelope(w.Signatures[0].Signature, w.Signatures[0].Verifier, w.PayloadHash)
+			if r = s.matchEnvelope(w.Signatures[0].Signature, w.Signatures[0].Verifier, w.PayloadHash); r == nil {
+				r = s.matchWhole(w.EnvelopeHash)
+			}
 		}
 	case "intoto 0.0.2":
 		var w intotoWire
@@ -197,15 +235,15 @@ func bodyV1(e *evidence.LogEntry, s entrySubject) *refusal {
 			if derr != nil {
 				return refuse(LogMismatch, "the log entry is about another signature, one that cannot be read")
 			}
-			r = s.matchEnvelope(sig, sigs[0].PublicKey, w.Content.PayloadHash)
+			if r = s.matchEnvelope(sig, sigs[0].PublicKey, w.Content.PayloadHash); r == nil {
+				r = s.matchWhole(w.Content.Hash)
+			}
 		}
 	case "intoto 0.0.1":
 		var w intotoV1Wire
 		if err = strictjson.Unmarshal(body.Spec, &w); err == nil {
 			r = s.matchWritten(w.PublicKey, w.Content.Hash)
 		}
-	default:
-		return refuse(Malformed, "the log entry is of kind %s %s, which is not read", clip(body.Kind), clip(body.APIVersion))
 	}
 	if err != nil {
 		return refuse(Malformed, "the log entry's body cannot be read: %s", err)
@@ -252,8 +290,11 @@ func (s *entrySubject) matchHashedrekord(sig, signer []byte, sum hashWire) *refu
 	if r := s.matchSigner(sig, signer); r != nil {
 		return r
 	}
-	if s.claim.Simple != nil {
+	switch e := s.claim.Envelope; {
+	case s.claim.Simple != nil:
 		return s.matchPayload(sum)
+	case e != nil && len(e.JSON) > 0: // cosign's older format, of which cosign wants this, too
+		return s.matchWhole(sum)
 	}
 	var have []byte
 	for _, h := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {

@@ -21,12 +21,8 @@ func entryV2(e *evidence.LogEntry, log *trust.LogKey, s entrySubject) (logged, *
 	case e.Proof.LogIndex != e.LogIndex:
 		return logged{}, refuse(LogProofBad, "the log entry is of index %d, its inclusion proof of %d", e.LogIndex, e.Proof.LogIndex)
 	}
-	body, r := canonicalV2(s)
-	if r != nil {
+	if r := matchesV2(e.Body, s); r != nil {
 		return logged{}, r
-	}
-	if !bytes.Equal(body, e.Body) {
-		return logged{}, refuse(LogMismatch, "the log entry is about another signature, signer or artifact")
 	}
 	c, err := parseCheckpoint(e.Proof.Checkpoint)
 	if err != nil {
@@ -53,31 +49,57 @@ func noteKeyID(log *trust.LogKey) []byte {
 	return spkiHash(log.SPKI)
 }
 
-// canonicalV2 is the entry as the log must hold it: RFC 8785 of the protojson of
-// a dev.sigstore.rekor.v2.Entry. All of its texts are ASCII without escapes and
-// its members are in order, so appending gives the same bytes.
-func canonicalV2(s entrySubject) ([]byte, *refusal) {
+// matchesV2 reports whether an entry is, byte for byte, the one that the log must
+// hold: RFC 8785 of the protojson of a dev.sigstore.rekor.v2.Entry. All of its
+// texts are ASCII without escapes and its members are in order, so it can be told
+// piece by piece, without being built.
+func matchesV2(body []byte, s entrySubject) *refusal {
 	way, digest := s.signed.scheme, s.signed.digest
 	if digest == nil {
-		return nil, refuse(LogMismatch, "the signature is pure Ed25519, which a log of digests cannot hold")
+		return refuse(LogMismatch, "the signature is pure Ed25519, which a log of digests cannot hold")
 	}
 	kind, verifier := "publicKey", s.spki
 	if s.cert != nil {
 		kind, verifier = "x509Certificate", s.cert.Raw
 	}
-	sig := s.claim.Signature()
-	b := make([]byte, 0, 300+(len(verifier)+len(sig)+len(digest))*4/3)
-	b = append(b, `{"apiVersion":"0.0.2","kind":"hashedrekord","spec":{"hashedRekordV002":{"data":{"algorithm":"`...)
-	b = append(b, protoHash(way.hash)...)
-	b = append(b, `","digest":"`...)
-	b = base64.StdEncoding.AppendEncode(b, digest)
-	b = append(b, `"},"signature":{"content":"`...)
-	b = base64.StdEncoding.AppendEncode(b, sig)
-	b = append(b, `","verifier":{"keyDetails":"`...)
-	b = append(b, way.details...)
-	b = append(b, `","`...)
-	b = append(b, kind...)
-	b = append(b, `":{"rawBytes":"`...)
-	b = base64.StdEncoding.AppendEncode(b, verifier)
-	return append(b, `"}}}}}}`...), nil
+	m := matcher(body)
+	ok := m.text(`{"apiVersion":"0.0.2","kind":"hashedrekord","spec":{"hashedRekordV002":{"data":{"algorithm":"`) &&
+		m.text(protoHash(way.hash)) &&
+		m.text(`","digest":"`) && m.base64(digest) &&
+		m.text(`"},"signature":{"content":"`) && m.base64(s.claim.Signature()) &&
+		m.text(`","verifier":{"keyDetails":"`) && m.text(way.details) &&
+		m.text(`","`) && m.text(kind) && m.text(`":{"rawBytes":"`) && m.base64(verifier) &&
+		m.text(`"}}}}}}`) && len(m) == 0
+	if !ok {
+		return refuse(LogMismatch, "the log entry is about another signature, signer or artifact")
+	}
+	return nil
+}
+
+// matcher is what is left of a text that is compared piece by piece.
+type matcher []byte
+
+// text takes want off the front.
+func (m *matcher) text(want string) bool {
+	if len(*m) < len(want) || string((*m)[:len(want)]) != want {
+		return false
+	}
+	*m = (*m)[len(want):]
+	return true
+}
+
+// base64 takes the padded base64 of data off the front. It is compared as text:
+// decoding would take more than one text for the same data.
+func (m *matcher) base64(data []byte) bool {
+	var text [256]byte
+	for len(data) > 0 {
+		n := min(len(data), len(text)/4*3)
+		piece := text[:base64.StdEncoding.EncodedLen(n)]
+		base64.StdEncoding.Encode(piece, data[:n])
+		if len(*m) < len(piece) || !bytes.Equal((*m)[:len(piece)], piece) {
+			return false
+		}
+		*m, data = (*m)[len(piece):], data[n:]
+	}
+	return true
 }

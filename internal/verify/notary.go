@@ -30,6 +30,7 @@ type notaryCase struct {
 	leaf   *notaryLeaf
 	certs  []*x509.Certificate // leaf first, root last
 	anchor *x509.Certificate   // the store's that the chain has; nil: none
+	stamps []*x509.Certificate // the chain of the timestamp's authority; nil: none
 	out    *Verified
 	denied []policy.Reason
 }
@@ -84,6 +85,29 @@ func (v *Verifier) notary(c *evidence.Claim, a Artifact) (*Verified, []policy.Re
 	return n.out, nil
 }
 
+// NotaryChains are the chains of certificates, leaf first and root last, that must
+// not be revoked for a Notary Project signature to be believed: the signer's, and the
+// timestamp authority's where the trust policy wants a timestamp. They are given for
+// a signature by somebody whom the trust policy trusts, and for no other: addresses
+// in a stranger's certificate are not to be asked. Else reasons say why not.
+func (v *Verifier) NotaryChains(c *evidence.Claim, a Artifact) ([][]*x509.Certificate, []policy.Reason) {
+	if c == nil || c.Notary == nil {
+		return nil, []policy.Reason{refuse(Malformed, "it is no Notary Project signature").Reason}
+	}
+	n := &notaryCase{cfg: &v.cfg, leaves: &v.leaves, claim: c, env: c.Notary, artifact: a, now: v.cfg.Now(), out: &Verified{format: c.Format}}
+	for _, check := range []func() *refusal{n.applicable, n.integrity, n.authenticity} {
+		if r := check(); r != nil {
+			return nil, []policy.Reason{n.reason(r)}
+		}
+	}
+	_ = n.authenticTimestamp() // for its chain: whether the time will do is not asked here
+	chains := [][]*x509.Certificate{n.certs}
+	if n.stamps != nil {
+		chains = append(chains, n.stamps)
+	}
+	return chains, nil
+}
+
 func rank(r policy.Reason) int {
 	if r.Code == Revoked {
 		return 0
@@ -119,7 +143,7 @@ func (n *notaryCase) applicable() *refusal {
 		return refuse(Malformed, "the claim is not exactly one Notary Project signature with its certificates")
 	case n.cfg.Notary == nil:
 		return refuse(CertUntrusted, "it is a Notary Project signature, and there is no trust policy to judge it by").
-			hint("give a trust policy and trust stores of the Notary Project, as notation keeps them")
+			hint("give the folder of notation's trust policy and stores with --notation, or take it over with hallmark trust import notation")
 	}
 	if r := n.artifact.check(); r != nil {
 		return r
@@ -129,6 +153,9 @@ func (n *notaryCase) applicable() *refusal {
 		what = "files"
 	}
 	switch n.statement = statementFor(n.cfg.Notary, n.artifact.Repository); {
+	case n.statement == nil && notation.OnDisk(what):
+		return refuse(NoTrustPolicy, "no statement of the trust policy is for %s", clip(what)).
+			hint("for an image on disk only the statement with the scope * is: write one")
 	case n.statement == nil:
 		return refuse(NoTrustPolicy, "no statement of the trust policy is for %s", clip(what)).
 			hint("name the repository in the registryScopes of a statement")
@@ -326,8 +353,16 @@ func (n *notaryCase) revoked(certs []*x509.Certificate, signedAt time.Time) (unk
 				why = a.Why + ", so it does not say"
 			}
 			unknown = refuse(RevocationUnknown, "%s whether the certificate of %q was revoked", why, clip(c.Subject.String())).
-				hint("fetch what %s publishes and put it into the trust, as a CRL or an OCSP response", clip(strings.Join(a.Sources, ", ")))
+				hint("%s fetches what %s publishes", n.fetching(), clip(strings.Join(a.Sources, ", ")))
 		}
 	}
 	return unknown, unchecked
+}
+
+// fetching is the command that puts what is known of revocations into the trust.
+func (n *notaryCase) fetching() string {
+	if n.artifact.Repository == "" {
+		return "hallmark trust add crl URL"
+	}
+	return "hallmark trust update " + clip(n.artifact.Repository) + "@" + string(n.artifact.Digests[0])
 }

@@ -6,10 +6,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/binary"
 	"math/big"
 	"slices"
 	"time"
@@ -18,34 +16,19 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/trust/notation"
 )
 
-// forNotary is the purpose of CAs above signing certificates of the Notary Project.
-const forNotary purpose = "issues signing certificates of the Notary Project"
-
-// notaryKey is the key of a chain by its certificates as they came: every one in
-// order, the anchor last.
-func notaryKey(p purpose, generation string, ders ...[]byte) chainKey {
-	h := sha256.New()
-	var size [8]byte
-	add := func(b []byte) {
-		binary.BigEndian.PutUint64(size[:], uint64(len(b)))
-		h.Write(size[:])
-		h.Write(b)
-	}
-	add([]byte(p))
-	add([]byte(generation))
-	for _, der := range ders {
-		add(der)
-	}
-	var k chainKey
-	h.Sum(k[:0])
-	return k
-}
+// Purposes in the Notary Project. What stands above a signing certificate is
+// remembered apart, too, so that a signer's next certificate finds it.
+const (
+	forNotaryCAs  purpose = "issues signing certificates of the Notary Project"
+	forNotaryLeaf purpose = "signs for the Notary Project, with what stands above"
+)
 
 // notaryChain reads the certificates above a leaf that was read, and checks that
 // they are a chain for signing up to a root that signed itself
-// (signature-specification.md, "Certificate Requirements"). What lies above the
-// leaf is remembered when it leads to a store, so that strangers cannot push others
-// out of the cache; the leaf's own signature is checked every time.
+// (signature-specification.md, "Certificate Requirements"). A chain is remembered
+// when it leads to a store, so that strangers cannot push others out of the cache.
+// Only its signatures are: times, usages, names and revocation are judged anew
+// every time, here and by the caller.
 func notaryChain(cache *ChainCache, t *notation.Trust, leaf *x509.Certificate, ders [][]byte, now time.Time) ([]*x509.Certificate, *refusal) {
 	if r := signsForNotary(leaf); r != nil {
 		return nil, r
@@ -56,27 +39,30 @@ func notaryChain(cache *ChainCache, t *notation.Trust, leaf *x509.Certificate, d
 		}
 		return []*x509.Certificate{leaf}, nil
 	}
-	key := notaryKey(forNotary, t.Generation, ders[1:]...)
-	verdict, ok := cache.find(key, []time.Time{now})
-	if !ok {
-		cas, r := notaryCAs(ders[1:])
-		if r != nil {
+	times := []time.Time{now}
+	key := keyOf(forNotaryLeaf, t.Generation, ders...)
+	if verdict, ok := cache.find(key, times); ok {
+		return verdict.certs, nil
+	}
+	above := keyOf(forNotaryCAs, t.Generation, ders[1:]...)
+	verdict, known := cache.find(above, times)
+	if !known {
+		var r *refusal
+		if verdict.certs, r = notaryCAs(ders[1:]); r != nil {
 			return nil, r
-		}
-		verdict.certs = cas
-		switch limited := slices.ContainsFunc(cas, limitsNames); {
-		case limited: // the verdict depends on the leaf: not for the cache
-			if r := notaryWholePath(leaf, cas); r != nil {
-				return nil, r
-			}
-		case slices.ContainsFunc(cas, t.Holds):
-			verdict = cache.keep(key, cas)
 		}
 	}
 	certs := append([]*x509.Certificate{leaf}, verdict.certs...)
 	if !issued(leaf, certs[1]) {
 		return nil, refuse(CertUntrusted, "the signing certificate of %q is not signed by the next certificate of the chain, %q",
 			clip(leaf.Subject.String()), clip(certs[1].Subject.String()))
+	}
+	switch cas := certs[1:]; {
+	case slices.ContainsFunc(cas, limitsNames): // the verdict depends on the leaf: not for the cache
+		return certs, notaryWholePath(leaf, cas)
+	case slices.ContainsFunc(cas, t.Holds):
+		cache.keep(above, cas)
+		cache.keep(key, certs)
 	}
 	return certs, nil
 }

@@ -73,6 +73,7 @@ func (n *notaryCase) countersignature() *refusal {
 	if r := n.validAt(t.genTime.Add(-t.accuracy), t.genTime.Add(t.accuracy), "the signature is of "+stamp(t.genTime)); r != nil {
 		return r
 	}
+	n.stamps = chain
 	if r, _ := n.revoked(chain, time.Time{}); r != nil {
 		return r
 	}
@@ -118,7 +119,7 @@ func allSignCertificates(cas []*x509.Certificate) bool {
 // are ends of chains.
 func (n *notaryCase) stampChain(t *token, signer, root *x509.Certificate) []*x509.Certificate {
 	ders := append(append([][]byte{signer.Raw}, t.certificates...), root.Raw)
-	key := notaryKey(forNotaryTimes, n.cfg.Notary.Generation, ders...)
+	key := keyOf(forNotaryTimes, n.cfg.Notary.Generation, ders...)
 	if v, ok := n.cfg.Chains.find(key, []time.Time{t.genTime}); ok {
 		return v.certs
 	}

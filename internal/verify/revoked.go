@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/trust"
 )
 
@@ -42,13 +43,36 @@ func earliest[K comparable](m map[K]revokedSince, k K, r revokedSince) {
 	}
 }
 
+// RevokesDigests reports whether any artifact is revoked at all.
+func (v *Verifier) RevokesDigests() bool { return len(v.revoked.digests) > 0 }
+
+// DigestRevoked is why an artifact is not believed now, nil when it is not revoked. A
+// claim about it is refused anyhow: this is for who lets an artifact pass for what was
+// claimed about another, such as the index that lists it, or without any claim.
+func (v *Verifier) DigestRevoked(d evidence.Digest) *policy.Reason {
+	r := v.digestRevoked(d)
+	if r == nil {
+		return nil
+	}
+	r.Subject = string(d)
+	return &r.Reason
+}
+
+func (v *Verifier) digestRevoked(d evidence.Digest) *refusal {
+	r, is := v.revoked.digests[d]
+	if !is || v.cfg.Now().Before(r.since) {
+		return nil
+	}
+	return refuse(Revoked, "%s is revoked since %s: %s", d, stamp(r.since), r.reason).
+		hint("do not run it; ask its publisher for the one that replaces it")
+}
+
 // notRevoked refuses a claim that verified when its artifact is revoked now, or
 // its signer was when it signed.
 func (v *Verifier) notRevoked(out *Verified, c *evidence.Claim, a Artifact) *refusal {
 	for _, d := range a.Digests {
-		if r, is := v.revoked.digests[d]; is && !v.cfg.Now().Before(r.since) {
-			return refuse(Revoked, "%s is revoked since %s: %s", d, stamp(r.since), r.reason).
-				hint("do not run it; ask its publisher for the one that replaces it")
+		if r := v.digestRevoked(d); r != nil {
+			return r
 		}
 	}
 	if r, is := v.revoked.identities[[2]string{out.signer.Identity, out.signer.Issuer}]; is {

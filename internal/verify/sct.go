@@ -88,7 +88,7 @@ func (j judge) checkSCT(leaf *x509.Certificate, chains []chain) (time.Time, *cha
 	if r != nil {
 		return time.Time{}, nil, r
 	}
-	tbs, ok := precertTBS(leaf.RawTBSCertificate)
+	entry, ok := newPrecertEntry(leaf.RawTBSCertificate)
 	if !ok {
 		return time.Time{}, nil, refuse(SCTBad, "the certificate's SCT extension cannot be taken out")
 	}
@@ -104,7 +104,7 @@ func (j judge) checkSCT(leaf *x509.Certificate, chains []chain) (time.Time, *cha
 				continue
 			}
 			for c := range chains {
-				if verifySCT(log.Key, &scts[i], tbs, chains[c].issuer()) {
+				if entry.verify(log.Key, &scts[i], chains[c].issuer()) {
 					return scts[i].time(), &chains[c], nil
 				}
 			}
@@ -117,8 +117,22 @@ func (j judge) checkSCT(leaf *x509.Certificate, chains []chain) (time.Time, *cha
 	return time.Time{}, nil, why
 }
 
-// verifySCT checks the signature over a precert_entry (RFC 6962, 3.2).
-func verifySCT(key crypto.PublicKey, s *sct, tbs []byte, issuer *x509.Certificate) bool {
+// precertEntry is what a log's SCT is a signature over (RFC 6962, 3.2), but for
+// what differs from SCT to SCT: the time and the issuer's key, whose places are
+// left free, and the extensions, which follow.
+type precertEntry []byte
+
+// Places in a precertEntry: version and type of signature (2 bytes), the time
+// (8), the type of entry (2), the hash of the issuer's key (32), the certificate.
+const (
+	entryTime   = 2
+	entryType   = entryTime + 8
+	entryIssuer = entryType + 2
+	entryTBS    = entryIssuer + sha256.Size
+)
+
+// verify checks the signature of an SCT over the entry.
+func (p precertEntry) verify(key crypto.PublicKey, s *sct, issuer *x509.Certificate) bool {
 	switch key.(type) {
 	case *ecdsa.PublicKey:
 		if s.algorithm != 3 {
@@ -131,24 +145,19 @@ func verifySCT(key crypto.PublicKey, s *sct, tbs []byte, issuer *x509.Certificat
 	default:
 		return false
 	}
-	keyHash := sha256.Sum256(issuer.RawSubjectPublicKeyInfo)
-	if len(tbs) >= 1<<24 || len(s.extensions) >= 1<<16 {
+	if len(s.extensions) >= 1<<16 {
 		return false
 	}
-	b := make([]byte, 0, len(tbs)+len(s.extensions)+64)
-	b = append(b, 0, 0) // v1, certificate_timestamp
-	b = binary.BigEndian.AppendUint64(b, s.timestamp)
-	b = append(b, 0, 1) // precert_entry
-	b = append(b, keyHash[:]...)
-	b = append(b, byte(len(tbs)>>16), byte(len(tbs)>>8), byte(len(tbs)))
-	b = append(b, tbs...)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(s.extensions)))
+	binary.BigEndian.PutUint64(p[entryTime:], s.timestamp)
+	keyHash := sha256.Sum256(issuer.RawSubjectPublicKeyInfo)
+	copy(p[entryIssuer:entryTBS], keyHash[:])
+	b := binary.BigEndian.AppendUint16(p, uint16(len(s.extensions)))
 	return verifyData(key, crypto.SHA256, append(b, s.extensions...), s.sig)
 }
 
-// precertTBS is the certificate's signed part as the log saw it: without the
-// one SCT extension. Everything else keeps its bytes.
-func precertTBS(raw []byte) ([]byte, bool) {
+// newPrecertEntry is the entry of a certificate's signed part as the log saw it:
+// without the one SCT extension. Everything else keeps its bytes.
+func newPrecertEntry(raw []byte) (precertEntry, bool) {
 	in := cryptobyte.String(raw)
 	var tbs, wrapped, list cryptobyte.String
 	if !in.ReadASN1(&tbs, cbasn1.SEQUENCE) || !in.Empty() {
@@ -156,7 +165,6 @@ func precertTBS(raw []byte) ([]byte, bool) {
 	}
 	extTag := cbasn1.Tag(3).ContextSpecific().Constructed()
 	before := tbs
-	var rest cryptobyte.String
 	for !tbs.Empty() && !tbs.PeekASN1Tag(extTag) {
 		var element cryptobyte.String
 		var tag cbasn1.Tag
@@ -168,32 +176,45 @@ func precertTBS(raw []byte) ([]byte, bool) {
 	if !tbs.ReadASN1(&wrapped, extTag) || !wrapped.ReadASN1(&list, cbasn1.SEQUENCE) || !wrapped.Empty() {
 		return nil, false
 	}
-	rest = tbs
-	kept, removed := make([]byte, 0, len(list)), 0
-	for !list.Empty() {
-		var element, extension cryptobyte.String
-		var id cryptobyte.String
-		if !list.ReadASN1Element(&element, cbasn1.SEQUENCE) {
-			return nil, false
-		}
-		copied := element
-		if !copied.ReadASN1(&extension, cbasn1.SEQUENCE) || !extension.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) {
-			return nil, false
-		}
-		if string(id) == sctID {
-			removed++
-			continue
-		}
-		kept = append(kept, element...)
-	}
-	if removed != 1 {
+	rest := tbs
+	head, tail, ok := aroundSCT(list)
+	if !ok {
 		return nil, false
 	}
-	out := appendHeader(make([]byte, 0, len(raw)), cbasn1.SEQUENCE, len(before)+wrappedSize(wrappedSize(len(kept)))+len(rest))
+	kept := len(head) + len(tail)
+	size := len(before) + wrappedSize(wrappedSize(kept)) + len(rest)
+	if size >= 1<<24-8 {
+		return nil, false
+	}
+	out := make([]byte, entryTBS, entryTBS+3+len(raw)+64) // 64: extensions, which are rare and short
+	out[entryType+1] = 1                                  // precert_entry; version and type of signature are 0
+	size = wrappedSize(size)
+	out = append(out, byte(size>>16), byte(size>>8), byte(size))
+	out = appendHeader(out, cbasn1.SEQUENCE, len(before)+wrappedSize(wrappedSize(kept))+len(rest))
 	out = append(out, before...)
-	out = appendHeader(out, extTag, wrappedSize(len(kept)))
-	out = appendHeader(out, cbasn1.SEQUENCE, len(kept))
-	return append(append(out, kept...), rest...), true
+	out = appendHeader(out, extTag, wrappedSize(kept))
+	out = appendHeader(out, cbasn1.SEQUENCE, kept)
+	return append(append(append(out, head...), tail...), rest...), true
+}
+
+// aroundSCT is what is before and after the one SCT extension in a list of them.
+func aroundSCT(list cryptobyte.String) (head, tail []byte, ok bool) {
+	whole, found := list, false
+	for !list.Empty() {
+		at := len(whole) - len(list)
+		var extension, id cryptobyte.String
+		if !list.ReadASN1(&extension, cbasn1.SEQUENCE) || !extension.ReadASN1(&id, cbasn1.OBJECT_IDENTIFIER) {
+			return nil, nil, false
+		}
+		if string(id) != sctID {
+			continue
+		}
+		if found {
+			return nil, nil, false
+		}
+		head, tail, found = whole[:at], list, true
+	}
+	return head, tail, found
 }
 
 // wrappedSize is the size of a DER element with content of n bytes and a tag of one.

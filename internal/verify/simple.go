@@ -38,18 +38,31 @@ func (s *entrySubject) matchPayload(sum hashWire) *refusal {
 	return nil
 }
 
-// matchWritten compares an entry that holds the digest of an envelope as cosign's
-// version 1 wrote it, signature and all.
+// matchWritten compares an entry of cosign's version 1, which holds nothing of an
+// envelope but its digest.
 func (s *entrySubject) matchWritten(signer []byte, sum hashWire) *refusal {
 	if s.claim.Envelope == nil || len(s.claim.Envelope.JSON) == 0 {
 		return refuse(LogMismatch, "the log entry is about an envelope as cosign wrote it, which is not there")
 	}
-	have := sha256.Sum256(s.claim.Envelope.JSON)
-	if sum.Algorithm != "sha256" || sum.Value != hex.EncodeToString(have[:]) {
-		return refuse(LogMismatch, "the log entry is about another envelope")
+	if r := s.matchWhole(sum); r != nil {
+		return r
 	}
 	if !s.isSigner(signer) {
 		return refuse(LogMismatch, "the log entry is about another certificate or key")
+	}
+	return nil
+}
+
+// matchWhole compares an entry's digest of a whole envelope, every byte as it was
+// written, where the envelope is there as it was written. That of a bundle is not:
+// a bundle keeps an envelope's parts, from which nobody can tell how it was spelled.
+func (s *entrySubject) matchWhole(sum hashWire) *refusal {
+	if len(s.claim.Envelope.JSON) == 0 {
+		return nil
+	}
+	have := sha256.Sum256(s.claim.Envelope.JSON)
+	if sum.Algorithm != "sha256" || sum.Value != hex.EncodeToString(have[:]) {
+		return refuse(LogMismatch, "the log entry is about another envelope")
 	}
 	return nil
 }

@@ -265,7 +265,7 @@ func TestCosignAttestations(t *testing.T) {
 	w := newWorld(t)
 	provenance := []byte(strings.Replace(string(forge.StatementAbout(forge.ArtifactSubject())), evidence.PredicateSign, evidence.PredicateSLSA1, 1))
 	elsewhere := forge.StatementAbout(`{"digest":{"sha256":"` + evidence.SHA256(nil).Hex() + `"}}`)
-	for name, logs := range map[string]string{"dsse": "v1 dsse", "intoto": "v1 intoto", "hashedrekord": "v1 hashedrekord"} {
+	for name, logs := range map[string]string{"dsse": "v1 dsse", "intoto": "v1 intoto"} {
 		ok, why := w.judgeLayer(w.simpleAttestation(provenance, forge.ClaimOptions{Logs: []string{logs}, Token: true}), verify.Config{RequireTimestamp: true})
 		if ok == nil {
 			t.Errorf("%s: %s", name, why)
@@ -296,10 +296,40 @@ func TestCosignAttestations(t *testing.T) {
 		"another signature named":   {named, "UNREADABLE"},
 		"two signatures":            {twice, "UNREADABLE"},
 		"two payload types":         {doubled, "UNREADABLE"},
+		"logged as what was signed": {w.simpleAttestation(provenance, forge.ClaimOptions{Logs: []string{"v1 hashedrekord"}}), verify.LogMismatch},
 		"payload under another tag": {forge.Layer{Content: twice.Content[:0], Annotations: named.Annotations}, "UNREADABLE"},
 	} {
 		if ok, why := w.judgeLayer(c.l, verify.Config{}); ok != nil || !strings.HasPrefix(why, c.want+" ") {
 			t.Errorf("%s: verified %v, %q; want %s", name, ok != nil, why, c.want)
+		}
+	}
+}
+
+// A log entry is about an envelope as it was written, every byte, where that is
+// still there. A bundle keeps its parts, so that only those can be compared.
+func TestAttestationLoggedAsWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, logs := range []string{"v1 dsse", "v1 intoto"} {
+		claim := w.Claim(forge.ClaimOptions{Payload: forge.StatementAbout(forge.ArtifactSubject()), Logs: []string{logs}})
+		for name, change := range map[string]func(s string) string{
+			"as it is":  func(s string) string { return s },
+			"a space":   func(s string) string { return s + " " },
+			"no key id": func(s string) string { return strings.Replace(s, `"keyid":"",`, "", 1) },
+			"a key id":  func(s string) string { return strings.Replace(s, `"keyid":""`, `"keyid":"x"`, 1) },
+		} {
+			l := w.CosignLayer(claim, nil)
+			l.Annotations["predicateType"] = ""
+			l.Content = []byte(change(string(l.Content)))
+			good := name == "as it is"
+			ok, why := w.judgeLayer(l, verify.Config{})
+			if (ok != nil) != good || !good && !strings.HasPrefix(why, verify.LogMismatch+" the log entry is about another envelope") {
+				t.Errorf("%s, %s: %q", logs, name, why)
+			}
+		}
+		claim.Envelope.Signatures[0].KeyID = "x"
+		if ok, why := w.judge(claim, verify.Config{}); ok == nil {
+			t.Errorf("%s, in a bundle: %s", logs, why)
 		}
 	}
 }

@@ -5,6 +5,9 @@ import (
 	"crypto"
 	"crypto/elliptic"
 	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"strings"
 	"testing"
@@ -87,6 +90,80 @@ func TestSwappedLogEntry(t *testing.T) {
 		c, other := w.Claim(o), w.Claim(o)
 		c.LogEntries = other.LogEntries
 		w.refused(o.Logs[0], c, verify.Config{}, verify.LogMismatch)
+	}
+}
+
+// The same with the suite's own signature and entry, which are in a bundle of
+// cosign's own that nothing reads any more: the entry's promise holds, and it is
+// about the other signature.
+func TestSuitesSwappedLogEntry(t *testing.T) {
+	t.Parallel()
+	v := readVector(t, "cve-2022-36056-swapped-tlog-entry_fail")
+	var w struct {
+		Signature []byte `json:"base64Signature"`
+		Cert      []byte `json:"cert"`
+		Entry     struct {
+			Promise []byte `json:"SignedEntryTimestamp"`
+			Payload struct {
+				Body           []byte
+				IntegratedTime int64
+				LogIndex       int64
+				LogID          string
+			}
+		} `json:"rekorBundle"`
+	}
+	if err := json.Unmarshal(v.bundle, &w); err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(w.Cert)
+	p := w.Entry.Payload
+	c := &evidence.Claim{Format: evidence.FormatBundle01, Certificates: [][]byte{block.Bytes}, Message: &evidence.MessageSignature{Signature: w.Signature},
+		LogEntries: []evidence.LogEntry{{LogIndex: p.LogIndex, LogID: must(hex.DecodeString(p.LogID)), Kind: "hashedrekord", Version: "0.0.1",
+			IntegratedTime: p.IntegratedTime, Promise: w.Entry.Promise, Body: p.Body}}}
+	verifier := must(verify.New(under(must(trust.ParseTrustedRoot(v.root)))))
+	ok, reasons := verifier.Claim(c, must(verify.HashFile(bytes.NewReader(v.artifact))))
+	if ok != nil || reasons[0].Code != verify.LogMismatch {
+		t.Error(reasons)
+	}
+}
+
+// rekor2-dsse-mismatch-envelope_fail, rekor2-dsse-invalid-sig_fail, as entries are since dsse 0.0.2 is gone:
+// the entry of another envelope of the same signer's, and another signer's signature.
+func TestSwappedEnvelope(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	k := forge.NewKey(elliptic.P256())
+	good := forge.StatementAbout(forge.ArtifactSubject())
+	other := bytes.Replace(good, []byte(`"predicate":{}`), []byte(`"predicate":{"a":1}`), 1)
+	leaf := forge.Alice()
+	one := w.Claim(forge.ClaimOptions{Signer: k, Leaf: &leaf, Payload: good, Logs: []string{"v2"}, Token: true})
+	two := w.Claim(forge.ClaimOptions{Signer: k, Leaf: &leaf, Payload: other, Logs: []string{"v2"}, Token: true})
+	strange := w.Claim(forge.ClaimOptions{Payload: good, Logs: []string{"v2"}, Token: true})
+	swap := *one
+	swap.Certificates, swap.Envelope, swap.Timestamps = two.Certificates, two.Envelope, two.Timestamps
+	w.refused("mismatch-envelope", &swap, verify.Config{}, verify.LogMismatch)
+	swap = *one
+	swap.Envelope, swap.Timestamps = strange.Envelope, strange.Timestamps
+	w.refused("invalid-sig", &swap, verify.Config{}, verify.SignatureBad)
+}
+
+// trust-root-tlog-validity-end-inclusive: the log's key is believed to the very
+// second of the entry's time, and not a second less.
+func TestLogWindowEndsInclusive(t *testing.T) {
+	t.Parallel()
+	v := readVector(t, "happy-path-v0.1")
+	const start = `"start":"2021-01-12T11:53:27.000Z"`
+	for end, want := range map[string]string{"2023-07-12T15:56:36Z": "", "2023-07-12T15:56:35Z": verify.LogProofBad} {
+		ended := v
+		text := strings.ReplaceAll(string(v.root), `": "`, `":"`)
+		ended.root = []byte(strings.Replace(text, start, start+`,"end":"`+end+`"`, 1))
+		if len(ended.root) == len(text) {
+			t.Fatal("the trust root is another one")
+		}
+		ok, reasons := ended.judge(t, verify.Image(evidence.SHA256(v.artifact)))
+		if (ok != nil) != (want == "") || ok == nil && reasons[0].Code != want {
+			t.Errorf("%s: %v", end, reasons)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
+	"fmt"
 	"math/big"
 	"slices"
 	"time"
@@ -110,8 +111,15 @@ func parseToken(der []byte) (*token, error) {
 	return parseContentInfo(contentInfo)
 }
 
+// maxToken bounds a token in bytes. Those of known authorities have some thousands,
+// and an object identifier takes eight times its bytes when it is read.
+const maxToken = 1 << 20
+
 // parseContentInfo reads a bare TimeStampToken (RFC 3161, 2.4.2) in DER.
 func parseContentInfo(der []byte) (*token, error) {
+	if len(der) > maxToken {
+		return nil, fmt.Errorf("it has %d bytes; at most %d are read", len(der), maxToken)
+	}
 	in := cryptobyte.String(der)
 	var contentInfo, signedData cryptobyte.String
 	if !in.ReadASN1(&contentInfo, cbasn1.SEQUENCE) || !in.Empty() {

@@ -52,6 +52,15 @@ type LogEntry struct {
 	// Included: an inclusion proof under a checkpoint that the log signed was
 	// verified; else only the log's signed promise was.
 	Included bool `json:"included"`
+	// Witnesses of the trust that cosigned that checkpoint.
+	Witnesses []Cosignature `json:"witnesses,omitempty"`
+}
+
+// Cosignature is a witness's word that it saw a log's checkpoint, and no other one
+// that contradicts it (c2sp.org/tlog-cosignature).
+type Cosignature struct {
+	Name string    `json:"name"` // of the witness's key
+	At   time.Time `json:"at"`   // whole seconds, UTC; the witness signed it
 }
 
 // Kind is what the claim is.
@@ -118,7 +127,7 @@ func (v *Verified) Warnings() []policy.Reason { return slices.Clone(v.warnings) 
 func (v *Verified) LogEntries() []LogEntry {
 	var out []LogEntry
 	for _, l := range v.logs {
-		out = append(out, LogEntry{Origin: l.origin, Index: l.index, Included: l.included})
+		out = append(out, LogEntry{Origin: l.origin, Index: l.index, Included: l.included, Witnesses: slices.Clone(l.witnesses)})
 	}
 	return out
 }

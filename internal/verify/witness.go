@@ -20,48 +20,53 @@ func checkWitnesses(w trust.Witnesses) error {
 	return nil
 }
 
-// witnessed wants the checkpoint of every log entry cosigned by the quorum. Logs
-// of Rekor v1's kind have no witnesses, and a promise has no checkpoint: where
+// witnessed notes which witnesses cosigned the checkpoint of each log entry, and
+// wants the quorum of them. Logs of Rekor v1's kind have no witnesses, and a promise has no checkpoint: where
 // witnesses are demanded, their entries do not do.
 func (j judge) witnessed(logs []logged) *refusal {
 	quorum := j.cfg.Witnesses.Quorum
-	if quorum == 0 {
-		return nil
-	}
-	for _, l := range logs {
-		if l.note == nil {
-			return refuse(LogUnwitnessed, "the entry in log %s has no checkpoint that witnesses could have cosigned", l.origin)
+	for i := range logs {
+		l := &logs[i]
+		if l.note != nil {
+			l.witnesses = l.note.cosigned(j.cfg.Witnesses.Keys, j.cfg.Now().Add(maxSkew))
 		}
-		if n := l.note.cosigned(j.cfg.Witnesses.Keys, j.cfg.Now().Add(maxSkew)); n < quorum {
+		switch n := len(l.witnesses); {
+		case n >= quorum:
+		case l.note == nil:
+			return refuse(LogUnwitnessed, "the entry in log %s has no checkpoint that witnesses could have cosigned", l.origin)
+		default:
 			return refuse(LogUnwitnessed, "the checkpoint of log %s is cosigned by %d known witnesses; %d must have", l.origin, n, quorum)
 		}
 	}
 	return nil
 }
 
-// cosigned counts the witnesses that cosigned the checkpoint, each once. A line
-// that claims to be by a witness and is not counts for nothing.
-func (c *checkpoint) cosigned(witnesses []trust.Witness, latest time.Time) int {
-	n := 0
+// cosigned is who of the witnesses cosigned the checkpoint, each once. A line that
+// claims to be by a witness and is not counts for nothing.
+func (c *checkpoint) cosigned(witnesses []trust.Witness, latest time.Time) []Cosignature {
+	var out []Cosignature
 	for _, w := range witnesses {
 		for _, s := range c.signatures {
-			if s.name == w.Name && s.hint == w.Hint && c.cosignedBy(w, s.sig, latest) {
-				n++
+			if s.name != w.Name || s.hint != w.Hint {
+				continue
+			}
+			if at, ok := c.cosignedBy(w, s.sig, latest); ok {
+				out = append(out, Cosignature{Name: w.Name, At: at})
 				break
 			}
 		}
 	}
-	return n
+	return out
 }
 
-func (c *checkpoint) cosignedBy(w trust.Witness, sig []byte, latest time.Time) bool {
+func (c *checkpoint) cosignedBy(w trust.Witness, sig []byte, latest time.Time) (time.Time, bool) {
 	if len(sig) != cosignatureSize {
-		return false
+		return time.Time{}, false
 	}
 	at := binary.BigEndian.Uint64(sig)
 	if at == 0 || at > uint64(latest.Unix()) {
-		return false
+		return time.Time{}, false
 	}
 	message := append(fmt.Appendf(nil, "cosignature/v1\ntime %d\n", at), c.text...)
-	return ed25519.Verify(w.Key, message, sig[8:])
+	return time.Unix(int64(at), 0).UTC(), ed25519.Verify(w.Key, message, sig[8:])
 }

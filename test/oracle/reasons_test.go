@@ -37,6 +37,7 @@ var reasons = []reason{
 
 	// What the claim says twice it must say the same way.
 	{"MALFORMED", "the log entry says that it is", or("text", "missing", "null"), "an entry's kind and version must be its body's (sigstore-go compares them with themselves)"},
+	{"MALFORMED", "which is not read", or("text", "missing", "null"), "an entry's kind and version must be known ones"},
 	{"LOG_PROOF_BAD", `the checkpoint of "log2.test" is not signed`, or("text"), "an entry that does not say that it is of Rekor v2 is judged by the rules of v1 (the same)"},
 	{"MALFORMED", "carries a time or promise", or("integer", "text", "missing"), "Rekor v2 gives no times: one that is there is made up"},
 	{"MALFORMED", "names its artifact by a", or("text", "missing", "null"), "the artifact's digest must say by which algorithm it was made"},

@@ -15,11 +15,17 @@ const vectors = "../../internal/verify/testdata/conformance"
 
 // peerRefuses are cases that must be accepted and that sigstore-go refuses.
 var peerRefuses = map[string]string{
-	"intoto-canonical-log-entry": "sigstore-go 1.3.0 writes an intoto entry anew before it hashes it, and gets another leaf than the log's",
+	"intoto-canonical-log-entry":        "sigstore-go 1.3.0 writes an intoto entry anew before it hashes it, and gets another leaf than the log's",
+	"dsse-with-hashedrekord-happy-path": "sigstore-go 1.3.0 wants an envelope's entry in Rekor v1 to be of kind dsse or intoto; the suite wants a hashedrekord of what was signed, too",
+}
+
+// peerAccepts are cases that must be refused and that sigstore-go accepts.
+var peerAccepts = map[string]string{
+	"rekor2-multiple-timestamps-one-outside-cert-validity_fail": "sigstore-go 1.3.0 is content with one timestamp inside the certificate's validity",
 }
 
 // TestVectors: on every case of the conformance suite, by path and by digest, both
-// verifiers say what the case's name demands.
+// verifiers say what the case's name demands, but for the listed ones.
 func TestVectors(t *testing.T) {
 	dirs, err := os.ReadDir(filepath.Join(vectors, "bundle-verify"))
 	if err != nil {
@@ -51,7 +57,7 @@ func TestVectors(t *testing.T) {
 			data := read("bundle.sigstore.json", "none")
 			ours, theirs := judged(task, data)
 			must := !strings.HasSuffix(d.Name(), "_fail")
-			peerMust := must && peerRefuses[d.Name()] == ""
+			peerMust := must && peerRefuses[d.Name()] == "" || peerAccepts[d.Name()] != ""
 			if (ours == nil) != must || (theirs == nil) != peerMust {
 				t.Errorf("%s, by digest %v: ours %v, sigstore-go %v", d.Name(), byDigest, ours, theirs)
 				continue
@@ -59,7 +65,7 @@ func TestVectors(t *testing.T) {
 			agreed++
 		}
 	}
-	if agreed < 100 {
+	if agreed < 120 {
 		t.Errorf("only %d verdicts were compared", agreed)
 	}
 }

@@ -210,6 +210,10 @@ func (l *Log) append(ctx context.Context, entry []byte) (int64, *tree, error) {
 	}
 }
 
+// Err is the reason why the log answers no more, nil while it does: a write that
+// failed. It names paths, and is for the operator.
+func (l *Log) Err() error { return l.failed() }
+
 // failed is the reason why the log stopped answering, nil while it works.
 func (l *Log) failed() error {
 	if p := l.failure.Load(); p != nil {

@@ -243,3 +243,15 @@ func (r *Repo) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 var errNoTarget = errors.New("a target's content is missing")
+
+// Check reads a repository's folder, which may be in use, and verifies it as a
+// client would, but for expiry, which Open repairs. It changes nothing. What is
+// not what was written is a *durable.CorruptError.
+func Check(dir string) error {
+	path := filepath.Join(dir, fileName)
+	st, err := load(path)
+	if err == nil && st == nil {
+		return &durable.CorruptError{Path: path, Why: "it is missing"}
+	}
+	return err
+}

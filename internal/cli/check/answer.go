@@ -6,7 +6,9 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/assess"
 	"github.com/hallmark-dev/hallmark/internal/cli"
+	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/evidence/attestation"
 	"github.com/hallmark-dev/hallmark/internal/gate"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/verify"
@@ -35,6 +37,7 @@ type imageAnswer struct {
 	Platform string          `json:"platform,omitempty"`
 	Digest   evidence.Digest `json:"digest"`
 	Allowed  bool            `json:"allowed"`
+	Signers  []string        `json:"signers,omitempty"` // whose evidence counts
 	Reasons  []policy.Reason `json:"reasons,omitempty"`
 }
 
@@ -49,6 +52,14 @@ type foundEvidence struct {
 	Reasons  []policy.Reason   `json:"reasons,omitempty"` // why it was not verified
 	Note     string            `json:"note,omitempty"`    // why it was not read
 
+	// About is what it signs, where that is not the subject: the index that lists it, or
+	// an attestation manifest.
+	About evidence.Digest `json:"about,omitempty"`
+	// Kind is whose signature it is, as buildx's policies name it.
+	Kind attestation.SignatureKind `json:"kind,omitempty"`
+	// TrustPolicy is the statement of Notation's that judged a Notary Project signature.
+	TrustPolicy *policy.TrustPolicy `json:"trustPolicy,omitempty"`
+
 	PredicateType string               `json:"predicateType,omitempty"` // absent: a plain signature of a file
 	Signer        *evidence.Signer     `json:"signer,omitempty"`
 	Certificate   *verify.Certificate  `json:"certificate,omitempty"` // absent: a bare key signed
@@ -59,29 +70,107 @@ type foundEvidence struct {
 	Annotations  map[string]string `json:"annotations,omitempty"`
 }
 
-func (o *verifyOptions) answer(arg string, q gate.Requirements, r gate.Result) *VerifyAnswer {
+// answer is the answer about arg. demanded: the call, or a pin, says who must have signed.
+func (o *verifyOptions) answer(arg string, q gate.Requirements, r gate.Result, demanded bool) *VerifyAnswer {
 	answer := &VerifyAnswer{Ref: arg, Subject: r.Subject, Allowed: r.Decision.Allowed, Reasons: r.Decision.Reasons,
 		Warnings: r.Decision.Warnings, Want: q.AttestationType, Found: []foundEvidence{}, Steps: r.Steps}
 	e := assess.Evidence{Threshold: q.Threshold}
 	for _, t := range r.Tried {
 		if t.Fact != nil {
-			if cmd := o.pin(arg, q, *t.Fact); !answer.Allowed && cmd != "" && !slices.Contains(answer.Pin, cmd) {
+			if cmd := o.pin(arg, q, *t.Fact); !demanded && !answer.Allowed && cmd != "" && !slices.Contains(answer.Pin, cmd) {
 				answer.Pin = append(answer.Pin, cmd)
 			}
 		}
 		if t.Counts {
 			e.Counted = append(e.Counted, *t.Fact)
 		}
-		answer.Found = append(answer.Found, newFound(t))
+		f := newFound(t)
+		if by := coveredBy(t, r); by != "" {
+			f.Note = "statements of the builder, covered by a signature of " + by + "; --attestation demands them"
+		}
+		answer.Found = append(answer.Found, f)
 	}
 	answer.Index = r.Index
 	for _, i := range r.Images {
-		answer.Images = append(answer.Images, imageAnswer{Platform: i.Platform, Digest: i.Subject.Digest, Allowed: i.Decision.Allowed, Reasons: i.Decision.Reasons})
+		answer.Images = append(answer.Images, imageAnswer{Platform: i.Platform, Digest: i.Subject.Digest, Allowed: i.Decision.Allowed, Signers: signersThatCount(i.Tried), Reasons: i.Decision.Reasons})
 	}
-	if answer.Allowed && len(e.Counted) > 0 {
+	switch {
+	case answer.Allowed && len(e.Counted) > 0:
 		answer.Assessment = assessment(e, r)
+	case answer.Allowed && len(r.Images) > 0:
+		answer.Assessment = protectsAll(q, r.Images)
 	}
 	return answer
+}
+
+// signersThatCount are whose evidence met every demand, each once.
+func signersThatCount(tried []gate.Tried) []string {
+	var names []string
+	for _, t := range tried {
+		if t.Counts && !slices.Contains(names, t.Fact.Signer.String()) {
+			names = append(names, t.Fact.Signer.String())
+		}
+	}
+	return names
+}
+
+// coveredBy is who signed what holds an attestation manifest's statements: that
+// manifest, or the index that lists it. "" for all else, and where nobody did.
+func coveredBy(t gate.Tried, r gate.Result) string {
+	if t.Item.Format != collect.FormatBuildKit || t.Item.Err != nil || t.Fact != nil {
+		return ""
+	}
+	for _, s := range r.Tried {
+		if s.Covers != "" && s.Covers == t.Item.Where.Digest {
+			return s.Verified.Signer().String()
+		}
+	}
+	for _, i := range r.Inside {
+		for _, f := range i.Attestations {
+			if f.Where.Digest == t.Item.Where.Digest {
+				return f.Signer.String()
+			}
+		}
+	}
+	return ""
+}
+
+// protectsAll is what the evidence of all images protects against: what is shown of each.
+func protectsAll(q gate.Requirements, images []gate.ImageResult) *assess.Assessment {
+	var all *assess.Assessment
+	for _, i := range images {
+		e := assess.Evidence{Threshold: q.Threshold}
+		for _, t := range i.Tried {
+			if t.Counts {
+				e.Counted = append(e.Counted, *t.Fact)
+			}
+		}
+		if len(e.Counted) == 0 {
+			return nil
+		}
+		one := assessment(e, i.Result)
+		if all == nil {
+			all = one
+			continue
+		}
+		for k, p := range one.Protections {
+			if !p.Shown && all.Protections[k].Shown {
+				all.Protections[k] = p
+			}
+		}
+		if one.SLSA.BuildLevel < all.SLSA.BuildLevel {
+			all.SLSA = one.SLSA
+		}
+	}
+	return all
+}
+
+// nothingFound tells "nothing is there" from "what is there does not do": of an
+// index also that something of it is signed.
+func (v *VerifyAnswer) nothingFound() bool {
+	some := slices.ContainsFunc(v.Images, func(i imageAnswer) bool { return i.Allowed }) ||
+		slices.ContainsFunc(v.Found, func(f foundEvidence) bool { return f.Counts })
+	return !some && nothingFound(policy.Decision{Reasons: v.Reasons})
 }
 
 // assessment is what the evidence protects against. Attestations count under the
@@ -127,6 +216,16 @@ func newFound(t gate.Tried) foundEvidence {
 	signer := v.Signer()
 	f.Verified, f.Signer, f.PredicateType = true, &signer, v.PredicateType()
 	f.Certificate, f.Times, f.Log, f.Annotations = v.Certificate(), v.Times(), v.LogEntries(), v.Annotations()
+	if f.About = t.Covers; t.Fact != nil {
+		f.About = t.Fact.About
+	}
+	if f.TrustPolicy = v.TrustPolicy(); f.TrustPolicy == nil {
+		k := attestation.Signature{Signer: signer, Format: v.Format(), Times: len(f.Times)}
+		if f.Certificate != nil {
+			k.CertificateIssuer = f.Certificate.Issuer
+		}
+		f.Kind = k.Kind()
+	}
 	f.LogUnchecked = len(f.Log) == 0 && t.Item.Claim != nil && len(t.Item.Claim.LogEntries) > 0
 	return f
 }
@@ -138,10 +237,10 @@ func (o *verifyOptions) pin(arg string, q gate.Requirements, f policy.Fact) stri
 	if q.AttestationType != "" {
 		wanted = f.PredicateType == q.AttestationType
 	}
-	if !wanted || len(q.Identities) > 0 || q.Keys || f.Signer.Identity == "" {
+	if !wanted || q.Demands() || f.Signer.Identity == "" {
 		return ""
 	}
-	words := []string{"hallmark", "verify", "--identity", f.Signer.Identity, "--issuer", f.Signer.Issuer}
+	words := []string{o.program, "verify", "--identity", f.Signer.Identity, "--issuer", f.Signer.Issuer}
 	add := func(flag string, values ...string) {
 		for _, v := range values {
 			if v != "" {

@@ -9,7 +9,9 @@ import (
 func (a *Commands) printExplained(answer *VerifyAnswer) {
 	a.Print("")
 	a.Print("How this was decided:")
-	a.Print("├─ %s is %s", cli.Plain(answer.Ref), answer.Subject.Digest)
+	for _, line := range answer.subjectLines() {
+		a.Print("├─ %s", cli.Plain(line))
+	}
 	a.Print("├─ what was found: %d", len(answer.Found))
 	for i, f := range answer.Found {
 		branch, deeper := "│  ├─ ", "│  │    "
@@ -48,7 +50,7 @@ func (f *foundEvidence) fate() string {
 	case f.Counts:
 		return "verified, meets every demand"
 	case f.Verified:
-		return "verified, " + kindOf(*f) + " by " + cli.Plain(f.Signer.String())
+		return "verified, " + kindOf(*f) + f.ofWhat() + " by " + cli.Plain(f.Signer.String())
 	case len(f.Reasons) > 0:
 		return "not verified"
 	}
@@ -62,8 +64,10 @@ func (f *foundEvidence) proofs() []string {
 	}
 	lines := []string{"signature by " + f.Signer.String()}
 	if c := f.Certificate; c != nil {
-		lines = append(lines, "certificate "+cli.Stamp(c.NotBefore)+" to "+cli.Stamp(c.NotAfter)+" by "+c.Authority,
-			"seen by certificate transparency "+cli.Stamp(c.SCT))
+		lines = append(lines, "certificate "+cli.Stamp(c.NotBefore)+" to "+cli.Stamp(c.NotAfter)+" by "+c.Authority)
+		if !c.SCT.IsZero() {
+			lines = append(lines, "seen by certificate transparency "+cli.Stamp(c.SCT))
+		}
 	}
 	for _, t := range f.Times {
 		lines = append(lines, "trusted time "+cli.Stamp(t.At)+", "+t.Kind+" by "+t.By)
@@ -74,6 +78,12 @@ func (f *foundEvidence) proofs() []string {
 			how = "proven to be in"
 		}
 		lines = append(lines, how+" log "+l.Origin)
+		for _, w := range l.Witnesses {
+			lines = append(lines, "its checkpoint was seen by the witness "+w.Name+" "+cli.Stamp(w.At))
+		}
+	}
+	if p := f.TrustPolicy; p != nil {
+		lines = append(lines, "accepted by Notation's trust policy "+p.Name+", level "+p.Level)
 	}
 	if f.LogUnchecked {
 		lines = append(lines, "its log entry was not checked: no trust root was given")

@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/gate"
+	"github.com/hallmark-dev/hallmark/internal/key"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 	"github.com/hallmark-dev/hallmark/internal/trust/bundlefile"
@@ -27,7 +30,8 @@ import (
 type job struct {
 	o        *verifyOptions
 	q        gate.Requirements
-	pins     bundlefile.Pins
+	pins     bundlefile.Pins // that are demanded, because the call demands nobody
+	pinned   bundlefile.Pins // all
 	notary   *notation.Trust
 	stale    []policy.Reason
 	client   *registry.Client
@@ -46,28 +50,66 @@ func (a *Commands) newJob(ctx context.Context, o *verifyOptions, q gate.Requirem
 	if err != nil {
 		return nil, err
 	}
-	cfg, stale, err := a.believed(ctx, bundle, o.trustedRoot, len(keys) == 0 || q.WantsIdentities() || a.HasTrustedRoot(o.trustedRoot))
+	cfg, stale, err := a.Believed(ctx, bundle, o.trustedRoot, len(keys) == 0 || q.WantsIdentities() || a.HasTrustedRoot(o.trustedRoot))
 	if err != nil {
 		return nil, err
 	}
 	if o.notation != "" {
-		if cfg.Notary, err = notation.FromFolder(o.notation); err != nil {
-			return nil, fault.As(fault.Usage, fmt.Errorf("--notation: %w", err))
+		if cfg.Notary, err = notationFolder(o.notation, bundle); err != nil {
+			return nil, err
 		}
 	}
-	if cfg.Keys = keys; len(keys) > 0 {
+	j.stale, j.notary, j.pinned = stale, cfg.Notary, bundle.Pins
+	known := cfg.NamedKeys
+	if len(keys) > 0 {
 		cfg.NamedKeys = nil // the call says which keys may sign
 	}
-	j.stale, j.notary = stale, cfg.Notary
 	if !q.Demands() {
 		j.pins = bundle.Pins
-		cfg.Keys = append(cfg.Keys, pinnedKeys(bundle.Pins)...)
+		keys = append(keys, pinnedKeys(bundle.Pins)...)
 	}
-	if j.collect, err = j.options(ctx); err != nil {
+	cfg.NamedKeys = append(cfg.NamedKeys, inTheirWindows(keys, known)...)
+	if j.collect, err = a.options(ctx, j); err != nil {
 		return nil, err
 	}
 	j.verifier, err = verify.New(cfg)
 	return j, err
+}
+
+// inTheirWindows are keys that a call or a pin names. One that the trust bundle
+// believes for some time only is believed for no longer by being named.
+func inTheirWindows(keys []crypto.PublicKey, known []verify.Key) []verify.Key {
+	var out []verify.Key
+	for _, public := range keys {
+		one := verify.Key{Public: public}
+		for _, k := range known {
+			if key.Fingerprint(k.Public) == key.Fingerprint(public) {
+				one = k
+			}
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+// notationFolder is the trust of --notation, with what the trust bundle knows of
+// revocations: lists and answers are signed, and more of them can hide nothing.
+func notationFolder(dir string, f *bundlefile.File) (*notation.Trust, error) {
+	parts, err := notation.ReadFolder(dir)
+	if err != nil {
+		return nil, fault.As(fault.Usage, fmt.Errorf("--notation: %w", err))
+	}
+	if f.Notary != nil {
+		for _, c := range f.Notary.CRLs {
+			parts.CRLs = append(parts.CRLs, c.DER)
+		}
+		parts.OCSP = append(parts.OCSP, f.Notary.OCSP...)
+	}
+	t, err := notation.New(parts)
+	if err != nil {
+		return nil, fault.As(fault.Usage, fmt.Errorf("--notation: %w", err))
+	}
+	return t, nil
 }
 
 func pinnedKeys(pins []bundlefile.Pin) []crypto.PublicKey {
@@ -81,19 +123,12 @@ func pinnedKeys(pins []bundlefile.Pin) []crypto.PublicKey {
 }
 
 // options are the limits and places of the call's flags.
-func (j *job) options(ctx context.Context) (collect.Options, error) {
+func (a *Commands) options(ctx context.Context, j *job) (collect.Options, error) {
 	o := collect.Options{TagPrefix: j.o.tagPrefix}
-	if err := j.o.limits(&o); err != nil {
-		return o, err
+	err := j.o.limits(&o)
+	if err == nil {
+		o.SignatureRepository, err = a.SignatureRepository(ctx, j.client, j.o.signatures)
 	}
-	if j.o.signatures == "" {
-		return o, nil
-	}
-	ref, err := registry.ParseRef(j.o.signatures)
-	if err != nil {
-		return o, fault.As(fault.Usage, fmt.Errorf("--signature-repository: %w", err))
-	}
-	o.SignatureRepository, err = j.client.Open(ctx, ref)
 	return o, err
 }
 
@@ -110,9 +145,16 @@ func (j *job) judge(ctx context.Context, arg string) (gate.Result, error) {
 			}
 		}
 	}
-	if j.o.freshTrust && len(j.stale) > 0 {
+	if why := j.besidePin(r); why != nil {
+		r.Decision.Warnings = append(r.Decision.Warnings, *why)
+	}
+	switch {
+	case len(j.stale) == 0:
+	case j.o.freshTrust:
 		r.Decision.Allowed = false
 		r.Decision.Reasons = append(slices.Clone(j.stale), r.Decision.Reasons...)
+	default:
+		r.Decision.Warnings = append(slices.Clone(j.stale), r.Decision.Warnings...)
 	}
 	return r, nil
 }
@@ -131,16 +173,16 @@ func (j *job) image(ctx context.Context, arg string) (gate.Result, error) {
 	var none gate.Result
 	ref, err := registry.ParseRef(arg)
 	if err != nil {
-		return none, fault.Hint(fault.As(fault.Usage, err), "to verify a file, name its signature: --bundle FILE")
+		return none, onDisk(arg, fault.Hint(fault.As(fault.Usage, err), "to verify a file, name its signature: --bundle FILE"))
 	}
 	repo, err := j.client.Open(ctx, ref)
 	if err != nil {
 		return none, err
 	}
 	p, demands := j.policyFor(ref.Name())
-	if !demands {
+	if !demands && !j.asksMore() {
 		if name, skipped := j.verifier.NotarySkipped(ref.Name()); skipped {
-			return j.skipped(ctx, repo, ref, name)
+			p = skips{name, ref.Name()}
 		}
 	}
 	r := gate.Request{Repo: repo, Ref: ref, Verifier: j.verifier, Policy: p, Now: time.Now, Collect: j.collect,
@@ -148,7 +190,68 @@ func (j *job) image(ctx context.Context, arg string) (gate.Result, error) {
 	if !j.many || j.q.AttestationType != "" {
 		r.Statements = statementTypes(j.q.AttestationType)
 	}
-	return gate.Image(ctx, r)
+	result, err := gate.Image(ctx, r)
+	return result, onDisk(arg, err)
+}
+
+// onDisk tells who names a file or folder, which is taken for an image in a
+// registry, how it is named.
+func onDisk(arg string, err error) error {
+	if err == nil {
+		return nil
+	}
+	info, statErr := os.Stat(arg)
+	switch {
+	case statErr != nil:
+		return err
+	case info.IsDir():
+		return fault.Hint(err, "an image layout in the folder %s is oci:%s", arg, arg)
+	}
+	return fault.Hint(err, "a file's signature is named with --bundle FILE; an archive of images is oci-archive:%s or docker-archive:%s", arg, arg)
+}
+
+// demands reports whether the call, or a pin, says who must have signed an image.
+func (j *job) demands(image string) bool {
+	if j.q.Demands() {
+		return true
+	}
+	ref, err := registry.ParseRef(image)
+	if err != nil {
+		return false
+	}
+	_, pinned := j.pins.For(ref.Name())
+	return pinned
+}
+
+// besidePin warns that the signature that the call demands is not by who is pinned
+// for the repository.
+func (j *job) besidePin(r gate.Result) *policy.Reason {
+	pin, ok := j.pinned.For(r.Subject.Name)
+	if !ok || !r.Decision.Allowed || !j.q.Demands() || j.q.AttestationType != "" {
+		return nil
+	}
+	var counted policy.Input
+	for _, t := range slices.Concat([][]gate.Tried{r.Tried}, triedOf(r.Images)) {
+		for _, one := range t {
+			if one.Counts {
+				counted.Signatures = append(counted.Signatures, *one.Fact)
+			}
+		}
+	}
+	by, why := pin.Filter(counted)
+	if why == nil || len(by.Signatures) > 0 {
+		return nil
+	}
+	why.Code, why.Message = bundlefile.CodePinConflict, why.Message+", whom the call does not demand"
+	return why
+}
+
+func triedOf(images []gate.ImageResult) [][]gate.Tried {
+	var out [][]gate.Tried
+	for _, i := range images {
+		out = append(out, i.Tried)
+	}
+	return out
 }
 
 // statementTypes are the types of builders' statements that are read: those that
@@ -229,24 +332,39 @@ func (p pinned) places(facts []policy.Fact) []int {
 	return out
 }
 
-// skipped is what Notation's level "skip" asks for: nothing is verified, and that
-// is said.
-func (j *job) skipped(ctx context.Context, repo *registry.Repository, ref registry.Ref, name string) (gate.Result, error) {
-	desc, err := repo.Resolve(ctx, ref)
-	if err != nil {
-		return gate.Result{}, err
-	}
-	return gate.Result{
-		Subject: evidence.Subject{Name: ref.Name(), Digest: evidence.Digest(desc.Digest), MediaType: desc.MediaType, Size: desc.Size},
-		Decision: policy.Decision{Allowed: true, Warnings: []policy.Reason{{Code: verify.TrustPolicySkips, Subject: ref.String(),
-			Message: fmt.Sprintf("Notation's trust policy %q wants nothing of %s verified, and nothing was", name, ref.Name())}}},
-		Steps: []gate.Step{{Text: "Notation's trust policy " + name + " skips verification", OK: true}},
+// skips is what Notation's level "skip" asks for: nothing that is found is
+// demanded, and that is said. What is revoked is refused all the same.
+type skips struct{ statement, repository string }
+
+var _ gate.Policy = skips{}
+
+// Evaluate is Judge without the account.
+func (s skips) Evaluate(ctx context.Context, in policy.Input) (policy.Decision, error) {
+	v, err := s.Judge(ctx, in)
+	return v.Decision, err
+}
+
+// Judge lets everything pass, with a warning.
+func (s skips) Judge(context.Context, policy.Input) (gate.Verdict, error) {
+	return gate.Verdict{
+		Decision: policy.Decision{Allowed: true, Warnings: []policy.Reason{{Code: verify.TrustPolicySkips, Subject: s.repository,
+			Message: fmt.Sprintf("Notation's trust policy %q wants nothing of %s verified, so no signature was demanded", s.statement, s.repository)}}},
+		Steps: []gate.Step{{Text: "Notation's trust policy " + s.statement + " skips verification", OK: true}},
 	}, nil
+}
+
+// asksMore reports whether the call demands something that a trust policy of
+// Notation's cannot wave through.
+func (j *job) asksMore() bool {
+	return j.q.AttestationType != "" || len(j.q.Annotations) > 0 || j.q.MaxAge > 0 || j.q.Threshold > 0
 }
 
 func (j *job) file(ctx context.Context, arg string) (gate.Result, error) {
 	var none gate.Result
 	artifact, err := FileArtifact(arg)
+	if errors.Is(err, fs.ErrNotExist) {
+		return none, fault.Hint(err, "--bundle is about a file; of an image, name the digest instead, as sha256:HEX")
+	}
 	if err != nil {
 		return none, err
 	}
@@ -283,6 +401,9 @@ func (j *job) archive(ctx context.Context, arg string) (gate.Result, error) {
 	repo, err := j.client.Open(ctx, ref)
 	if err != nil {
 		return none, err
+	}
+	if r.Subject.MediaType == ocispec.MediaTypeImageIndex {
+		return none, fault.Usagef("%s is an index: say with --platform which of its images the archive holds", j.o.image)
 	}
 	manifest, err := repo.Manifest(ctx, ocispec.Descriptor{MediaType: r.Subject.MediaType, Digest: digest.Digest(r.Subject.Digest), Size: r.Subject.Size})
 	if err != nil {

@@ -14,7 +14,6 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/gate"
-	"github.com/hallmark-dev/hallmark/internal/policy"
 )
 
 // ManyAnswer is what verify --json prints for several images.
@@ -53,6 +52,9 @@ func (a *Commands) verifyMany(ctx context.Context, o *verifyOptions, q gate.Requ
 		return err
 	}
 	j.many = true
+	if !o.freshTrust {
+		a.WarnOf(j.stale) // once, not for each image
+	}
 	results := make([]chan ManyResult, len(images))
 	for i := range results {
 		results[i] = make(chan ManyResult, 1)
@@ -74,6 +76,7 @@ func (a *Commands) verifyMany(ctx context.Context, o *verifyOptions, q gate.Requ
 			answer.Images = append(answer.Images, r)
 		} else {
 			a.printOne(r)
+			a.warnOf(r)
 		}
 	}
 	if err := ctx.Err(); err != nil {
@@ -96,7 +99,7 @@ func (j *job) one(ctx context.Context, image string) ManyResult {
 	if err != nil {
 		return ManyResult{VerifyAnswer: VerifyAnswer{Ref: image, Found: []foundEvidence{}}, Error: cli.OneLine(err.Error()), err: err}
 	}
-	return ManyResult{VerifyAnswer: *j.o.answer(image, j.q, result)}
+	return ManyResult{VerifyAnswer: *j.o.answer(image, j.q, result, j.demands(image))}
 }
 
 // printOne is one image on one line, as scripts and people read it.
@@ -107,11 +110,18 @@ func (a *Commands) printOne(r ManyResult) {
 	}
 	switch {
 	case r.err != nil:
-		a.Print("ERROR   %s %s", name, r.Error)
+		a.Print("ERROR   %s %s", name, strings.TrimPrefix(r.Error, name+": "))
 	case r.Allowed:
 		a.Print("ok      %s %s", name, cli.Plain(strings.Join(r.by(), ", ")))
 	default:
 		a.Print("DENIED  %s [%s] %s", name, r.Reasons[0].Code, cli.OneLine(r.Reasons[0].Message))
+	}
+}
+
+// warnOf says what let an image pass that a person should know of.
+func (a *Commands) warnOf(r ManyResult) {
+	for _, w := range r.Warnings {
+		a.Warn("%s: [%s] %s", cli.Plain(r.Ref), w.Code, cli.OneLine(w.Message))
 	}
 }
 
@@ -143,7 +153,7 @@ func (t *tally) add(r ManyResult) {
 		}
 	case r.Allowed:
 		t.ok++
-	case nothingFound(policy.Decision{Reasons: r.Reasons}):
+	case r.nothingFound():
 		t.nothing++
 	default:
 		t.denied++

@@ -9,25 +9,25 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/assess"
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/evidence/attestation"
+	"github.com/hallmark-dev/hallmark/internal/gate"
 )
 
 // printVerified prints the answer on one screen: what counts, how we know, and
 // what else is there.
 func (a *Commands) printVerified(answer *VerifyAnswer) {
-	if d := string(answer.Subject.Digest); strings.Contains(answer.Ref, d) {
-		a.Print("%s", cli.Plain(answer.Ref))
-	} else {
-		a.Print("%s is %s", cli.Plain(answer.Ref), d)
-	}
-	if answer.Index != "" {
-		a.Print("listed by the index %s", answer.Index)
+	for _, line := range answer.subjectLines() {
+		a.Print("%s", cli.Plain(line))
 	}
 	for _, i := range answer.Images {
 		verdict := "ok"
+		if len(i.Signers) > 0 {
+			verdict += ", by " + strings.Join(i.Signers, ", ")
+		}
 		if !i.Allowed {
 			verdict = "denied"
 		}
-		a.Print("  %s %s: %s", cli.Plain(cmp.Or(i.Platform, "image")), i.Digest, verdict)
+		a.Print("  %s %s: %s", cli.Plain(cmp.Or(i.Platform, "image")), i.Digest, cli.Plain(verdict))
 	}
 	var rest []foundEvidence
 	for _, f := range answer.Found {
@@ -37,7 +37,7 @@ func (a *Commands) printVerified(answer *VerifyAnswer) {
 			rest = append(rest, f)
 		}
 	}
-	if answer.Allowed && len(rest) > 0 {
+	if answer.Allowed && len(rest) > 0 && len(rest) < len(answer.Found) {
 		a.Print("")
 		a.Print("Also found, for nothing that was asked:")
 	} else if len(rest) > 0 {
@@ -57,6 +57,22 @@ func (a *Commands) printVerified(answer *VerifyAnswer) {
 	}
 }
 
+// subjectLines say what was judged: what the call named, and of an index which image.
+func (v *VerifyAnswer) subjectLines() []string {
+	of, digest := "", v.Subject.Digest
+	if v.Index != "" {
+		of, digest = "the index ", v.Index
+	}
+	lines := []string{v.Ref + " is " + of + string(digest)}
+	if of == "" && strings.Contains(v.Ref, string(digest)) {
+		lines[0] = v.Ref
+	}
+	if v.Index != "" {
+		lines = append(lines, "judged is the image "+string(v.Subject.Digest)+" that it lists")
+	}
+	return lines
+}
+
 // maxRest bounds the lines about what does not count; --json has all of it.
 const maxRest = 10
 
@@ -69,7 +85,7 @@ func (a *Commands) printRest(rest []foundEvidence) {
 		what := kindOf(f)
 		switch {
 		case f.Verified && len(f.Reasons) == 0:
-			a.Print("  %s by %s (verified)", what, cli.Plain(f.Signer.String()))
+			a.Print("  %s%s by %s (verified)", what, f.ofWhat(), cli.Plain(f.Signer.String()))
 		case len(f.Reasons) > 0:
 			a.Print("  %s: %s %s", cli.Plain(what), f.Reasons[0].Code, cli.Plain(cli.OneLine(f.Reasons[0].Message)))
 		default:
@@ -95,49 +111,83 @@ func kindOf(f foundEvidence) string {
 	return cli.Plain(f.PredicateType) + " attestation"
 }
 
+// ofWhat names what is signed where that is not the subject.
+func (f *foundEvidence) ofWhat() string {
+	if f.About == "" {
+		return ""
+	}
+	return " of " + f.About.Short()
+}
+
 func (a *Commands) printEvidence(answer *VerifyAnswer, f foundEvidence) {
 	line := func(label, format string, args ...any) {
 		a.Print("  %-13s"+format, append([]any{label}, args...)...)
 	}
 	a.Print("")
 	a.Print("Verified %s", kindOf(f))
-	if f.Signer.Identity != "" {
+	switch {
+	case f.Signer.Identity != "":
 		line("signed by", "%s", cli.Plain(f.Signer.Identity))
 		line("vouched by", "%s", cli.Plain(f.Signer.Issuer))
-	} else {
+	case f.Signer.Subject != "":
+		line("signed by", "%s", cli.Plain(f.Signer.Subject))
+	default:
 		line("signed by", "the key %s", f.Signer.Key)
 	}
+	if f.Kind == attestation.KindDockerGitHubBuilder || f.Kind == attestation.KindSelfSignedGitHubRepo {
+		line("kind", "%s", f.Kind)
+	}
+	switch f.About {
+	case "":
+	case answer.Index:
+		line("signed is", "the index, which lists the image")
+	default:
+		line("signed is", "%s, which holds the statement", f.About)
+	}
 	if c := f.Certificate; c != nil {
-		line("certificate", "valid %s to %s, by %s; its SCT by a trusted certificate log was checked", cli.Stamp(c.NotBefore), cli.Stamp(c.NotAfter), cli.Plain(c.Authority))
+		sct := ""
+		if !c.SCT.IsZero() {
+			sct = "; its SCT by a trusted certificate log was checked"
+		}
+		line("certificate", "valid %s to %s, by %s%s", cli.Stamp(c.NotBefore), cli.Stamp(c.NotAfter), cli.Plain(c.Authority), sct)
+	}
+	if p := f.TrustPolicy; p != nil {
+		line("accepted by", "Notation's trust policy %s, level %s", cli.Plain(p.Name), p.Level)
 	}
 	for _, t := range f.Times {
-		if t.Kind == "rfc3161" {
-			line("time", "%s, timestamp by %s", cli.Stamp(t.At), cli.Plain(t.By))
-		} else {
-			line("time", "%s, promised by log %s", cli.Stamp(t.At), cli.Plain(t.By))
-		}
+		line("time", "%s, %s %s", cli.Stamp(t.At), cmp.Or(timeKinds[t.Kind], "by"), cli.Plain(t.By))
 	}
 	for _, l := range f.Log {
 		how := "the log's signed promise was checked"
 		if l.Included {
 			how = "the proof that it is included was checked"
 		}
+		if len(l.Witnesses) > 0 {
+			var names []string
+			for _, w := range l.Witnesses {
+				names = append(names, w.Name)
+			}
+			how += "; witnessed by " + cli.Plain(strings.Join(names, ", "))
+		}
 		line("log", "%s, entry %d; %s", cli.Plain(l.Origin), l.Index, how)
 	}
 	switch {
 	case f.LogUnchecked:
 		line("log", "not checked: no trust root was given")
-	case len(f.Log) == 0:
+	case len(f.Log) == 0 && f.TrustPolicy == nil:
 		line("log", "none")
 	}
 	for _, k := range slices.Sorted(maps.Keys(f.Annotations)) {
 		line("annotation", "%s=%s", cli.Plain(k), cli.Plain(f.Annotations[k]))
 	}
-	if f.As != "" && f.As != f.Signer.String() {
+	if f.As != "" && f.As != f.Signer.String() && f.As != gate.TheKey {
 		line("counts for", "%s", cli.Plain(f.As))
 	}
 	line("found as", "%s", cli.Plain(f.Where.Ref))
 }
+
+// timeKinds are the kinds of trusted times in words, before who says so.
+var timeKinds = map[string]string{"rfc3161": "timestamp by", "log": "promised by log", "signing-authority": "by the word of the signing authority"}
 
 // threats in words.
 var threatNames = map[string]string{

@@ -1,7 +1,9 @@
 package check
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -9,6 +11,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/evidence/attestation"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 )
 
@@ -71,7 +74,7 @@ Nothing is verified: signers and times are what each thing claims.`,
 		RunE: func(c *cobra.Command, argv []string) error { return a.show(c.Context(), argv[0], o) },
 	}
 	c.Flags().BoolVar(&o.asJSON, "json", false, "print one JSON object")
-	c.Flags().StringVar(&o.platform, "platform", "", "only this image of an index, as OS/ARCH[/VARIANT]")
+	c.Flags().StringVar(&o.platform, "platform", "", "only this image of an index, as `OS/ARCH[/VARIANT]`")
 	return c
 }
 
@@ -174,6 +177,9 @@ func (a *Commands) printBranches(s showNode, indent string) {
 	}
 }
 
+// signatures are the formats that hold nothing but signatures, and say no type.
+var signatures = []evidence.Format{evidence.FormatCosignSignature, evidence.FormatNotaryJWS, evidence.FormatNotaryCOSE}
+
 // headline says what a node is.
 func (s *showNode) headline() string {
 	head := s.Format
@@ -185,6 +191,9 @@ func (s *showNode) headline() string {
 	}
 	switch s.PredicateType {
 	case "":
+		if slices.Contains(signatures, evidence.Format(s.Format)) {
+			head = "signature (" + head + ")"
+		}
 	case evidence.PredicateSign:
 		head = "signature (" + head + ")"
 	default:
@@ -203,7 +212,7 @@ func (a *Commands) printNode(s showNode, indent string) {
 	a.Print("%s%s", indent, size)
 	if s.ClaimedSigner != nil {
 		signer := s.ClaimedSigner.String()
-		if s.ClaimedSigner.Identity == "" && s.ClaimedSigner.Key == "" {
+		if s.ClaimedSigner.Identity == "" && s.ClaimedSigner.Key == "" && s.ClaimedSigner.Subject == "" {
 			signer = "nobody named"
 		}
 		a.Print("%ssigner claimed, not verified: %s", indent, cli.Plain(signer))
@@ -212,7 +221,7 @@ func (a *Commands) printNode(s showNode, indent string) {
 		a.Print("%sabout %s", indent, cli.Plain(s.About))
 	}
 	for _, st := range s.Statements {
-		a.Print("%sunsigned statement %s, %s", indent, cli.Plain(st.PredicateType), cli.ReadableSize(st.Size))
+		a.Print("%sunsigned %s %s, %s", indent, cmp.Or(attestation.KindOf(st.PredicateType), "statement"), cli.Plain(st.PredicateType), cli.ReadableSize(st.Size))
 	}
 	if s.Note != "" {
 		a.Print("%snote: %s", indent, cli.Plain(s.Note))

@@ -1,17 +1,13 @@
 package check
 
 import (
-	"context"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/fault"
-	"github.com/hallmark-dev/hallmark/internal/policy"
-	"github.com/hallmark-dev/hallmark/internal/trust"
 	"github.com/hallmark-dev/hallmark/internal/trust/bundlefile"
-	"github.com/hallmark-dev/hallmark/internal/verify"
 )
 
 // trustCommands are the commands below trust with the file that they are about.
@@ -55,42 +51,6 @@ func (t *trustCommands) change(do func(*bundlefile.File) error) error {
 // done says what was done to which file.
 func (t *trustCommands) done(format string, args ...any) {
 	t.Print(format, args...)
-}
-
-// believed is what the trust bundle makes of a verify.Config: keys with their
-// windows, what is revoked and, where roots are wanted, the trust roots: that of
-// source or HALLMARK_TRUSTED_ROOT alone, else those of the bundle, else the
-// public instance's that is in this binary. Stale material is told.
-func (a *Commands) believed(ctx context.Context, f *bundlefile.File, source string, roots bool) (verify.Config, []policy.Reason, error) {
-	cfg := verify.Config{Now: time.Now, Revoked: f.Revocations(), Notary: f.Notation(), Witnesses: f.CheckpointWitnesses()}
-	for _, k := range f.PublicKeys() {
-		cfg.NamedKeys = append(cfg.NamedKeys, verify.Key{Public: k.Public, Name: k.Name, ValidFor: k.ValidFor})
-	}
-	if !roots {
-		return cfg, nil, nil
-	}
-	if a.HasTrustedRoot(source) {
-		root, err := a.TrustedRoot(ctx, source)
-		if err != nil {
-			return cfg, nil, err
-		}
-		cfg.Roots = []*trust.Root{root}
-		return cfg, nil, nil
-	}
-	if len(f.Roots) == 0 {
-		embedded, err := bundlefile.Embedded()
-		if err != nil {
-			return cfg, nil, err
-		}
-		f = embedded
-	}
-	cfg.Roots = f.SigstoreRoots()
-	stale := f.Staleness(time.Now())
-	for _, r := range stale {
-		a.Warn("[%s] %s", r.Code, cli.OneLine(r.Message))
-		a.Say("  hint: %s", cli.OneLine(r.Hint))
-	}
-	return cfg, stale, nil
 }
 
 // parseTime reads the time of a flag: RFC 3339, or a day in UTC.

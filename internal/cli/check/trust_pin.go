@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-dev/hallmark/internal/cli"
+	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/gate"
 	"github.com/hallmark-dev/hallmark/internal/key"
@@ -119,21 +120,19 @@ func (anybody) Evaluate(_ context.Context, in policy.Input) (policy.Decision, er
 // without a certificate may be pinned by, by their fingerprint.
 func (t *trustCommands) signedBy(ctx context.Context, o *pinOptions, f *bundlefile.File, ref registry.Ref) (gate.Result, map[string]crypto.PublicKey, error) {
 	var none gate.Result
-	cfg, _, err := t.believed(ctx, f, o.trustedRoot, true)
+	cfg, stale, err := t.Believed(ctx, f, o.trustedRoot, true)
 	if err != nil {
 		return none, nil, err
 	}
+	t.WarnOf(stale)
 	if o.key != "" {
 		public, err := cli.ReadPublicKey(o.key)
 		if err != nil {
 			return none, nil, err
 		}
-		cfg.Keys, cfg.NamedKeys = []crypto.PublicKey{public}, nil
+		cfg.NamedKeys = inTheirWindows([]crypto.PublicKey{public}, cfg.NamedKeys)
 	}
 	keys := map[string]crypto.PublicKey{}
-	for _, k := range cfg.Keys {
-		keys[key.Fingerprint(k)] = k
-	}
 	for _, k := range cfg.NamedKeys {
 		keys[key.Fingerprint(k.Public)] = k.Public
 	}
@@ -141,11 +140,16 @@ func (t *trustCommands) signedBy(ctx context.Context, o *pinOptions, f *bundlefi
 	if err != nil {
 		return none, nil, err
 	}
-	repo, err := t.RegistryClient().Open(ctx, ref)
+	client := t.RegistryClient()
+	repo, err := client.Open(ctx, ref)
 	if err != nil {
 		return none, nil, err
 	}
-	result, err := gate.Image(ctx, gate.Request{Repo: repo, Ref: ref, Verifier: v, Policy: anybody{}, Now: time.Now})
+	var where collect.Options // as verify looks
+	if where.SignatureRepository, err = t.SignatureRepository(ctx, client, ""); err != nil {
+		return none, nil, err
+	}
+	result, err := gate.Image(ctx, gate.Request{Repo: repo, Ref: ref, Verifier: v, Policy: anybody{}, Now: time.Now, Collect: where})
 	return result, keys, err
 }
 
@@ -193,6 +197,11 @@ func (t *trustCommands) printCandidates(ref registry.Ref, result gate.Result, fo
 
 // choose pins one of the signers, or says why not.
 func (t *trustCommands) choose(o *pinOptions, bundle *bundlefile.File, result gate.Result, found []candidate) error {
+	if len(found) == 0 {
+		return t.Deny(policy.Deny(policy.Reason{Code: gate.CodeWrongIdentity, Subject: string(result.Subject.Digest),
+			Message: fmt.Sprintf("it is signed by %s alone, whom no pin can name: who may sign with the Notary Project's certificates is for Notation's trust policy to say", signersOf(result.Input.Signatures)),
+			Hint:    "hallmark trust import notation takes it over; its trustedIdentities are such a pin"}))
+	}
 	wanted := o.matching(found)
 	if len(wanted) == 0 {
 		return t.Deny(policy.Deny(policy.Reason{Code: gate.CodeWrongIdentity, Subject: string(result.Subject.Digest),

@@ -72,7 +72,7 @@ func (t *trustCommands) revokeDigest() *cobra.Command {
 			}
 			d, err := evidence.ParseDigest(argv[0])
 			if err != nil {
-				return fault.Usagef("%w", err)
+				return fault.Hint(fault.Usagef("%w", err), "hallmark verify IMAGE prints an image's digest, sha256sum FILE that of a file")
 			}
 			return t.revoked(argv[0], since, func(f *bundlefile.File) {
 				f.RevokeDigest(trust.RevokedDigest{Digest: d, Since: since, Reason: reason})
@@ -97,6 +97,9 @@ func (t *trustCommands) revokeIdentity() *cobra.Command {
 			}
 			if issuer == "" {
 				return fault.Usagef("--issuer: an identity is revoked with the issuer that vouches for it")
+			}
+			if strings.ContainsAny(argv[0]+issuer, "*^$") {
+				return fault.Usagef("%q of %q: an identity is revoked exactly as certificates have it; a pattern would match none", argv[0], issuer)
 			}
 			return t.revoked(argv[0]+" (issuer "+issuer+")", since, func(f *bundlefile.File) {
 				f.RevokeIdentity(trust.RevokedIdentity{Identity: argv[0], Issuer: issuer, Since: since, Reason: reason})
@@ -144,6 +147,10 @@ func (t *trustCommands) revoked(what string, since time.Time, do func(*bundlefil
 	})
 	if err != nil {
 		return err
+	}
+	if since.After(time.Now()) {
+		t.done("to be refused from %s on: %s", cli.Stamp(since), cli.Plain(what))
+		return nil
 	}
 	t.done("revoked since %s: %s", cli.Stamp(since), cli.Plain(what))
 	return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,6 +47,7 @@ type verifyOptions struct {
 	limit      []string
 
 	signerKeys []crypto.PublicKey // of the file of --signers
+	program    string             // that was called, for commands to repeat
 }
 
 // Verify is the command verify.
@@ -103,9 +105,24 @@ func (a *Commands) VerifyAttestation() *cobra.Command {
 	return c
 }
 
-// someSubject wants something to verify, and files one at a time.
-func (o *verifyOptions) someSubject(_ *cobra.Command, argv []string) error {
+// ofImages are the flags that say nothing about a file.
+var ofImages = []string{"platform", "recursive", "signature-repository", "attachment-tag-prefix"}
+
+// someSubject wants something to verify, files one at a time, and of each flag that
+// it could have an effect: one that is passed over would be taken for a check.
+func (o *verifyOptions) someSubject(c *cobra.Command, argv []string) error {
+	for _, name := range ofImages {
+		if o.bundle != "" && c.Flags().Changed(name) {
+			return fmt.Errorf("--bundle is about a file, --%s about images", name)
+		}
+	}
 	switch {
+	case c.Flags().Changed("threshold") && o.threshold < 1:
+		return errors.New("--threshold: want 1 or more signers")
+	case c.Flags().Changed("max-age") && o.maxAge <= 0:
+		return errors.New("--max-age: want a duration above 0, as 720h")
+	case o.recursive == coverAny && len(argv) > 1 && slices.Contains(argv, coverAll):
+		return fmt.Errorf("--recursive %s names an image %s: write --recursive=%s", coverAll, coverAll, coverAll)
 	case o.list == "" && len(argv) == 0:
 		return errors.New("nothing to verify: name an image, or a list of them with --file")
 	case o.list != "" && len(argv) > 0:
@@ -148,7 +165,7 @@ func (o *verifyOptions) addFlags(c *cobra.Command) {
 	f.StringVar(&o.recursive, "recursive", "", "judge each image of an index, too: \"any\", by its own signatures or the index's, or \"all\", the index and each image by their own")
 	f.Lookup("recursive").NoOptDefVal = coverAny
 	f.StringVar(&o.image, "image", "", "the argument is a docker-archive:FILE of this signed `IMAGE`")
-	f.StringVar(&o.signatures, "signature-repository", "", "look for signatures in this `REPOSITORY`, too (COSIGN_REPOSITORY)")
+	f.StringVar(&o.signatures, "signature-repository", "", "look for signatures in this `REPOSITORY`, too; else in that of COSIGN_REPOSITORY")
 	f.StringVar(&o.tagPrefix, "attachment-tag-prefix", "", "`PREFIX` of the tags of cosign's older formats")
 	f.StringArrayVar(&o.limit, "limit", nil, "read at most `WHAT=N`: referrers (1000), or bytes of a manifest, envelope or bundle; may be repeated")
 	f.BoolVar(&o.explain, "explain", false, "print how the decision was reached, too")
@@ -157,6 +174,7 @@ func (o *verifyOptions) addFlags(c *cobra.Command) {
 }
 
 func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []string) error {
+	o.program = a.Program
 	q, err := o.requirements(a)
 	if err != nil {
 		return err
@@ -170,13 +188,14 @@ func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []strin
 	}
 	result, err := j.judge(ctx, argv[0])
 	if err != nil {
+		a.WarnOf(j.stale)
 		return err
 	}
 	subject := argv[0]
 	if o.image != "" { // what is signed, and what the file was compared with
 		subject = o.image
 	}
-	answer := o.answer(subject, q, result)
+	answer := o.answer(subject, q, result, j.demands(subject))
 	switch {
 	case o.asJSON:
 		if err := a.PrintJSON(answer); err != nil {
@@ -188,9 +207,7 @@ func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []strin
 	default:
 		a.printVerified(answer)
 	}
-	for _, w := range answer.Warnings {
-		a.Warn("[%s] %s", w.Code, cli.OneLine(w.Message))
-	}
+	a.WarnOf(answer.Warnings)
 	if answer.Allowed {
 		if o.image != "" {
 			a.Say("%s holds this image: the same configuration and layers", argv[0])
@@ -198,7 +215,7 @@ func (a *Commands) runVerify(ctx context.Context, o *verifyOptions, argv []strin
 		return nil
 	}
 	denied := a.Deny(result.Decision)
-	if nothingFound(result.Decision) {
+	if answer.nothingFound() {
 		return cli.DeniedError{Nothing: true}
 	}
 	return denied

@@ -27,6 +27,7 @@ const (
 	AnnotationAbout     = "vnd.docker.reference.digest" // on an index's entries: the image
 	annotationType      = "vnd.docker.reference.type"   // on an index's entries
 	typeManifest        = "attestation-manifest"
+	unknown             = "unknown" // OS and architecture of an entry that is no image
 )
 
 // Entry is an attestation manifest as an index lists it.
@@ -35,8 +36,14 @@ type Entry struct {
 	About    evidence.Digest    // the image that the index says it is about
 }
 
-// IsEntry reports whether an index's entry is an attestation manifest.
-func IsEntry(d ocispec.Descriptor) bool { return d.Annotations[annotationType] == typeManifest }
+// IsEntry reports whether an index's entry is an attestation manifest: one that says
+// so and that no runtime takes for an image, because its platform is unknown/unknown,
+// as BuildKit writes it. Runtimes choose by platform and do not read the annotation,
+// so with another platform, or none, it is an image under a false name.
+func IsEntry(d ocispec.Descriptor) bool {
+	p := d.Platform
+	return d.Annotations[annotationType] == typeManifest && p != nil && p.OS == unknown && p.Architecture == unknown
+}
 
 // Listed are the attestation manifests of an index, in its order. Entries that do
 // not name an image of the same index are left out: they are about nothing here.

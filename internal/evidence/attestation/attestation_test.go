@@ -42,6 +42,15 @@ func TestForms(t *testing.T) {
 	if len(listed) != 1 || listed[0].About != image || listed[0].Manifest.Digest != proof || listed[0].Manifest.Size != 2 || listed[0].Manifest.Annotations != nil {
 		t.Errorf("%+v", listed)
 	}
+	for name, text := range map[string]string{
+		"an image's platform": strings.ReplaceAll(index, `"architecture":"unknown","os":"unknown"`, `"architecture":"amd64","os":"linux"`),
+		"half of one":         strings.ReplaceAll(index, `"os":"unknown"`, `"os":"linux"`),
+		"no platform":         strings.ReplaceAll(index, `,"platform":{"architecture":"unknown","os":"unknown"}`, ""),
+	} {
+		if listed := attestation.Listed(parse(t, text)); len(listed) != 0 {
+			t.Errorf("%s: an image under a false name: %+v", name, listed)
+		}
+	}
 	newer := strings.NewReplacer(`"config"`, `"artifactType":"application/vnd.docker.attestation.manifest.v1+json","subject":{"mediaType":"x","digest":"`+image+`","size":1},"config"`,
 		"application/vnd.oci.image.config.v1+json", "application/vnd.oci.empty.v1+json").Replace(older)
 	for name, c := range map[string]struct {

@@ -6,24 +6,18 @@
 package bundle_test
 
 import (
-	"bytes"
 	"encoding/base64"
-	"fmt"
 	"runtime"
-	"runtime/debug"
-	"runtime/metrics"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence/bundle"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/hostile"
 )
 
-// hostile are inputs that try to make a reader take much memory or time: each is
+// inputs are inputs that try to make a reader take much memory or time: each is
 // as large as the largest that is read, or nearly.
-var hostile = map[string]func() []byte{
+var inputs = map[string]func() []byte{
 	"deep":           func() []byte { return fill(`{"messageSignature":`, `[`, ``) },
 	"deep, in place": func() []byte { return fill(`{"verificationMaterial":{"tlogEntries":[`, `[`, ``) },
 	"many entries":   func() []byte { return fill(`{"verificationMaterial":{"tlogEntries":[`, `{},`, `{}]}}`) },
@@ -81,27 +75,12 @@ const envelope = `{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","
 // fill is before, as many pieces as there is room for, and after. A piece with a
 // %d is numbered.
 func fill(before, piece, after string) []byte {
-	return filled(bundle.MaxSize, before, piece, after)
-}
-
-func filled(size int, before, piece, after string) []byte {
-	if !strings.Contains(piece, "%d") {
-		n := (size - len(before) - len(after)) / len(piece)
-		return slices.Concat([]byte(before), bytes.Repeat([]byte(piece), n), []byte(after))
-	}
-	var b bytes.Buffer
-	b.Grow(size)
-	b.WriteString(before)
-	for n := 0; b.Len()+len(piece)+10+len(after) <= size; n++ {
-		fmt.Fprintf(&b, piece, n)
-	}
-	b.WriteString(after)
-	return b.Bytes()
+	return hostile.Fill(bundle.MaxSize, before, piece, after)
 }
 
 // statementOf is a bundle with a statement that is filled.
 func statementOf(before, piece, after string) []byte {
-	payload := filled(bundle.MaxSize/4*3-1024, before, piece, after)
+	payload := hostile.Fill(bundle.MaxSize/4*3-1024, before, piece, after)
 	out := make([]byte, 0, bundle.MaxSize)
 	out = append(out, envelope...)
 	out = base64.StdEncoding.AppendEncode(out, payload)
@@ -115,43 +94,12 @@ func read(data []byte) {
 	}
 }
 
-const spare = 64 << 20 // bytes that reading may take besides one copy of the input
-
 // TestHostileMemory: no input makes reading take more than 64 MB besides one copy
 // of the input, little garbage included. It must not run beside others.
 func TestHostileMemory(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(10)) // what is alive, and little more
-	for name, input := range hostile {
-		measure(t, name, input())
-	}
-}
-
-// measure reads the heap's size all the time while the input is read.
-func measure(t *testing.T, name string, data []byte) {
-	runtime.GC()
-	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
-	metrics.Read(heap)
-	before := heap[0].Value.Uint64()
-	var done atomic.Bool
-	peak := make(chan uint64)
-	go func() {
-		var most uint64
-		sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
-		for ended := false; !ended; time.Sleep(100 * time.Microsecond) {
-			ended = done.Load()
-			metrics.Read(sample)
-			most = max(most, sample[0].Value.Uint64())
-		}
-		peak <- most
-	}()
-	start := time.Now()
-	read(data)
-	took := time.Since(start)
-	done.Store(true)
-	most := <-peak
-	runtime.KeepAlive(data)
-	t.Logf("%s: %d MB of input: %d MB more, %.2f s", name, len(data)>>20, (int64(most)-int64(before))>>20, took.Seconds())
-	if most > before+uint64(len(data))+spare {
-		t.Errorf("%s: %d bytes of input took %d more", name, len(data), most-before)
+	for name, input := range inputs {
+		data := input()
+		hostile.Measure(t, name, len(data), func() { read(data) })
+		runtime.KeepAlive(data)
 	}
 }

@@ -24,6 +24,10 @@ const (
 	CodeLoses = "CONVERT_LOSES"
 	// CodeNothing: the claim is a bundle of the newest version already.
 	CodeNothing = "CONVERT_NOTHING"
+	// CodeNoProof: the log has no proof of an entry that it promised to include.
+	CodeNoProof = "CONVERT_NO_PROOF"
+	// CodeBreaks: the claim verifies, and the bundle would not.
+	CodeBreaks = "CONVERT_BREAKS"
 )
 
 // Result is a bundle that says all that the claim says.
@@ -114,18 +118,47 @@ func write(c *evidence.Claim) (*Result, []policy.Reason, error) {
 
 // same reports whether two claims say and prove the same, whatever their formats.
 func same(a, b *evidence.Claim) bool {
-	neutral := func(c *evidence.Claim) []byte {
-		plain := *c
-		plain.Format, plain.MediaType = "", ""
-		data, err := json.Marshal(plain)
-		if err != nil {
-			return nil
-		}
-		// A proof in a tree of one leaf has no hashes, written either way.
-		return bytes.ReplaceAll(data, []byte(`"Hashes":[]`), []byte(`"Hashes":null`))
-	}
 	x, y := neutral(a), neutral(b)
 	return x != nil && bytes.Equal(x, y)
+}
+
+// neutral is everything of a claim but the name of its format.
+func neutral(c *evidence.Claim) []byte {
+	plain := *c
+	plain.Format, plain.MediaType = "", ""
+	data, err := json.Marshal(plain)
+	if err != nil {
+		return nil
+	}
+	// A proof in a tree of one leaf has no hashes, written either way.
+	return bytes.ReplaceAll(data, []byte(`"Hashes":[]`), []byte(`"Hashes":null`))
+}
+
+// SameButProofs reports whether two claims are one signature with the same log
+// entries and timestamps, whatever their formats: inclusion proofs, of which a log
+// gives another one every time, and certificates above the signer's may differ.
+func SameButProofs(a, b *evidence.Claim) bool {
+	return bytes.Equal(a.Signature(), b.Signature()) && same(bare(a), bare(b))
+}
+
+func bare(c *evidence.Claim) *evidence.Claim {
+	out := *c
+	out.Certificates = c.Certificates[:min(len(c.Certificates), 1)]
+	if len(out.Certificates) == 0 {
+		out.Certificates = nil
+	}
+	out.LogEntries = nil
+	for _, e := range c.LogEntries {
+		e.Proof = nil
+		out.LogEntries = append(out.LogEntries, e)
+	}
+	if len(c.Timestamps) == 0 {
+		out.Timestamps = nil
+	}
+	if e := c.Envelope; e != nil {
+		out.Envelope = &evidence.Envelope{PayloadType: e.PayloadType, Payload: e.Payload, Signatures: e.Signatures}
+	}
+	return &out
 }
 
 // names reports whether a timestamp's DER has a digest of data in it. It is to

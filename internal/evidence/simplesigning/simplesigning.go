@@ -118,7 +118,7 @@ func ParseAttestation(envelope []byte, annotations map[string]string) (*evidence
 	if err := proofs(c, annotations); err != nil {
 		return nil, fmt.Errorf("attestation: %w", err)
 	}
-	if len(c.Timestamps) > 0 || len(c.LogEntries) > 0 && c.LogEntries[0].Kind+c.LogEntries[0].Version == "intoto0.0.1" {
+	if len(c.Timestamps) > 0 || len(c.LogEntries) > 0 {
 		c.Envelope.JSON = envelope
 	}
 	return c, nil

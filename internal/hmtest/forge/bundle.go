@@ -92,8 +92,7 @@ func (w *World) CosignLayer(c *evidence.Claim, payload []byte) Layer {
 		Annotations: map[string]string{"dev.cosignproject.cosign/signature": B64(c.Signature())}}
 	if e := c.Envelope; e != nil {
 		l.MediaType = "application/vnd.dsse.envelope.v1+json"
-		l.Content = Must(json.Marshal(object{"payloadType": e.PayloadType, "payload": e.Payload,
-			"signatures": []object{{"keyid": "", "sig": e.Signatures[0].Sig}}}))
+		l.Content = envelopeJSON(e)
 		l.Annotations["dev.cosignproject.cosign/signature"] = ""
 	}
 	if len(c.Certificates) > 0 {
@@ -120,6 +119,12 @@ func (w *World) CosignLayer(c *evidence.Claim, payload []byte) Layer {
 		l.Annotations["dev.sigstore.cosign/rfc3161timestamp"] = string(Must(json.Marshal(object{"SignedRFC3161Timestamp": c.Timestamps[0]})))
 	}
 	return l
+}
+
+// envelopeJSON is an envelope as cosign's older format and its log entries write it.
+func envelopeJSON(e *evidence.Envelope) []byte {
+	return Must(json.Marshal(object{"payloadType": e.PayloadType, "payload": e.Payload,
+		"signatures": []object{{"keyid": "", "sig": e.Signatures[0].Sig}}}))
 }
 
 func (w *World) rootCert() *x509.Certificate {

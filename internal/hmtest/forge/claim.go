@@ -128,13 +128,13 @@ func (w *World) EntryV1(c *evidence.Claim, o ClaimOptions, kind string, digest [
 		version, spec = "0.0.1", object{"data": object{"hash": object{"algorithm": hashNames[len(digest)].oci, "value": hex.EncodeToString(digest)}},
 			"signature": object{"content": B64(sig), "publicKey": object{"content": signer}}}
 	case "dsse":
-		version, spec = "0.0.1", object{"envelopeHash": object{"algorithm": "sha256", "value": hex.EncodeToString(make([]byte, 32))},
+		version, spec = "0.0.1", object{"envelopeHash": object{"algorithm": "sha256", "value": evidence.SHA256(envelopeJSON(c.Envelope)).Hex()},
 			"payloadHash": object{"algorithm": "sha256", "value": evidence.SHA256(o.Payload).Hex()},
 			"signatures":  []object{{"signature": B64(sig), "verifier": signer}}}
 	case "intoto":
 		version, spec = "0.0.2", object{"content": object{"envelope": object{"payloadType": evidence.InTotoPayloadType,
 			"signatures": []object{{"publicKey": signer, "sig": B64([]byte(B64(sig)))}}},
-			"hash":        object{"algorithm": "sha256", "value": hex.EncodeToString(make([]byte, 32))},
+			"hash":        object{"algorithm": "sha256", "value": evidence.SHA256(envelopeJSON(c.Envelope)).Hex()},
 			"payloadHash": object{"algorithm": "sha256", "value": evidence.SHA256(o.Payload).Hex()}}}
 	}
 	body := JCS(object{"apiVersion": version, "kind": k, "spec": spec})

@@ -61,6 +61,7 @@ type Authority struct {
 	Keyless      *Keyless
 	Key          *Key
 	Attestations []Attestation // when there are some, they are demanded instead of a signature
+	BundlesOnly  bool          // cosign's older formats do not count
 }
 
 // Static decides without looking at signatures.

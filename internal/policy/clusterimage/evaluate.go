@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 )
 
@@ -137,6 +138,9 @@ func (a *Authority) evaluate(ctx context.Context, prove Prover) (policy.Decision
 	if err != nil {
 		return policy.Decision{}, err
 	}
+	if a.BundlesOnly {
+		facts.Signatures, facts.Attestations = bundles(facts.Signatures), bundles(facts.Attestations)
+	}
 	d := a.signature(facts)
 	if len(a.Attestations) > 0 {
 		if d, err = a.attested(ctx, facts); err != nil {
@@ -147,6 +151,18 @@ func (a *Authority) evaluate(ctx context.Context, prove Prover) (policy.Decision
 		return policy.Decision{}, facts.Missing
 	}
 	return d, nil
+}
+
+// bundles are the facts that came in Sigstore bundles.
+func bundles(facts []policy.Fact) []policy.Fact {
+	var out []policy.Fact
+	for _, f := range facts {
+		switch f.Format {
+		case evidence.FormatBundle01, evidence.FormatBundle02, evidence.FormatBundle03:
+			out = append(out, f)
+		}
+	}
+	return out
 }
 
 func (s *Static) decide() policy.Decision {

@@ -268,7 +268,9 @@ func (p *parser) authority(w *wireAuthority, defaultName string) (Authority, err
 		return a, w.Pos.Errorf("want exactly one of key, keyless and static, have %d", kinds)
 	}
 	switch w.SignatureFormat {
-	case "", "bundle":
+	case "":
+	case "bundle":
+		a.BundlesOnly = true
 	case "legacy":
 		return a, w.Pos.Errorf("signatureFormat: legacy is not supported yet; leave it out or say bundle")
 	default:

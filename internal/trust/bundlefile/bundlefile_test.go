@@ -297,6 +297,45 @@ func TestCRLsAreNotRolledBack(t *testing.T) {
 	}
 }
 
+// TestCRLsOfOthers: a list takes the place of another only where it is of the same
+// issuer, and is refused where it is known not to be.
+func TestCRLsOfOthers(t *testing.T) {
+	t.Parallel()
+	cert, own := authority("ca", day)
+	_, forged := authority("ca", day.Add(time.Minute))
+	_, other := authority("other", day.Add(time.Minute))
+	f := &bundlefile.File{}
+	check(f.AddCertificate("ca", "acme", cert))
+	check(f.AddCRL("https://ca.example/crl", own, day))
+	if err := f.AddCRL("https://ca.example/crl", forged, day); err == nil || !strings.Contains(err.Error(), "not signed by CN=ca") {
+		t.Errorf("forged: %v", err)
+	}
+	check(f.AddCRL("https://ca.example/crl", other, day))
+	if len(f.Notary.CRLs) != 2 || !bytes.Equal(f.Notary.CRLs[0].DER, own) || !bytes.Equal(f.Notary.CRLs[1].DER, other) {
+		t.Errorf("%d lists, or others", len(f.Notary.CRLs))
+	}
+}
+
+// TestRootFromElsewhere: the document of a followed root, given as a file, does not
+// make it good for ever.
+func TestRootFromElsewhere(t *testing.T) {
+	t.Parallel()
+	f := must(bundlefile.Embedded())
+	followed := f.Roots[0]
+	followed.Name, followed.Source = "acme", bundlefile.Source{Mirror: "https://tuf.example", TUFRoot: []byte("{}"), RootSHA256: strings.Repeat("0", 64)}
+	file := followed
+	file.Source, file.Expires, file.FetchedAt = bundlefile.Source{File: "trusted_root.json"}, nil, followed.FetchedAt.AddDate(0, 0, 1)
+	for name, order := range map[string][]bundlefile.Root{"file last": {followed, file}, "file first": {file, followed}} {
+		f := &bundlefile.File{}
+		for _, r := range order {
+			check(f.AddRoot(r))
+		}
+		if len(f.Roots) != 1 || f.Roots[0].Expires == nil || f.Roots[0].Source.Mirror == "" {
+			t.Errorf("%s: %+v", name, f.Roots)
+		}
+	}
+}
+
 func TestStaleness(t *testing.T) {
 	t.Parallel()
 	f := must(bundlefile.Embedded())

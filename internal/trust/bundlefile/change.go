@@ -11,6 +11,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/trust"
 	"github.com/hallmark-dev/hallmark/internal/trust/notation"
+	"github.com/hallmark-dev/hallmark/internal/trust/revocation"
 )
 
 // AddRoot adds a trusted root; one of the same name may be there only if it is
@@ -91,12 +92,54 @@ func (f *File) AddCRL(url string, der []byte, now time.Time) error {
 	if list.ThisUpdate.After(now.Add(10 * time.Minute)) {
 		return fmt.Errorf("the revocation list of %s is of %s, which is in the future", list.Issuer, stamp(list.ThisUpdate))
 	}
+	if !f.mayBeSigned(list) {
+		return fmt.Errorf("the revocation list is not signed by %s, whose certificate a store has", list.Issuer)
+	}
 	f.notary().addCRL(CRL{URL: url, FetchedAt: now, DER: der})
 	return nil
 }
 
+// mayBeSigned keeps a forged list from taking the place of a true one: where the
+// stores have the issuer's certificate, its key must have signed. Lists of CAs below
+// the stores' can be judged only with the chains that they are about.
+func (f *File) mayBeSigned(list *x509.RevocationList) bool {
+	known := false
+	for _, s := range f.notary().Stores {
+		for _, der := range s.Certificates {
+			c, err := x509.ParseCertificate(der)
+			if err != nil || !bytes.Equal(c.RawSubject, list.RawIssuer) {
+				continue
+			}
+			if list.CheckSignatureFrom(c) == nil {
+				return true
+			}
+			known = true
+		}
+	}
+	return !known
+}
+
 // AddOCSP adds an OCSP response; whether it is one is seen when the bundle is checked.
 func (f *File) AddOCSP(der []byte) { f.notary().OCSP = append(f.notary().OCSP, der) }
+
+// sameIssuer reports whether two lists are of one issuer, by name.
+func sameIssuer(a, b []byte) bool {
+	x, err := x509.ParseRevocationList(a)
+	if err != nil {
+		return false
+	}
+	y, err := x509.ParseRevocationList(b)
+	return err == nil && bytes.Equal(x.RawIssuer, y.RawIssuer)
+}
+
+// RefreshOCSP adds an OCSP response that its responder gave just now, in the place of
+// older ones about the same certificate. One that says revoked stays: it is believed
+// however old it is.
+func (f *File) RefreshOCSP(der []byte) {
+	n := f.notary()
+	n.OCSP = slices.DeleteFunc(n.OCSP, func(old []byte) bool { return revocation.Supersedes(der, old) })
+	n.OCSP = append(n.OCSP, der)
+}
 
 // newerCRL reports whether a was issued after b, or at the same time with a higher number.
 func newerCRL(a, b []byte) bool {
@@ -105,7 +148,7 @@ func newerCRL(a, b []byte) bool {
 		return false
 	}
 	y, err := x509.ParseRevocationList(b)
-	if err != nil || !bytes.Equal(x.RawIssuer, y.RawIssuer) {
+	if err != nil {
 		return false
 	}
 	if x.ThisUpdate.Equal(y.ThisUpdate) {

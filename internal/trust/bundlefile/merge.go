@@ -50,8 +50,14 @@ func (f *File) mergeRoot(r Root) []string {
 	switch {
 	case i < 0:
 		f.Roots = append(f.Roots, r)
-	case sameJSON(f.Roots[i].TrustedRoot, r.TrustedRoot) || f.Roots[i].Source.follows(r.Source):
+	case f.Roots[i].Source.follows(r.Source):
 		if r.FetchedAt.After(f.Roots[i].FetchedAt) {
+			f.Roots[i] = r
+		}
+	case sameJSON(f.Roots[i].TrustedRoot, r.TrustedRoot):
+		// The same document from elsewhere: what says until when it is good is kept, or
+		// a file of it would make it good for ever.
+		if f.Roots[i].Expires == nil && r.Expires != nil {
 			f.Roots[i] = r
 		}
 	default:
@@ -156,7 +162,7 @@ func (n *Notary) addCertificate(kind, name string, der []byte) {
 	n.Stores[i].Certificates = append(n.Stores[i].Certificates, der)
 }
 
-// addCRL adds a list; of one URL the newest fetched is kept.
+// addCRL adds a list; of one URL and issuer the newest is kept.
 func (n *Notary) addCRL(c CRL) {
 	for i, have := range n.CRLs {
 		switch {
@@ -165,7 +171,7 @@ func (n *Notary) addCRL(c CRL) {
 				n.CRLs[i] = c
 			}
 			return
-		case have.URL == c.URL && c.URL != "":
+		case have.URL == c.URL && c.URL != "" && sameIssuer(have.DER, c.DER):
 			if newerCRL(c.DER, have.DER) {
 				n.CRLs[i] = c
 			}

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/policy"
@@ -88,6 +89,29 @@ func Embedded() (*File, error) {
 	return f, nil
 }
 
+// WithRoots is the bundle with the roots that are believed where no others are
+// named: its own (of publicOnly, the public instance's alone), or where it has none
+// the embedded one. Nothing is fetched.
+func (f *File) WithRoots(publicOnly bool) (*File, error) {
+	with := *f
+	if publicOnly {
+		i := slices.IndexFunc(f.Roots, func(r Root) bool { return r.Name == PublicRootName })
+		if i < 0 {
+			with.Roots = nil
+		} else {
+			with.Roots, with.parsed = f.Roots[i:i+1], f.parsed[i:i+1]
+		}
+	}
+	if len(with.Roots) == 0 {
+		e, err := Embedded()
+		if err != nil {
+			return nil, err
+		}
+		with.Roots, with.parsed = e.Roots, e.parsed
+	}
+	return &with, nil
+}
+
 // Staleness is what in the bundle is older at now than its source vouches for: a
 // warning each, or a denial where a policy wants that. Nothing of it makes
 // signatures verify or fail by itself.
@@ -100,9 +124,16 @@ func (f *File) Staleness(now time.Time) []policy.Reason {
 		out = append(out, policy.Reason{Code: CodeStale, Subject: r.Name, Hint: r.refresh(),
 			Message: fmt.Sprintf("the trust root %q (%s) was vouched for until %s; what was revoked or replaced since is not known", r.Name, r.Source, stamp(*r.Expires))})
 	}
+	return append(out, f.StaleLists(now)...)
+}
+
+// StaleLists is the part of Staleness about revocation lists, which matter whichever
+// trust root is believed.
+func (f *File) StaleLists(now time.Time) []policy.Reason {
 	if f.Notary == nil {
-		return out
+		return nil
 	}
+	var out []policy.Reason
 	for _, c := range f.Notary.CRLs {
 		list, err := x509.ParseRevocationList(c.DER)
 		if err != nil || list.NextUpdate.IsZero() || !now.After(list.NextUpdate) {

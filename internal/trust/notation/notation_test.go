@@ -299,3 +299,25 @@ func TestCRLCache(t *testing.T) {
 		t.Error("a folder that is not there is read")
 	}
 }
+
+// TestOnDisk: an image on disk has no repository, so only the statement for
+// everything is for it.
+func TestOnDisk(t *testing.T) {
+	t.Parallel()
+	policy := func(scope string) *notation.Policy {
+		p, err := notation.ParsePolicy([]byte(`{"version":"1.0","trustPolicies":[{"name":"p","registryScopes":["` + scope + `"],"signatureVerification":{"level":"skip"}}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	for repository, want := range map[string]bool{"oci:layout": true, "oci:/abs/layout": true, "oci-archive:x.tar": true, "docker-archive:./x.tar": true,
+		"example.com/app": true, "layout": false, "": false, "example.com/App": false, "http://example.com/app": false} {
+		if got := policy("*").For(repository) != nil; got != want {
+			t.Errorf("%q under *: %v", repository, got)
+		}
+		if got := policy("example.com/app").For(repository) != nil; got != (repository == "example.com/app") {
+			t.Errorf("%q under a repository's scope: %v", repository, got)
+		}
+	}
+}

@@ -336,11 +336,23 @@ func (w *wireStatement) readIdentities(s *Statement) error {
 	return nil
 }
 
+// OnDisk reports whether a repository is a layout or an archive. It has no
+// host/repository that a scope could name, so only the statement for everything is
+// for it. (notation wants to be told a scope, with --scope.)
+func OnDisk(repository string) bool {
+	for _, scheme := range []string{"oci:", "oci-archive:", "docker-archive:"} {
+		if strings.HasPrefix(repository, scheme) && !validScope(repository) {
+			return true
+		}
+	}
+	return false
+}
+
 // For is the statement for an image's repository (host/repository): the one that
 // names it, else the one for everything; nil without one.
 func (p *Policy) For(repository string) *Statement {
 	var all *Statement
-	if p == nil || !validScope(repository) {
+	if p == nil || !validScope(repository) && !OnDisk(repository) {
 		return nil
 	}
 	for i := range p.Statements {

@@ -22,12 +22,13 @@ var (
 
 // crl is a complete CRL of one issuer.
 type crl struct {
-	list *x509.RevocationList
+	list    *x509.RevocationList // without its entries, which would take twenty times their size
+	entries entries
 	// scope are the distribution points of a partial CRL; nil: it covers all
 	// certificates of the issuer.
 	scope []string
 
-	bySerial func() map[string]*x509.RevocationListEntry
+	bySerial func() *serials
 	signers  sync.Map // certHash of issuers whose signature holds; never of others, who are without number
 }
 
@@ -37,11 +38,11 @@ func parseCRL(der []byte) (*crl, error) {
 	if len(der) > MaxCRL {
 		return nil, fmt.Errorf("%d bytes; at most %d are read", len(der), MaxCRL)
 	}
-	list, err := x509.ParseRevocationList(der)
-	if err != nil || len(list.Raw) != len(der) { // the reader forgives what follows
-		return nil, errors.New("not a CRL in DER")
+	list, all, err := splitCRL(der)
+	if err != nil {
+		return nil, err
 	}
-	c := &crl{list: list}
+	c := &crl{list: list, entries: all}
 	for _, e := range list.Extensions {
 		switch {
 		case e.Id.Equal(oidDelta):
@@ -54,21 +55,8 @@ func parseCRL(der []byte) (*crl, error) {
 			return nil, fmt.Errorf("a CRL with the critical extension %s, which is not understood", e.Id)
 		}
 	}
-	c.bySerial = sync.OnceValue(c.index)
+	c.bySerial = sync.OnceValue(c.entries.index)
 	return c, nil
-}
-
-func (c *crl) index() map[string]*x509.RevocationListEntry {
-	m := make(map[string]*x509.RevocationListEntry, len(c.list.RevokedCertificateEntries))
-	for i := range c.list.RevokedCertificateEntries {
-		e := &c.list.RevokedCertificateEntries[i]
-		key := string(e.SerialNumber.Bytes())
-		// An entry that holds for ever is not covered by one that may be lifted.
-		if old := m[key]; old == nil || e.ReasonCode != removeFromCRL {
-			m[key] = e
-		}
-	}
-	return m
 }
 
 // removeFromCRL is the reason code of an entry that lifts another (RFC 5280, 5.3.1).
@@ -119,7 +107,7 @@ func (c *crl) check(cert, issuer *x509.Certificate, signedAt, now time.Time) (ve
 	if !c.signedBy(issuer) {
 		return verdict{}, fmt.Errorf("a CRL: %w", errNotByIssuer)
 	}
-	if e := c.bySerial()[string(cert.SerialNumber.Bytes())]; e != nil && e.ReasonCode != removeFromCRL {
+	if e := c.bySerial().find(c.entries, serialContent(cert.SerialNumber)); e != nil && e.ReasonCode != removeFromCRL {
 		before, err := beforeInvalidity(e.Extensions, signedAt)
 		if err != nil {
 			return verdict{}, err

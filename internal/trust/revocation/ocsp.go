@@ -131,8 +131,9 @@ func (r *response) check(cert, issuer *x509.Certificate, signedAt, now time.Time
 	if err != nil {
 		return verdict{}, err
 	}
-	if c := resp.Certificate; c != nil && !c.Equal(issuer) {
-		if err := delegated(c, issuer, resp.ProducedAt); err != nil {
+	responder := resp.Certificate
+	if responder != nil && !responder.Equal(issuer) {
+		if err := delegated(responder, issuer, resp.ProducedAt); err != nil {
 			return verdict{}, err
 		}
 	}
@@ -147,6 +148,11 @@ func (r *response) check(cert, issuer *x509.Certificate, signedAt, now time.Time
 	}
 	if err := fresh("the OCSP response", resp.ThisUpdate, resp.NextUpdate, now); err != nil {
 		return verdict{}, err
+	}
+	// When it answered is the responder's own word: with the key of one that has
+	// expired, anything can be called good from then.
+	if responder != nil && now.After(responder.NotAfter) {
+		return verdict{}, errors.New("the OCSP responder's certificate has expired")
 	}
 	if resp.Status == ocsp.Unknown {
 		return verdict{}, errors.New("the OCSP responder does not know the certificate")
@@ -182,4 +188,28 @@ func delegated(c, issuer *x509.Certificate, at time.Time) error {
 		return errors.New("the OCSP responder's certificate was not valid when it answered")
 	}
 	return nil
+}
+
+// Supersedes reports whether an OCSP response makes an older one useless: it is about
+// the same certificate, not older, and the older one does not say revoked. Nothing is
+// verified: newer must be known to be by the certificate's issuer.
+func Supersedes(newer, older []byte) bool {
+	a, err := parseResponse(newer)
+	if err != nil {
+		return false
+	}
+	b, err := parseResponse(older)
+	if err != nil || len(a.ids) != 1 || len(b.ids) != 1 || !a.ids[0].equal(b.ids[0]) {
+		return false
+	}
+	x, err := ocsp.ParseResponse(newer, nil)
+	if err != nil {
+		return false
+	}
+	y, err := ocsp.ParseResponse(older, nil)
+	return err == nil && y.Status != ocsp.Revoked && !x.ThisUpdate.Before(y.ThisUpdate)
+}
+
+func (c certID) equal(o certID) bool {
+	return c.hash == o.hash && bytes.Equal(c.name, o.name) && bytes.Equal(c.key, o.key) && bytes.Equal(c.serial, o.serial)
 }

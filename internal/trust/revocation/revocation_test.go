@@ -32,6 +32,27 @@ func answer(w *notaryforge.World) []byte {
 	return must(ocsp.CreateResponse(w.CA.Cert, w.CA.Cert, ocsp.Response{SerialNumber: big.NewInt(3), ThisUpdate: w.Now, NextUpdate: w.Now.Add(time.Hour)}, w.CA.Key))
 }
 
+// TestExpiredResponder: the time of an answer is the responder's own word, so what it
+// calls good counts only while its certificate is valid; what it calls revoked stays.
+func TestExpiredResponder(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	w := notaryforge.NewWorld(now, nil)
+	responder := w.Issue(w.CA, &x509.Certificate{Subject: notaryforge.Name("responder"), KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}, NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.Add(30 * time.Minute)})
+	leaf := *w.Leaf.Cert
+	leaf.OCSPServer = []string{"http://ocsp.example"}
+	for status, want := range map[int][2]revocation.Status{ocsp.Good: {revocation.Good, revocation.Unknown}, ocsp.Revoked: {revocation.Revoked, revocation.Revoked}} {
+		s := must(revocation.New(nil, [][]byte{must(ocsp.CreateResponse(w.CA.Cert, responder.Cert, ocsp.Response{Status: status, Certificate: responder.Cert,
+			SerialNumber: leaf.SerialNumber, ThisUpdate: now.Add(-time.Minute), NextUpdate: now.Add(2 * time.Hour), RevokedAt: now.Add(-time.Hour)}, responder.Key))}))
+		for i, at := range []time.Time{now, now.Add(time.Hour)} {
+			if got := s.Check(&leaf, w.CA.Cert, time.Time{}, at); got.Status != want[i] {
+				t.Errorf("%d, %s later: %+v", status, at.Sub(now), got)
+			}
+		}
+	}
+}
+
 func extension(critical bool, value []byte, id ...int) pkix.Extension {
 	return pkix.Extension{Id: asn1.ObjectIdentifier(id), Critical: critical, Value: value}
 }
@@ -83,4 +104,36 @@ func FuzzMaterial(f *testing.F) {
 			s.Check(w.Leaf.Cert, w.CA.Cert, time.Time{}, w.Now)
 		}
 	})
+}
+
+// A newer answer makes an older one useless only if that one denies nothing.
+func TestSupersedes(t *testing.T) {
+	t.Parallel()
+	w := notaryforge.NewWorld(time.Now(), nil)
+	other := notaryforge.NewWorld(time.Now(), nil)
+	says := func(w *notaryforge.World, serial int64, status int, at time.Time) []byte {
+		return must(ocsp.CreateResponse(w.CA.Cert, w.CA.Cert, ocsp.Response{Status: status, SerialNumber: big.NewInt(serial), ThisUpdate: at, NextUpdate: at.Add(time.Hour), RevokedAt: at}, w.CA.Key))
+	}
+	later := w.Now.Add(time.Minute)
+	newer := says(w, 3, ocsp.Good, later)
+	for name, row := range map[string]struct {
+		older []byte
+		want  bool
+	}{
+		"older":           {says(w, 3, ocsp.Good, w.Now), true},
+		"of the same day": {says(w, 3, ocsp.Good, later), true},
+		"unknown":         {says(w, 3, ocsp.Unknown, w.Now), true},
+		"revoked":         {says(w, 3, ocsp.Revoked, w.Now), false},
+		"newer":           {says(w, 3, ocsp.Good, later.Add(time.Minute)), false},
+		"another's":       {says(w, 4, ocsp.Good, w.Now), false},
+		"another CA's":    {says(other, 3, ocsp.Good, w.Now), false},
+		"nothing":         {[]byte("x"), false},
+	} {
+		if got := revocation.Supersedes(newer, row.older); got != row.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if revocation.Supersedes([]byte("x"), newer) {
+		t.Error("what is no answer supersedes one")
+	}
 }

@@ -24,9 +24,22 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/trust/revocation"
 )
 
-// Result is what was fetched, in DER.
+// List is a CRL in DER, with the address that it is published at.
+type List struct {
+	URL string
+	DER []byte
+}
+
+// Response is an OCSP response in DER, with the certificate that it is about.
+type Response struct {
+	About *x509.Certificate
+	DER   []byte
+}
+
+// Result is what was fetched.
 type Result struct {
-	CRLs, OCSP [][]byte
+	CRLs []List
+	OCSP []Response
 	// Errors are about single addresses; the others were fetched.
 	Errors []error
 }
@@ -68,7 +81,7 @@ func (f Fetcher) certificate(ctx context.Context, out *Result, seen map[string]b
 			out.Errors = append(out.Errors, fmt.Errorf("CRL %s: %w", u, err))
 			continue
 		}
-		out.CRLs = append(out.CRLs, der)
+		out.CRLs = append(out.CRLs, List{u, der})
 	}
 	key := "ocsp " + string(cert.Raw)
 	if seen[key] {
@@ -81,7 +94,7 @@ func (f Fetcher) certificate(ctx context.Context, out *Result, seen map[string]b
 			out.Errors = append(out.Errors, fmt.Errorf("OCSP %s: %w", u, err))
 			continue
 		}
-		out.OCSP = append(out.OCSP, der)
+		out.OCSP = append(out.OCSP, Response{cert, der})
 		return
 	}
 }

@@ -61,6 +61,9 @@ func TestChains(t *testing.T) {
 	if len(got.CRLs) != 1 || len(got.OCSP) != 1 || asked["/ca.crl"] != 1 || asked["/ocsp"] != 1 {
 		t.Fatalf("%d CRLs, %d responses, asked %v", len(got.CRLs), len(got.OCSP), asked)
 	}
+	if got.CRLs[0].URL != server.URL+"/ca.crl" || got.OCSP[0].About != leaf {
+		t.Errorf("a list of %s, a response about %s", got.CRLs[0].URL, got.OCSP[0].About.Subject)
+	}
 	var errs []string
 	for _, err := range got.Errors {
 		errs = append(errs, err.Error())
@@ -71,7 +74,7 @@ func TestChains(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, all)
 		}
 	}
-	for _, set := range []*revocation.Set{must(revocation.New(got.CRLs, nil)), must(revocation.New(nil, got.OCSP))} {
+	for _, set := range []*revocation.Set{must(revocation.New([][]byte{got.CRLs[0].DER}, nil)), must(revocation.New(nil, [][]byte{got.OCSP[0].DER}))} {
 		if a := set.Check(leaf, w.CA.Cert, time.Time{}, w.Now); a.Status != revocation.Good {
 			t.Errorf("%+v", a)
 		}

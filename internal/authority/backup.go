@@ -1,0 +1,188 @@
+package authority
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/hallmark-dev/hallmark/internal/authority/registry"
+	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
+)
+
+// Saved is what a backup holds.
+type Saved struct {
+	Entries int64 // of the log
+	Files   int
+	Bytes   int64 // of their content
+}
+
+// Backup writes a data folder to w as a tar archive (POSIX, pax). An authority may
+// be running on it: the archive is of one state of keys, trust and log, and of the
+// registry as it is when its turn comes, each tag with all that hangs on it. It
+// holds every private key.
+//
+// What is not what was written is a *durable.CorruptError: a damaged folder is not
+// saved over a good backup.
+func Backup(dir string, w io.Writer) (Saved, error) {
+	_, dir, err := readState(dir)
+	if err != nil {
+		return Saved{}, damaged(err)
+	}
+	b := &saver{dir: dir, tar: tar.NewWriter(w), links: map[inode]string{}}
+	if err := b.small(); err != nil {
+		return Saved{}, damaged(err)
+	}
+	if err := b.log(); err != nil {
+		return Saved{}, damaged(err)
+	}
+	// A registry may be empty; it must not be missing.
+	if err := b.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: registryDir + "/repos/", Mode: 0o700, Format: tar.FormatPAX}); err != nil {
+		return Saved{}, err
+	}
+	release, err := registry.Hold(filepath.Join(dir, registryDir))
+	if err != nil {
+		return Saved{}, err
+	}
+	defer release()
+	for name, err := range registry.Files(filepath.Join(dir, registryDir)) {
+		if err != nil {
+			return Saved{}, err
+		}
+		if err := b.file(filepath.Join(registryDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) { // deleted meanwhile
+			return Saved{}, err
+		}
+	}
+	return b.saved, b.tar.Close()
+}
+
+type saver struct {
+	dir   string
+	tar   *tar.Writer
+	links map[inode]string // blobs in several repositories are one file
+	saved Saved
+}
+
+type inode struct{ dev, ino uint64 }
+
+// smallFiles are all but log and registry: some kilobytes that are replaced file
+// by file, and must be of one state.
+func smallFiles(dir string) (map[string][]byte, error) {
+	out := map[string][]byte{}
+	add := func(name string) error {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err == nil {
+			out[name] = data
+		}
+		return err
+	}
+	for _, name := range []string{stateFile, fileTrustedRoot, fileSigningConfig, fileRoot, fileTrustRoot} {
+		if err := add(name); err != nil && !errors.Is(err, fs.ErrNotExist) { // derived ones are made again
+			return nil, err
+		}
+	}
+	for _, folder := range []string{keyDir, oidcDir, tufDir} {
+		entries, err := os.ReadDir(filepath.Join(dir, folder))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if e.Type().IsRegular() && e.Name()[0] != '.' {
+				if err := add(filepath.Join(folder, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					return nil, err
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// small saves the small files of one state: it reads them until they read the
+// same twice.
+func (b *saver) small() error {
+	files, err := smallFiles(b.dir)
+	for range 100 {
+		if err != nil {
+			return err
+		}
+		var again map[string][]byte
+		if again, err = smallFiles(b.dir); err == nil && equalFiles(files, again) {
+			return b.write(files)
+		}
+		files = again
+	}
+	return errors.New("the folder changes all the time: the backup would be of no one state")
+}
+
+func equalFiles(a, b map[string][]byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for name, data := range a {
+		if other, ok := b[name]; !ok || !bytes.Equal(data, other) {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *saver) write(files map[string][]byte) error {
+	for _, name := range sortedNames(files) {
+		if err := b.content(name, bytes.NewReader(files[name]), int64(len(files[name]))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *saver) log() error {
+	s, err := tlog.OpenSnapshot(filepath.Join(b.dir, logDir))
+	if err != nil {
+		return err
+	}
+	defer s.Close() //nolint:errcheck // it was only read
+	b.saved.Entries = s.Count
+	if err := b.content(logHead, bytes.NewReader(s.Head), int64(len(s.Head))); err != nil {
+		return err
+	}
+	return b.content(filepath.Join(logDir, "entries"), s, s.Size)
+}
+
+// file saves a file as it is, and one that is saved under another name as a link.
+func (b *saver) file(name string) error {
+	f, err := os.Open(filepath.Join(b.dir, name))
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Nlink > 1 {
+		id := inode{uint64(sys.Dev), sys.Ino}
+		if first, ok := b.links[id]; ok {
+			b.saved.Files++
+			return b.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeLink, Name: filepath.ToSlash(name), Linkname: filepath.ToSlash(first), Mode: 0o600, Format: tar.FormatPAX})
+		}
+		b.links[id] = name
+	}
+	return b.content(name, f, st.Size())
+}
+
+func (b *saver) content(name string, r io.Reader, size int64) error {
+	if err := b.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: filepath.ToSlash(name), Size: size, Mode: 0o600, Format: tar.FormatPAX}); err != nil {
+		return err
+	}
+	if n, err := io.CopyN(b.tar, r, size); err != nil {
+		return fmt.Errorf("%s ended after %d of %d bytes: %w", name, n, size, err)
+	}
+	b.saved.Files++
+	b.saved.Bytes += size
+	return nil
+}

@@ -1,0 +1,99 @@
+package authority
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/hallmark-dev/hallmark/internal/authority/oidc"
+	"github.com/hallmark-dev/hallmark/internal/authority/registry"
+	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
+	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
+	"github.com/hallmark-dev/hallmark/internal/durable"
+)
+
+// Checked is what a data folder holds, and what in it is not what was written.
+type Checked struct {
+	Info     Info
+	Entries  int64 // of the log
+	Registry registry.Contents
+	Damage   []durable.Damage // in the order of paths; empty: everything holds
+}
+
+// Check derives everything in a data folder again from the files: seals, keys and
+// their certificates, the TUF repository's signatures, each entry of the log with
+// its signature, the root over all of them, and each digest, tag and referrer of
+// the registry. Nothing is changed, and an authority may be running on the folder.
+//
+// An error means that something could not be read.
+func Check(dir string) (*Checked, error) {
+	c := new(Checked)
+	report := func(d durable.Damage) { c.Damage = append(c.Damage, d) }
+	st, dir, err := readState(dir)
+	if notSealed(err, report) {
+		return c, nil // all else hangs on it
+	} else if err != nil {
+		return nil, err
+	}
+	if c.Info, err = info(st.URL, st.Host, dir); err != nil {
+		return nil, err
+	}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	for _, step := range []func() error{
+		func() error { return st.checkPublished(dir) },
+		func() error {
+			_, err := oidc.Open(in(oidcDir), oidc.Config{Issuer: st.URL, ClientID: ClientID, Existing: true})
+			return err
+		},
+		func() error { return tuf.Check(in(tufDir)) },
+		func() error { return c.log(st, dir, report) },
+		func() (err error) {
+			c.Registry, err = registry.Check(in(registryDir), report)
+			return err
+		},
+	} {
+		if err := step(); err != nil && !notSealed(err, report) {
+			return nil, err
+		}
+	}
+	durable.SortDamage(c.Damage)
+	return c, nil
+}
+
+// log checks the keys and with the log's key the log.
+func (c *Checked) log(st *state, dir string, report func(durable.Damage)) error {
+	k := keyring{dir: filepath.Join(dir, keyDir)}
+	var log identity
+	for _, name := range []string{"ca.pem", "tsa.pem", "ct.pem", "log.pem"} {
+		id, err := k.load(name, nil)
+		if notSealed(err, report) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		log = id
+	}
+	key, ok := log.key.(ed25519.PrivateKey)
+	if !ok {
+		return nil // the log's key is damaged, which is said
+	}
+	var err error
+	c.Entries, err = tlog.Check(filepath.Join(dir, logDir), tlog.Config{Origin: st.Host, Key: key}, report)
+	return err
+}
+
+// notSealed reports a file that is damaged or lost, if that is what the error says.
+func notSealed(err error, report func(durable.Damage)) bool {
+	var corrupt *durable.CorruptError
+	var path *fs.PathError
+	switch {
+	case errors.As(err, &corrupt):
+		report(durable.Damage{Path: corrupt.Path, Offset: -1, Why: corrupt.Why})
+	case errors.Is(err, fs.ErrNotExist) && errors.As(err, &path):
+		report(durable.Damage{Path: path.Path, Offset: -1, Why: "it is missing"})
+	default:
+		return false
+	}
+	return true
+}

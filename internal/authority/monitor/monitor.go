@@ -1,0 +1,177 @@
+// Package monitor shows how an authority does: a page for people, a health check
+// for what restarts it, metrics in Prometheus' text format, and a line in the log
+// for every request.
+//
+// Nothing that it shows is secret: names, sizes, times and public keys. Of a
+// request it keeps the service, the method and the outcome, and never the query,
+// a header or a body, which hold tokens.
+package monitor
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Facts are what an authority knows of itself at one moment.
+type Facts struct {
+	URL      string // base URL
+	Registry string // host:port for image names
+	TUF      string // base URL of the TUF repository
+	// TUFRootSHA256 is of TUF's root.json, for cosign initialize --root-checksum.
+	TUFRootSHA256 string
+	Logs          []Log
+	Keys          []Key
+}
+
+// Log is a transparency log.
+type Log struct {
+	Origin string
+	Size   int64 // entries under the published checkpoint
+	// Stopped says why the log answers no more, nil while it does.
+	Stopped error
+	// Checkpoint is the path of its checkpoint below the base URL.
+	Checkpoint string
+}
+
+// Key is a key that clients trust.
+type Key struct {
+	Name string // what it is for, such as "certificate authority"
+	Kind string // such as "ECDSA P-256"
+	// SHA256 is of the DER SubjectPublicKeyInfo, hexadecimal.
+	SHA256 string
+	// Expires is when the last certificate of its chain that can be used ends, or
+	// its metadata; zero for a bare key, which has no end.
+	Expires time.Time
+}
+
+// CertifiedKey describes a key by its certificates, leaf first: the one that ends
+// first decides.
+func CertifiedKey(name string, chain []*x509.Certificate) Key {
+	k := Key{Name: name, Kind: kindOf(chain[0].PublicKey), SHA256: spki(chain[0].RawSubjectPublicKeyInfo), Expires: chain[0].NotAfter}
+	for _, c := range chain[1:] {
+		if c.NotAfter.Before(k.Expires) {
+			k.Expires = c.NotAfter
+		}
+	}
+	return k
+}
+
+// BareKey describes a key without certificates.
+func BareKey(name string, public any) (Key, error) {
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return Key{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return Key{Name: name, Kind: kindOf(public), SHA256: spki(der)}, nil
+}
+
+func spki(der []byte) string {
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
+}
+
+// Config of a [Monitor]. Facts is required.
+type Config struct {
+	Facts   func() Facts
+	Version string
+	Now     func() time.Time // nil is time.Now
+	Log     *slog.Logger     // gets a line at level Info for every request; nil discards
+}
+
+// Monitor counts requests and shows the facts. It is safe for concurrent use.
+type Monitor struct {
+	cfg     Config
+	started time.Time
+	counts  counts
+}
+
+// New is a monitor that starts now.
+func New(cfg Config) *Monitor {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Monitor{cfg: cfg, started: cfg.Now()}
+}
+
+// Handler serves
+//
+//	GET /         the page
+//	GET /healthz  200 while everything works, else 503; a line for each thing to know
+//	GET /metrics  Prometheus' text format, version 0.0.4
+func (m *Monitor) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", m.page)
+	mux.HandleFunc("GET /healthz", m.health)
+	mux.HandleFunc("GET /metrics", m.metrics)
+	return mux
+}
+
+// soon is how long before its end a key is worth a warning: long enough to rotate
+// it and for every client to have seen the new one.
+const soon = 90 * 24 * time.Hour
+
+// state is how bad something is.
+type state string
+
+const (
+	fine    state = "ok"
+	warning state = "warning" // it works, and will not for long
+	failing state = "failing" // it does not work
+)
+
+// finding is one thing to know.
+type finding struct {
+	State state
+	Text  string
+}
+
+// findings are all things to know, the worst state first in the result.
+func (m *Monitor) findings(f Facts) (state, []finding) {
+	worst, now := fine, m.cfg.Now()
+	var out []finding
+	add := func(s state, format string, args ...any) {
+		out = append(out, finding{s, fmt.Sprintf(format, args...)})
+		if s == failing || worst == fine {
+			worst = s
+		}
+	}
+	for _, l := range f.Logs {
+		if l.Stopped != nil {
+			// The cause names paths of this machine: it is in our own log.
+			add(failing, "the log %s has stopped because it could not write to its folder; restart it when the disk is well", l.Origin)
+		}
+	}
+	for _, k := range f.Keys {
+		switch {
+		case k.Expires.IsZero():
+		case !now.Before(k.Expires):
+			add(failing, "the key of the %s expired on %s", k.Name, day(k.Expires))
+		case k.Expires.Sub(now) < soon:
+			add(warning, "the key of the %s expires on %s: rotate it before", k.Name, day(k.Expires))
+		}
+	}
+	return worst, out
+}
+
+func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+
+func (m *Monitor) health(w http.ResponseWriter, _ *http.Request) {
+	worst, found := m.findings(m.cfg.Facts())
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if worst == failing {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	fmt.Fprintln(w, worst)
+	for _, f := range found {
+		fmt.Fprintf(w, "%s: %s\n", f.State, f.Text)
+	}
+}
