@@ -2,7 +2,7 @@
 # make demo    the whole story on real parts (REPO=path-or-url REF=tag: on yours; SELF=1: on Hallmark itself; KEEP=1: leave it running)
 # make test    installs what the tests need and runs them all
 # make bench   the benchmark table, beside the peers
-# make tools   builds buildkitd, cosign, oras, crane, notation into the cache
+# make tools   builds buildkitd, cosign 3 and 2, oras, crane, notation into the cache
 
 SHELL := /bin/bash
 export CGO_ENABLED := 0

@@ -43,6 +43,7 @@ var layers = map[string]int{
 	"internal/collect":                20,
 	"internal/verify":                 20,
 	"internal/sign":                   20,
+	"internal/authority/tlog":         19,
 	"internal/authority/":             20,
 	"internal/authority":              21,
 	"internal/assess":                 20,

@@ -4,7 +4,7 @@
 #   tools/install.sh [demo|test|bench|race|lint]...     (default: demo test)
 #
 #   demo   git, ssh-keygen, runc, busybox-static (Debian) and buildkitd
-#   test   demo's, and gnupg, openssl, strace, cosign, oras, crane, notation,
+#   test   demo's, and gnupg, openssl, strace, cosign, cosign 2, oras, crane, notation,
 #          and the OCI distribution specification's conformance suite
 #   bench  test's, and distribution's registry
 #   race   a C compiler, which Go's race detector wants
@@ -36,19 +36,25 @@ need() { # command packages...: installs Debian packages when the command is mis
 		{ $SUDO apt-get update >/dev/null && $SUDO apt-get install -y --no-install-recommends "$@" >/dev/null; }
 }
 
-build() { # module-folder usual-time ldflags import-path...
+name() { # [NAME=]import-path: what the binary is called
+	case $1 in *=*) echo "${1%%=*}" ;; *) basename "$1" ;; esac
+}
+
+build() { # module-folder usual-time ldflags [NAME=]import-path...
 	dir=$1 usual=$2 ldflags=$3
 	shift 3
 	want=$(cat "$dir/go.mod" "$dir/go.sum" | sha256sum | cut -c1-16)-$(go env GOVERSION)
 	stamp=$BIN/.$dir.stamp
 	complete=yes
-	for p in "$@"; do [ -x "$BIN/$(basename "$p")" ] || complete=; done
+	for p in "$@"; do [ -x "$BIN/$(name "$p")" ] || complete=; done
 	[ -n "$complete" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && return
 	names=
-	for p in "$@"; do names="$names $(basename "$p")"; done
+	for p in "$@"; do names="$names $(name "$p")"; done
 	say "building$names (once; usually $usual on two cores)"
 	t0=$(date +%s)
-	(cd "$dir" && CGO_ENABLED=0 GOFLAGS=-mod=readonly nice go build -buildvcs=false -trimpath -ldflags "-s -w $ldflags" -o "$BIN/" "$@")
+	for p in "$@"; do
+		(cd "$dir" && CGO_ENABLED=0 GOFLAGS=-mod=readonly nice go build -buildvcs=false -trimpath -ldflags "-s -w $ldflags" -o "$BIN/$(name "$p")" "${p#*=}")
+	done
 	printf '%s' "$want" >"$stamp"
 	say "built$names in $(($(date +%s) - t0)) s"
 }
@@ -68,6 +74,7 @@ tests() {
 	need strace strace
 	need unshare util-linux
 	build peers "1 to 3 minutes" "" github.com/sigstore/cosign/v3/cmd/cosign
+	build cosign2 "2 to 8 minutes" "" cosign2=github.com/sigstore/cosign/v2/cmd/cosign
 	build notation "half a minute" "" github.com/notaryproject/notation/cmd/notation
 	build oci "half a minute" "" github.com/google/go-containerregistry/cmd/crane oras.land/oras/cmd/oras
 	build conformance "some seconds" "" github.com/opencontainers/distribution-spec/conformance

@@ -40,6 +40,7 @@ type authorityCheckAnswer struct {
 	Data         string         `json:"data"` // the folder
 	OK           bool           `json:"ok"`
 	LogEntries   int64          `json:"logEntries"`
+	LogV1Entries int64          `json:"logV1Entries"`
 	Repositories int            `json:"repositories"`
 	Manifests    int            `json:"manifests"`
 	Blobs        int            `json:"blobs"`
@@ -87,7 +88,7 @@ where one does; the exit code is then 3. Nothing is changed.`,
 
 func (a *app) answerCheck(dir string, c *authority.Checked, asJSON bool) error {
 	r := c.Registry
-	answer := authorityCheckAnswer{Data: dir, OK: len(c.Damage) == 0, LogEntries: c.Entries, Repositories: r.Repositories,
+	answer := authorityCheckAnswer{Data: dir, OK: len(c.Damage) == 0, LogEntries: c.Entries, LogV1Entries: c.EntriesV1, Repositories: r.Repositories,
 		Manifests: r.Manifests, Blobs: r.Blobs, Tags: r.Tags, Bytes: r.Bytes, Damage: []damageAnswer{}}
 	var decision policy.Decision
 	for _, d := range c.Damage {
@@ -107,7 +108,7 @@ func (a *app) answerCheck(dir string, c *authority.Checked, asJSON bool) error {
 		return a.Deny(decision)
 	}
 	if !asJSON {
-		a.Print("everything in %s is what was written: %d log entries, %s", cli.Plain(dir), c.Entries, registryWords(r))
+		a.Print("everything in %s is what was written: %d log entries and %d for older clients, %s", cli.Plain(dir), c.Entries, c.EntriesV1, registryWords(r))
 	}
 	return nil
 }
@@ -203,8 +204,9 @@ func (a *app) backup(dir, name string) (_ authority.Saved, err error) {
 }
 
 type authorityRestoreOptions struct {
-	dir, checkpoint, mirror string
-	nothingSince, json      bool
+	dir, mirror        string
+	checkpoints        []string
+	nothingSince, json bool
 }
 
 // authorityRestoreAnswer is what authority restore --json prints.
@@ -223,20 +225,21 @@ func newAuthorityRestoreCommand(a *app) *cobra.Command {
 checked as hallmark authority check does before the folder appears.
 
 A log that goes on from a backup signs other entries under numbers that it has
-given away, and everyone who kept a checkpoint can prove that. So say what is known:
-the newest checkpoint that anybody kept (a monitor, a mirror, a witness), with a
-mirror that has the entries since; or that nothing was published since the backup,
-as when the authority was stopped for it.`,
+given away, and everyone who kept a checkpoint can prove that. So say what is known
+of each log: the newest checkpoint that anybody kept (a monitor, a mirror, a
+witness), with a mirror that has the entries since; or that nothing was published
+since the backup, as when the authority was stopped for it. The log for older
+clients has no mirrors: it must not have gone on.`,
 		Example: `  hallmark authority restore sigstore.tar --data ./restored --nothing-since
-  hallmark authority restore sigstore.tar --data ./recovered --checkpoint mirror/checkpoint --mirror mirror`,
+  hallmark authority restore sigstore.tar --data ./recovered --checkpoint mirror/checkpoint --mirror mirror --nothing-since`,
 		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error { return a.runRestore(args[0], o) },
 	}
 	addDataFlag(a, c, &o.dir)
 	f := c.Flags()
-	f.StringVar(&o.checkpoint, "checkpoint", "", "`FILE` with the newest checkpoint that is known of the log")
+	f.StringArrayVar(&o.checkpoints, "checkpoint", nil, "`FILE` with the newest checkpoint that is known of a log; may be repeated")
 	f.StringVar(&o.mirror, "mirror", "", "`FOLDER` with a mirror of the log, in the form of C2SP tlog-tiles")
-	f.BoolVar(&o.nothingSince, "nothing-since", false, "the log published nothing after the backup")
+	f.BoolVar(&o.nothingSince, "nothing-since", false, "logs without --checkpoint published nothing after the backup")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	return c
 }
@@ -249,18 +252,20 @@ func (a *app) runRestore(name string, o authorityRestoreOptions) error {
 	if err != nil {
 		return err
 	}
-	if o.mirror != "" && o.checkpoint == "" {
+	if o.mirror != "" && len(o.checkpoints) == 0 {
 		return fault.Usagef("--mirror needs --checkpoint: the checkpoint says which of the mirror's entries are the log's")
 	}
-	if (o.checkpoint != "") == o.nothingSince {
-		return fault.Hint(fault.Usagef("say what is known of the log since the backup: either --checkpoint FILE or --nothing-since"),
+	if len(o.checkpoints) == 0 && !o.nothingSince {
+		return fault.Hint(fault.Usagef("say what is known of the logs since the backup: --checkpoint FILE, --nothing-since, or both"),
 			"see hallmark authority restore --help for why")
 	}
 	ro := authority.RestoreOptions{NothingSince: o.nothingSince}
-	if o.checkpoint != "" {
-		if ro.Checkpoint, err = readSmall(o.checkpoint, maxCheckpoint); err != nil {
+	for _, name := range o.checkpoints {
+		data, err := readSmall(name, maxCheckpoint)
+		if err != nil {
 			return err
 		}
+		ro.Checkpoints = append(ro.Checkpoints, data)
 	}
 	if o.mirror != "" {
 		ro.Mirror = os.DirFS(o.mirror)

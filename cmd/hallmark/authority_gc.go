@@ -16,7 +16,7 @@ import (
 // gcAnswer is what authority gc --json prints. The counts and bytes are those of all
 // repositories.
 type gcAnswer struct {
-	DryRun       bool           `json:"dry_run"`
+	DryRun       bool           `json:"dryRun"`
 	Manifests    int            `json:"manifests"`
 	Blobs        int            `json:"blobs"`
 	Bytes        int64          `json:"bytes"`        // that become free on the disk

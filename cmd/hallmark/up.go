@@ -213,6 +213,8 @@ func (a *app) announce(up *authority.Authority, o upOptions) error {
 		"For cosign, after the same eval:",
 		"  cosign initialize --mirror " + i.TUF + " --root " + i.TUF + "/root.json --root-checksum " + i.TUFRootSHA256,
 		"  cosign sign " + i.Registry + "/IMAGE",
+		"cosign 2 also wants, with sign and attest (docs/older-clients.md):",
+		"  --fulcio-url " + i.URL + " --rekor-url " + i.URL + " --oidc-issuer " + i.Issuer,
 		"",
 		"Who signs proves who they are with a login secret:",
 		"  once    " + o.login + " with the code " + code,

@@ -1,6 +1,7 @@
 // Package authority is a whole private Sigstore in one process, on one port and
 // in one folder: OpenID Connect issuer, certificate authority with its CT key,
-// transparency log, timestamp authority, TUF repository and OCI registry.
+// transparency log (and one for older clients), timestamp authority, TUF
+// repository and OCI registry.
 //
 // Everything lives at one base URL: it is the issuer and the address of CA and
 // log; the TSA is at /api/v1/timestamp, TUF at /tuf, the registry at /v2/. The
@@ -34,6 +35,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/authority/monitor"
 	"github.com/hallmark-dev/hallmark/internal/authority/oidc"
 	"github.com/hallmark-dev/hallmark/internal/authority/registry"
+	"github.com/hallmark-dev/hallmark/internal/authority/rekorv1"
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
 	"github.com/hallmark-dev/hallmark/internal/authority/tsa"
 	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
@@ -111,6 +113,7 @@ type Authority struct {
 	oidc     *oidc.Provider
 	ca       *ca.CA
 	log      *tlog.Log
+	logV1    *rekorv1.Log
 	tsa      *tsa.TSA
 	tuf      *tuf.Repo
 	registry *registry.Server
@@ -181,7 +184,7 @@ func (cfg Config) state(host string) (st *state, fresh bool, err error) {
 		return nil, false, err
 	}
 	if st == nil {
-		return &state{Version: stateVersion, Host: host, Created: cfg.Now().UTC().Truncate(time.Second)}, true, nil
+		return &state{Version: 1, Host: host, Created: cfg.Now().UTC().Truncate(time.Second)}, true, nil
 	}
 	if st.Host != host {
 		return nil, false, fault.Hint(fault.Usagef("%s belongs to %s and cannot become %s: every signature in its log names that host", cfg.Dir, st.Host, host),
@@ -315,6 +318,9 @@ func (a *Authority) Close() error {
 	}
 	if a.log != nil {
 		errs = append(errs, a.log.Close())
+	}
+	if a.logV1 != nil {
+		errs = append(errs, a.logV1.Close())
 	}
 	if a.registry != nil {
 		errs = append(errs, a.registry.Close())

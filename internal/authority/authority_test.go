@@ -8,7 +8,9 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -101,6 +103,70 @@ func logged(url, body string) (string, error) {
 	return e.LogIndex, nil
 }
 
+// entryV1 is a signature that the log for older clients takes.
+func entryV1(t testing.TB, content string) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte(content))
+	sig, err := ecdsa.SignASN1(rand.Reader, key, sum[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	body, err := json.Marshal(map[string]any{"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": map[string]any{
+		"data":      map[string]any{"hash": map[string]any{"algorithm": "sha256", "value": hex.EncodeToString(sum[:])}},
+		"signature": map[string]any{"content": sig, "publicKey": map[string]any{"content": public}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+// logsV1 posts an entry to the log for older clients, or gets it when it is there,
+// and returns its id and the second of its integration.
+func logsV1(url, body string) (id string, at int64, err error) {
+	resp, err := http.Post(url+"/api/v1/log/entries", "application/json", strings.NewReader(body))
+	if err == nil && resp.StatusCode == http.StatusConflict {
+		_ = resp.Body.Close()
+		resp, err = http.Get(url + resp.Header.Get("Location"))
+	}
+	if err != nil {
+		return "", 0, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", 0, err
+	}
+	var entries map[string]struct {
+		IntegratedTime int64
+		LogIndex       int64
+	}
+	if err := json.Unmarshal(data, &entries); err != nil || resp.StatusCode/100 != 2 || len(entries) != 1 {
+		return "", 0, fmt.Errorf("%d %s", resp.StatusCode, data)
+	}
+	for id, e := range entries {
+		return fmt.Sprint(id, " at ", e.LogIndex), e.IntegratedTime, nil
+	}
+	return "", 0, nil
+}
+
+func loggedV1(t testing.TB, url, body string) (id string, at int64) {
+	t.Helper()
+	id, at, err := logsV1(url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id, at
+}
+
 func request(t *testing.T, method, url, host string, header ...string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequest(method, url, nil)
@@ -139,6 +205,10 @@ func TestEverythingIsServed(t *testing.T) {
 		"/api/v2/trustBundle":               "BEGIN CERTIFICATE",
 		"/api/v2/configuration":             i.URL,
 		"/api/v2/checkpoint":                "127.0.0.1\n",
+		"/api/v1/log":                       `"signedTreeHead":"127.0.0.1 - `,
+		"/api/v1/log/publicKey":             "PUBLIC KEY",
+		"/api/v1/checkpoint":                "127.0.0.1 - ",
+		"/api/v1/rootCert":                  "CERTIFICATE",
 		"/tuf/root.json":                    `"root"`,
 		"/tuf/1.root.json":                  `"root"`,
 		"/tuf/timestamp.json":               `"timestamp"`,
@@ -148,7 +218,7 @@ func TestEverythingIsServed(t *testing.T) {
 			t.Errorf("%s: %d %s, want %s", path, status, body, want)
 		}
 	}
-	for _, path := range []string{"/nothing", "/api/v1/log/entries", "/keys/ca.pem", "/tuf/../keys/ca.pem", "/authority.json"} {
+	for _, path := range []string{"/nothing", "/api/v1/nothing", "/api/v1/log/nothing", "/keys/ca.pem", "/tuf/../keys/ca.pem", "/authority.json"} {
 		if status, body := request(t, "GET", i.URL+path, ""); status != 404 {
 			t.Errorf("%s: %d %s", path, status, body)
 		}
@@ -169,7 +239,7 @@ func TestOtherHostsAreRefused(t *testing.T) {
 	i := a.Info()
 	port := i.Registry[strings.LastIndex(i.Registry, ":"):]
 	for _, path := range []string{"/", "/v2/", "/oauth2/keys", "/.well-known/openid-configuration", "/api/v2/checkpoint", "/tuf/root.json",
-		"/api/v2/signingCert", "/api/v1/timestamp", "/nothing"} {
+		"/api/v2/signingCert", "/api/v1/timestamp", "/api/v1/log", "/nothing"} {
 		for _, host := range []string{"evil.example.com", "evil.example.com" + port, "localhost" + port, "127.0.0.1", "127.0.0.1:1",
 			"[::1]" + port, "127.0.0.1" + port + ".evil.example.com", i.Registry + "."} {
 			if status, _ := request(t, "GET", i.URL+path, host); status != http.StatusMisdirectedRequest {
@@ -180,7 +250,7 @@ func TestOtherHostsAreRefused(t *testing.T) {
 	for _, h := range [][]string{
 		{"Origin", "http://evil.example.com"}, {"Sec-Fetch-Site", "cross-site"}, {"Origin", "null"}, {"Sec-Fetch-Site", "same-site"},
 	} {
-		for _, path := range []string{"/api/v2/log/entries", "/v2/a/blobs/uploads/", "/oauth2/token"} {
+		for _, path := range []string{"/api/v2/log/entries", "/api/v1/log/entries", "/api/v1/signingCert", "/v2/a/blobs/uploads/", "/oauth2/token"} {
 			if status, _ := request(t, "POST", i.URL+path, "", h...); status != http.StatusForbidden {
 				t.Errorf("POST %s with %v: %d", path, h, status)
 			}

@@ -17,9 +17,10 @@ import (
 
 // Saved is what a backup holds.
 type Saved struct {
-	Entries int64 // of the log
-	Files   int
-	Bytes   int64 // of their content
+	Entries   int64 // of the log
+	EntriesV1 int64 // of the log for older clients
+	Files     int
+	Bytes     int64 // of their content
 }
 
 // Backup writes a data folder to w as a tar archive (POSIX, pax). An authority may
@@ -30,7 +31,7 @@ type Saved struct {
 // What is not what was written is a *durable.CorruptError: a damaged folder is not
 // saved over a good backup.
 func Backup(dir string, w io.Writer) (Saved, error) {
-	_, dir, err := readState(dir)
+	st, dir, err := readState(dir)
 	if err != nil {
 		return Saved{}, damaged(err)
 	}
@@ -38,8 +39,13 @@ func Backup(dir string, w io.Writer) (Saved, error) {
 	if err := b.small(); err != nil {
 		return Saved{}, damaged(err)
 	}
-	if err := b.log(); err != nil {
+	if b.saved.Entries, err = b.log(logDir); err != nil {
 		return Saved{}, damaged(err)
+	}
+	if st.LogV1 != nil {
+		if b.saved.EntriesV1, err = b.log(logV1Dir); err != nil {
+			return Saved{}, damaged(err)
+		}
 	}
 	// A registry may be empty; it must not be missing.
 	if err := b.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: registryDir + "/repos/", Mode: 0o700, Format: tar.FormatPAX}); err != nil {
@@ -140,17 +146,21 @@ func (b *saver) write(files map[string][]byte) error {
 	return nil
 }
 
-func (b *saver) log() error {
-	s, err := tlog.OpenSnapshot(filepath.Join(b.dir, logDir))
+// log saves a log at one checkpoint and returns how many entries that covers.
+func (b *saver) log(dir string) (int64, error) {
+	s, err := tlog.OpenSnapshot(filepath.Join(b.dir, dir))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer s.Close() //nolint:errcheck // it was only read
-	b.saved.Entries = s.Count
-	if err := b.content(logHead, bytes.NewReader(s.Head), int64(len(s.Head))); err != nil {
-		return err
+	err = b.content(filepath.Join(dir, "checkpoint.sealed"), bytes.NewReader(s.Head), int64(len(s.Head)))
+	if err == nil {
+		err = b.content(filepath.Join(dir, "entries"), s, s.SectionReader.Size())
 	}
-	return b.content(filepath.Join(logDir, "entries"), s, s.Size)
+	if err == nil && s.Times != nil {
+		err = b.content(filepath.Join(dir, "times"), s.Times, s.Times.Size())
+	}
+	return s.Count, err
 }
 
 // file saves a file as it is, and one that is saved under another name as a link.

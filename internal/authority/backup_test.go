@@ -3,6 +3,7 @@ package authority_test
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -48,14 +49,14 @@ func TestBackup(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	a, end := up(t, authority.Config{Dir: dir})
 	url := a.Info().URL
-	acks := &acknowledged{manifest: map[string]string{}, indexes: map[string]string{}}
+	acks := &acknowledged{manifest: map[string]string{}, indexes: map[string]string{}, v1: map[string]string{}}
 	var wg sync.WaitGroup
 	for w := range 2 {
 		wg.Go(func() { acks.work(t, url, fmt.Sprint(w)) })
 	}
 	acks.await(t, 5)
 	acks.mu.Lock()
-	before := &acknowledged{manifest: maps.Clone(acks.manifest)}
+	before := &acknowledged{manifest: maps.Clone(acks.manifest), v1: maps.Clone(acks.v1)}
 	acks.mu.Unlock()
 	var archive bytes.Buffer
 	saved, err := authority.Backup(dir, &archive)
@@ -70,19 +71,27 @@ func TestBackup(t *testing.T) {
 	}
 	copied := t.TempDir()
 	mirror(t, url, copied, size)
+	var older struct{ SignedTreeHead string }
+	if _, info := request(t, "GET", url+"/api/v1/log", ""); json.Unmarshal([]byte(info), &older) != nil || older.SignedTreeHead == "" {
+		t.Fatalf("the log for older clients: %s", info)
+	}
 	end()
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	wg.Wait()
 	restored := filepath.Join(t.TempDir(), "restored")
-	_, err = authority.Restore(bytes.NewReader(archive.Bytes()), restored, authority.RestoreOptions{Checkpoint: []byte(checkpoint)})
+	_, err = authority.Restore(bytes.NewReader(archive.Bytes()), restored, authority.RestoreOptions{NothingSince: true, Checkpoints: [][]byte{[]byte(checkpoint)}})
 	var behind *tlog.BehindError
 	if !errors.As(err, &behind) || behind.Have != saved.Entries || behind.Want != size {
 		t.Fatalf("without a mirror: %v", err)
 	}
+	both := authority.RestoreOptions{Checkpoints: [][]byte{[]byte(checkpoint), []byte(older.SignedTreeHead)}, Mirror: os.DirFS(copied)}
+	if _, err = authority.Restore(bytes.NewReader(archive.Bytes()), restored, both); !errors.As(err, &behind) || behind.Have != saved.EntriesV1 || !strings.Contains(fault.HintOf(err), "older clients") {
+		t.Fatalf("the log for older clients went on: %v", err)
+	}
 	if _, err := os.Stat(restored); err == nil {
 		t.Fatal("a refused restore left its folder")
 	}
-	r, err := authority.Restore(bytes.NewReader(archive.Bytes()), restored, authority.RestoreOptions{Checkpoint: []byte(checkpoint), Mirror: os.DirFS(copied)})
+	r, err := authority.Restore(bytes.NewReader(archive.Bytes()), restored, authority.RestoreOptions{NothingSince: true, Checkpoints: [][]byte{[]byte(checkpoint)}, Mirror: os.DirFS(copied)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,9 +195,10 @@ func TestRestoreRefusals(t *testing.T) {
 		want    string
 	}{
 		"nothing said of the log": {good.Bytes(), authority.RestoreOptions{}, "either the newest checkpoint"},
-		"both said":               {good.Bytes(), authority.RestoreOptions{NothingSince: true, Checkpoint: []byte(checkpoint)}, "either the newest checkpoint"},
-		"another log's":           {good.Bytes(), authority.RestoreOptions{Checkpoint: []byte(foreign)}, "not signed by this log"},
-		"no checkpoint":           {good.Bytes(), authority.RestoreOptions{Checkpoint: []byte("x")}, "not signed by this log"},
+		"one log of two":          {good.Bytes(), authority.RestoreOptions{Checkpoints: [][]byte{[]byte(checkpoint)}}, "no checkpoint of the log \"127.0.0.1 - "},
+		"another log's":           {good.Bytes(), authority.RestoreOptions{NothingSince: true, Checkpoints: [][]byte{[]byte(foreign)}}, "not signed by this log"},
+		"no checkpoint":           {good.Bytes(), authority.RestoreOptions{NothingSince: true, Checkpoints: [][]byte{[]byte("x")}}, "no log of this backup"},
+		"one log twice":           {good.Bytes(), authority.RestoreOptions{NothingSince: true, Checkpoints: [][]byte{[]byte(checkpoint), []byte(checkpoint)}}, "of which there is another"},
 		"cut":                     {good.Bytes()[:good.Len()/2], fine, "backup"},
 		"no archive":              {[]byte("hello"), fine, "cannot be read"},
 		"empty":                   {nil, fine, "no authority"},
@@ -196,6 +206,8 @@ func TestRestoreRefusals(t *testing.T) {
 		"a key is changed":        {rewrite(flipped("keys/log.pem")), fine, "log.pem"},
 		"the log is changed":      {rewrite(flipped("log/entries")), fine, "log/entries, byte"},
 		"the log is missing":      {rewrite(without("log/entries")), fine, "entries"},
+		"the second is missing":   {rewrite(without("log-v1/entries")), fine, "log-v1/entries"},
+		"its times are missing":   {rewrite(without("log-v1/times")), fine, "log-v1/times"},
 		"trust is changed":        {rewrite(flipped("trusted_root.json")), fine, "trusted_root.json"},
 		"out of the folder":       {rewrite(same, &tar.Header{Typeflag: tar.TypeReg, Name: "../evil", Mode: 0o600}), fine, "would lie elsewhere"},
 		"at the root":             {rewrite(same, &tar.Header{Typeflag: tar.TypeReg, Name: "/evil", Mode: 0o600}), fine, "would lie elsewhere"},
@@ -223,7 +235,7 @@ func TestRestoreRefusals(t *testing.T) {
 		}
 	})
 	t.Run("good", func(t *testing.T) {
-		for _, o := range []authority.RestoreOptions{fine, {Checkpoint: []byte(checkpoint)}} {
+		for _, o := range []authority.RestoreOptions{fine, {NothingSince: true, Checkpoints: [][]byte{[]byte(checkpoint)}}} {
 			if r, err := authority.Restore(bytes.NewReader(good.Bytes()), filepath.Join(t.TempDir(), "a", "b"), o); err != nil || r.Entries != 1 || r.Taken != 0 {
 				t.Errorf("%+v, %v", r, err)
 			}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/authority/oidc"
 	"github.com/hallmark-dev/hallmark/internal/authority/registry"
+	"github.com/hallmark-dev/hallmark/internal/authority/rekorv1"
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
 	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
 	"github.com/hallmark-dev/hallmark/internal/durable"
@@ -15,10 +16,11 @@ import (
 
 // Checked is what a data folder holds, and what in it is not what was written.
 type Checked struct {
-	Info     Info
-	Entries  int64 // of the log
-	Registry registry.Contents
-	Damage   []durable.Damage // in the order of paths; empty: everything holds
+	Info      Info
+	Entries   int64 // of the log
+	EntriesV1 int64 // of the log for older clients
+	Registry  registry.Contents
+	Damage    []durable.Damage // in the order of paths; empty: everything holds
 }
 
 // Check derives everything in a data folder again from the files: seals, keys and
@@ -61,25 +63,33 @@ func Check(dir string) (*Checked, error) {
 	return c, nil
 }
 
-// log checks the keys and with the log's key the log.
+// log checks the keys, and with the logs' keys the logs.
 func (c *Checked) log(st *state, dir string, report func(durable.Damage)) error {
 	k := keyring{dir: filepath.Join(dir, keyDir)}
-	var log identity
-	for _, name := range []string{"ca.pem", "tsa.pem", "ct.pem", "log.pem"} {
+	names := []string{"ca.pem", "tsa.pem", "ct.pem", "log.pem"}
+	if st.LogV1 != nil {
+		names = append(names, "log-v1.pem")
+	}
+	keys := map[string]identity{}
+	for _, name := range names {
 		id, err := k.load(name, nil)
 		if notSealed(err, report) {
 			continue
 		} else if err != nil {
 			return err
 		}
-		log = id
+		keys[name] = id
 	}
-	key, ok := log.key.(ed25519.PrivateKey)
-	if !ok {
-		return nil // the log's key is damaged, which is said
-	}
+	// Of a log whose key is damaged, which is said, nothing can be.
 	var err error
-	c.Entries, err = tlog.Check(filepath.Join(dir, logDir), tlog.Config{Origin: st.Host, Key: key}, report)
+	if key, ok := keys["log.pem"].key.(ed25519.PrivateKey); ok {
+		if c.Entries, err = tlog.Check(filepath.Join(dir, logDir), tlog.Config{Origin: st.Host, Key: key}, report); err != nil {
+			return err
+		}
+	}
+	if key := keys["log-v1.pem"].key; key != nil {
+		c.EntriesV1, err = rekorv1.Check(filepath.Join(dir, logV1Dir), rekorv1.Config{Host: st.Host, Key: key, TreeID: st.LogV1.TreeID}, report)
+	}
 	return err
 }
 

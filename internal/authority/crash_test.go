@@ -79,6 +79,7 @@ type acknowledged struct {
 	mu       sync.Mutex
 	manifest map[string]string // path to body
 	indexes  map[string]string // log entry to its index
+	v1       map[string]string // entry of the log for older clients to its id and time
 }
 
 // TestKill kills the authority while clients push and log, again and again:
@@ -86,7 +87,7 @@ type acknowledged struct {
 func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
-	acks := &acknowledged{manifest: map[string]string{}, indexes: map[string]string{}}
+	acks := &acknowledged{manifest: map[string]string{}, indexes: map[string]string{}, v1: map[string]string{}}
 	for round := range 3 {
 		url, kill := child(t, dir)
 		acks.check(t, url)
@@ -102,8 +103,8 @@ func TestKill(t *testing.T) {
 	}
 	url, _ := child(t, dir)
 	acks.check(t, url)
-	if len(acks.manifest) < 10 || len(acks.indexes) < 10 {
-		t.Errorf("only %d manifests and %d entries were acknowledged", len(acks.manifest), len(acks.indexes))
+	if len(acks.manifest) < 10 || len(acks.indexes) < 10 || len(acks.v1) < 10 {
+		t.Errorf("only %d manifests, %d entries and %d for older clients were acknowledged", len(acks.manifest), len(acks.indexes), len(acks.v1))
 	}
 	t.Logf("%d manifests, %d entries", len(acks.manifest), len(acks.indexes))
 }
@@ -143,7 +144,12 @@ func (k *acknowledged) work(t *testing.T, url, who string) {
 		}
 		body := entry(t, blob)
 		index, err := logged(url, body)
+		old := entryV1(t, blob)
+		id, at, errV1 := logsV1(url, old)
 		k.mu.Lock()
+		if errV1 == nil {
+			k.v1[old] = fmt.Sprint(id, " ", at)
+		}
 		k.manifest[path] = m
 		if err == nil {
 			k.indexes[body] = index
@@ -167,6 +173,11 @@ func (k *acknowledged) check(t *testing.T, url string) {
 		}
 		if !strings.Contains(referrers, filepath.Base(path)) {
 			t.Errorf("%s is no referrer any more", path)
+		}
+	}
+	for body, want := range k.v1 {
+		if id, at, err := logsV1(url, body); err != nil || fmt.Sprint(id, " ", at) != want {
+			t.Errorf("entry %s of the log for older clients is now %s %d, %v", want, id, at, err)
 		}
 	}
 	for body, want := range k.indexes {

@@ -106,13 +106,13 @@ func decodeIdentity(data []byte) (identity, error) {
 	return id, nil
 }
 
-// newP256 is a bare ECDSA key: the CT log's.
+// newP256 is a bare ECDSA key: the CT log's, and that of the log for older clients.
 func newP256() (identity, error) {
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	return identity{key: k}, err
 }
 
-// newEd25519 is a bare Ed25519 key: the transparency log's.
+// newEd25519 is a bare Ed25519 key: the Rekor v2 log's.
 func newEd25519() (identity, error) {
 	_, k, err := ed25519.GenerateKey(rand.Reader)
 	return identity{key: k}, err

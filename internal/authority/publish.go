@@ -21,14 +21,17 @@ func (a *Authority) publish(st *state, ids identities) error {
 		TSAs: []trust.AuthoritySpec{{URI: a.info.URL + timestampPath, Organization: organization,
 			CommonName: ids.tsa.chain[0].Subject.CommonName, Chain: ids.tsa.chain,
 			Start: ids.tsa.chain[0].NotBefore}},
-		TLogs:  []trust.LogSpec{{BaseURL: a.info.URL, Key: a.log.Public(), Origin: a.info.Host, KeyID: a.log.KeyID(), Start: start}},
+		TLogs: []trust.LogSpec{
+			{BaseURL: a.info.URL, Key: a.log.Public(), Origin: a.info.Host, KeyID: a.log.KeyID(), Start: start},
+			{BaseURL: a.info.URL, Key: ids.logV1.key.Public(), KeyID: a.logV1.KeyID(), Start: start},
+		},
 		CTLogs: []trust.LogSpec{{BaseURL: a.info.URL + ctPath, Key: ids.ct.key.Public(), Start: start}},
 	}.JSON()
 	if err != nil {
 		return fmt.Errorf("trusted root: %w", err)
 	}
 	signing, err := trust.SigningConfigSpec{
-		CAURL: a.info.URL, OIDCURL: a.info.Issuer, LogURL: a.info.URL, TSAURL: a.info.URL + timestampPath,
+		CAURL: a.info.URL, OIDCURL: a.info.Issuer, LogURL: a.info.URL, LogV1URL: a.info.URL, TSAURL: a.info.URL + timestampPath,
 		Operator: "hallmark up on " + a.info.Host, Start: start,
 	}.JSON()
 	if err != nil {
@@ -60,6 +63,10 @@ func (a *Authority) trustRootYAML(ids identities) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	logV1Key, err := publicPEM(ids.logV1.key.Public())
+	if err != nil {
+		return nil, err
+	}
 	ctKey, err := publicPEM(ids.ct.key.Public())
 	if err != nil {
 		return nil, err
@@ -82,13 +89,16 @@ spec:
       - baseURL: %[3]q
         hashAlgorithm: sha-256
         publicKey: %[8]s
-    ctLogs:
-      - baseURL: %[9]q
+      - baseURL: %[3]q
         hashAlgorithm: sha-256
-        publicKey: %[10]s
+        publicKey: %[9]s
+    ctLogs:
+      - baseURL: %[10]q
+        hashAlgorithm: sha-256
+        publicKey: %[11]s
 `, organization, ids.ca.chain[0].Subject.CommonName, a.info.URL, chainPEM(ids.ca.chain),
 		ids.tsa.chain[0].Subject.CommonName, a.info.URL+timestampPath, chainPEM(ids.tsa.chain),
-		logKey, a.info.URL+ctPath, ctKey), nil
+		logKey, logV1Key, a.info.URL+ctPath, ctKey), nil
 }
 
 // publicPEM is base64 of a PEM public key, as Kubernetes writes []byte.

@@ -11,24 +11,26 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
+	"github.com/hallmark-dev/hallmark/internal/authority/rekorv1"
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
 	"github.com/hallmark-dev/hallmark/internal/durable"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 )
 
-// RestoreOptions say what is known of the log since the backup. A log that went
+// RestoreOptions say what is known of the logs since the backup. A log that went
 // on from an older state would sign other entries under numbers that it has given
 // away: everyone who kept a checkpoint could prove that it forked.
 type RestoreOptions struct {
-	// Checkpoint is the newest checkpoint that anyone kept: a monitor, a mirror, a
-	// witness, a bundle.
-	Checkpoint []byte
+	// Checkpoints are the newest that anyone kept, at most one of each log: a
+	// monitor, a mirror, a witness, a bundle.
+	Checkpoints [][]byte
 	// Mirror is a copy of the log in the form of C2SP tlog-tiles, from which the
 	// entries since the backup are taken; nil: none.
 	Mirror fs.FS
-	// NothingSince is the operator's word that the log published nothing after the
-	// backup. Checkpoint or it must be given.
+	// NothingSince is the operator's word that the logs of which there is no
+	// checkpoint here published nothing after the backup.
 	NothingSince bool
 }
 
@@ -42,8 +44,8 @@ type Restored struct {
 // appears when everything in it was checked and is on disk, and else not at all.
 // Modified archives are not believed: what is in them is checked as [Check] does.
 func Restore(r io.Reader, dir string, o RestoreOptions) (_ *Restored, err error) {
-	if (o.Checkpoint != nil) == o.NothingSince {
-		return nil, fault.Usagef("either the newest checkpoint that is known of the log is given, or the word that it published nothing since the backup")
+	if len(o.Checkpoints) == 0 && !o.NothingSince {
+		return nil, fault.Usagef("either the newest checkpoint that is known of each log is given, or the word that it published nothing since the backup")
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
@@ -75,12 +77,10 @@ func Restore(r io.Reader, dir string, o RestoreOptions) (_ *Restored, err error)
 	if len(out.Damage) > 0 {
 		return nil, fmt.Errorf("the backup is damaged: %s (of %d)", out.Damage[0], len(out.Damage))
 	}
-	if o.Checkpoint != nil {
-		if out.Taken, err = catchUp(tmp, o); err != nil {
-			return nil, err
-		}
-		out.Entries += out.Taken
+	if out.Taken, err = catchUp(tmp, o); err != nil {
+		return nil, err
 	}
+	out.Entries += out.Taken
 	if out.Info, err = info(out.Info.URL, out.Info.Host, dir); err != nil {
 		return nil, err
 	}
@@ -91,25 +91,67 @@ func Restore(r io.Reader, dir string, o RestoreOptions) (_ *Restored, err error)
 	return out, durable.SyncDir(filepath.Dir(dir))
 }
 
-func catchUp(dir string, o RestoreOptions) (int64, error) {
+// catchUp brings each log to its checkpoint, and wants one of each or the word
+// that none is needed.
+func catchUp(dir string, o RestoreOptions) (taken int64, err error) {
 	st, dir, err := readState(dir)
 	if err != nil {
 		return 0, err
 	}
-	id, err := keyring{dir: filepath.Join(dir, keyDir)}.load("log.pem", nil)
-	if err != nil {
-		return 0, err
+	k := keyring{dir: filepath.Join(dir, keyDir)}
+	logs := []struct {
+		name, origin string
+		catchUp      func(checkpoint []byte) error
+	}{{"log.pem", st.Host, func(checkpoint []byte) error {
+		id, err := k.load("log.pem", nil)
+		if err != nil {
+			return err
+		}
+		key, ok := id.key.(ed25519.PrivateKey)
+		if !ok {
+			return errors.New("the backup's log key is not an Ed25519 key")
+		}
+		taken, err = tlog.CatchUp(filepath.Join(dir, logDir), tlog.Config{Origin: st.Host, Key: key}, checkpoint, o.Mirror)
+		return behind(err, "name a mirror of the log that has the entries since (hallmark log mirror makes one)")
+	}}}
+	if st.LogV1 != nil {
+		logs = append(logs, struct {
+			name, origin string
+			catchUp      func(checkpoint []byte) error
+		}{"log-v1.pem", rekorv1.Origin(st.Host, st.LogV1.TreeID), func(checkpoint []byte) error {
+			id, err := k.load("log-v1.pem", nil)
+			if err != nil {
+				return err
+			}
+			err = rekorv1.CatchUp(filepath.Join(dir, logV1Dir), rekorv1.Config{Host: st.Host, Key: id.key, TreeID: st.LogV1.TreeID}, checkpoint)
+			return behind(err, "only a backup that has these entries can be restored: no mirror has the times of the log for older clients")
+		}})
 	}
-	key, ok := id.key.(ed25519.PrivateKey)
-	if !ok {
-		return 0, errors.New("the backup's log key is not an Ed25519 key")
+	left := slices.Clone(o.Checkpoints)
+	for _, l := range logs {
+		i := slices.IndexFunc(left, func(c []byte) bool { return strings.HasPrefix(string(c), l.origin+"\n") })
+		switch {
+		case i >= 0:
+			if err := l.catchUp(left[i]); err != nil {
+				return 0, err
+			}
+			left = slices.Delete(left, i, i+1)
+		case !o.NothingSince:
+			return 0, fault.Usagef("no checkpoint of the log %q is given, nor the word that it published nothing since the backup", l.origin)
+		}
 	}
-	n, err := tlog.CatchUp(filepath.Join(dir, logDir), tlog.Config{Origin: st.Host, Key: key}, o.Checkpoint, o.Mirror)
-	var behind *tlog.BehindError
-	if errors.As(err, &behind) {
-		return 0, fault.Hint(err, "name a mirror of the log that has the %d entries since (hallmark log mirror makes one)", behind.Want-behind.Have)
+	if len(left) > 0 {
+		origin, _, _ := strings.Cut(string(left[0]), "\n")
+		return 0, fault.Usagef("a checkpoint is of %.80q, which is no log of this backup, or one of which there is another", origin)
 	}
-	return n, err
+	return taken, nil
+}
+
+func behind(err error, hint string) error {
+	if errors.As(err, new(*tlog.BehindError)) {
+		return fault.Hint(err, "%s", hint)
+	}
+	return err
 }
 
 // extract writes what Backup wrote: regular files and links to them, with names

@@ -23,7 +23,7 @@ const (
 	idleTimeout   = 2 * time.Minute
 	drainTimeout  = 3 * time.Second // for requests under way at the end
 	maxHeader     = 64 << 10        // bytes
-	maxBody       = 1 << 20         // bytes, of everything but the registry, which has limits of its own
+	maxBody       = 1 << 20         // bytes, of everything but the registry and the log for older clients, which have limits of their own
 )
 
 // newServer is an http.Server that a slow or greedy client cannot hold.

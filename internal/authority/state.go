@@ -27,12 +27,14 @@ const (
 	keyDir      = "keys"
 	oidcDir     = "oidc"
 	logDir      = "log"
+	logV1Dir    = "log-v1"
 	tufDir      = "tuf"
 	registryDir = "registry"
 	cosignDir   = "cosign-tuf" // a TUF_ROOT for cosign, so that ~/.sigstore stays as it is
 
 	// The files without which log and TUF repository would begin anew.
 	logHead       = logDir + "/checkpoint.sealed"
+	logV1Head     = logV1Dir + "/checkpoint.sealed"
 	tufRepository = tufDir + "/repository.sealed"
 
 	fileTrustedRoot   = "trusted_root.json"
@@ -48,12 +50,23 @@ type state struct {
 	Host    string    `json:"host"` // the log's origin; never changes
 	URL     string    `json:"url"`  // base URL of the last start
 	Created time.Time `json:"created"`
+	// LogV1 is the log for older clients; a folder of version 1 has none.
+	LogV1 *logV1State `json:"log_v1,omitempty"`
 	// Published has the SHA-256 of each file that is derived from the keys: what
 	// is in the folder, and, while it is being replaced, also what comes next.
 	Published map[string][]string `json:"published"`
 }
 
-const stateVersion = 1
+// logV1State is what never changes about the log for older clients.
+type logV1State struct {
+	TreeID int64 `json:"tree_id,string"` // in its origin, and in the ids of its entries
+}
+
+// stateVersion is of the folders that are made. Those of version 1, which have no
+// log for older clients, are brought to it when they are opened: what it adds is
+// made first, then the state says that it is there. A crash in between leaves a
+// folder of version 1 with files that the next start takes up.
+const stateVersion = 2
 
 // loadState reads the state; nil without an error when the folder is new.
 func loadState(dir string) (*state, error) {
@@ -71,8 +84,11 @@ func loadState(dir string) (*state, error) {
 	if err := dec.Decode(st); err != nil {
 		return nil, damaged(&durable.CorruptError{Path: path, Why: "it is not the JSON that belongs here"})
 	}
-	if st.Version != stateVersion {
-		return nil, fmt.Errorf("%s has version %d, this hallmark knows version %d", path, st.Version, stateVersion)
+	if st.Version < 1 || st.Version > stateVersion {
+		return nil, fmt.Errorf("%s has version %d, this hallmark knows versions 1 to %d", path, st.Version, stateVersion)
+	}
+	if (st.Version == 1) != (st.LogV1 == nil) || st.LogV1 != nil && st.LogV1.TreeID <= 0 {
+		return nil, damaged(&durable.CorruptError{Path: path, Why: "its version and its log_v1 do not belong together"})
 	}
 	return st, nil
 }
@@ -96,7 +112,7 @@ func damaged(err error) error {
 // checkFresh refuses to make an authority among somebody's files, and in a folder
 // that was finished once: trust material is written after the state.
 func checkFresh(dir string) error {
-	ours := []string{lockFile, keyDir, oidcDir, logDir, tufDir, registryDir, cosignDir,
+	ours := []string{lockFile, keyDir, oidcDir, logDir, logV1Dir, tufDir, registryDir, cosignDir,
 		fileTrustedRoot, fileSigningConfig, fileRoot, fileTrustRoot}
 	entries, err := os.ReadDir(dir)
 	if err != nil {

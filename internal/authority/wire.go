@@ -17,6 +17,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/authority/monitor"
 	"github.com/hallmark-dev/hallmark/internal/authority/oidc"
 	"github.com/hallmark-dev/hallmark/internal/authority/registry"
+	"github.com/hallmark-dev/hallmark/internal/authority/rekorv1"
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
 	"github.com/hallmark-dev/hallmark/internal/authority/tsa"
 	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
@@ -26,7 +27,7 @@ import (
 const organization = "Hallmark"
 
 // identities are the keys that trust hangs on.
-type identities struct{ ca, ct, tsa, log identity }
+type identities struct{ ca, ct, tsa, log, logV1 identity }
 
 // open loads everything in the folder, wires it, and publishes the trust material.
 func (a *Authority) open(st *state, fresh bool) error {
@@ -35,6 +36,9 @@ func (a *Authority) open(st *state, fresh bool) error {
 		return err
 	}
 	if err := a.openServices(ids, fresh); err != nil {
+		return err
+	}
+	if err := a.openLogV1(st, ids, fresh); err != nil {
 		return err
 	}
 	if err := a.publish(st, ids); err != nil {
@@ -73,11 +77,41 @@ func (a *Authority) loadIdentities(st *state, fresh bool) (ids identities, err e
 	if ids.ct, err = k.load("ct.pem", newP256); err != nil {
 		return ids, err
 	}
-	ids.log, err = k.load("log.pem", newEd25519)
+	if ids.log, err = k.load("log.pem", newEd25519); err != nil {
+		return ids, err
+	}
+	k.fresh = st.LogV1 == nil
+	ids.logV1, err = k.load("log-v1.pem", newP256)
 	return ids, err
 }
 
-// openServices opens the five services and the registry.
+// openLogV1 opens the log for older clients. In a folder that has none it makes
+// it, and a folder that was finished without it is then of the newest version:
+// the state says so before anything that names the log is published.
+func (a *Authority) openLogV1(st *state, ids identities, fresh bool) (err error) {
+	head := filepath.Join(a.cfg.Dir, logV1Head)
+	made := st.LogV1 != nil
+	if !made {
+		st.Version, st.LogV1 = stateVersion, new(logV1State)
+		if st.LogV1.TreeID, err = rekorv1.NewTreeID(ids.logV1.key.Public()); err != nil {
+			return err
+		}
+	} else if _, err := os.Stat(head); errors.Is(err, fs.ErrNotExist) {
+		return &durable.CorruptError{Path: head, Why: "it is missing"}
+	}
+	a.logV1, err = rekorv1.Open(filepath.Join(a.cfg.Dir, logV1Dir), rekorv1.Config{
+		Host: st.Host, Key: ids.logV1.key, TreeID: st.LogV1.TreeID, Now: a.cfg.Now, Log: a.cfg.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("log for older clients: %w", err)
+	}
+	if made || fresh {
+		return nil
+	}
+	return st.save(a.cfg.Dir)
+}
+
+// openServices opens the services that every folder has, and the registry.
 func (a *Authority) openServices(ids identities, fresh bool) (err error) {
 	cfg := a.cfg
 	in := func(name string) string { return filepath.Join(cfg.Dir, name) }
@@ -153,8 +187,9 @@ func (a *Authority) handler() http.Handler {
 			mux.Handle(p, a.monitor.Count(service, h))
 		}
 	}
-	handle("certificate authority", a.ca.Handler(), "/api/v2/signingCert", "/api/v2/trustBundle", "/api/v2/configuration")
+	handle("certificate authority", a.ca.Handler(), "/api/v2/signingCert", "/api/v2/trustBundle", "/api/v2/configuration", "/api/v1/signingCert", "/api/v1/rootCert")
 	handle("log", a.log.Handler(), "/api/v2/log/", "/api/v2/checkpoint", "/api/v2/tile/")
+	handle("log for older clients", a.logV1.Handler(), rekorv1.Paths()...)
 	handle("timestamp authority", a.tsa, timestampPath)
 	handle("tuf", http.StripPrefix("/tuf", a.tuf), "/tuf/")
 	handle("issuer", a.oidc.Handler(), oidc.Paths()...)
@@ -166,7 +201,9 @@ func (a *Authority) handler() http.Handler {
 			images.ServeHTTP(w, r)
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		if !strings.HasPrefix(r.URL.Path, "/api/v1/log/") { // it takes whole attestations
+			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		}
 		mux.ServeHTTP(w, r)
 	})
 }
@@ -177,7 +214,7 @@ func (a *Authority) watch(ids identities) error {
 		monitor.CertifiedKey("certificate authority", ids.ca.chain),
 		monitor.CertifiedKey("timestamp authority", ids.tsa.chain),
 	}
-	for name, id := range map[string]identity{"certificate transparency log": ids.ct, "log": ids.log} {
+	for name, id := range map[string]identity{"certificate transparency log": ids.ct, "log": ids.log, "log for older clients": ids.logV1} {
 		k, err := monitor.BareKey(name, id.key.Public())
 		if err != nil {
 			return err
@@ -188,7 +225,10 @@ func (a *Authority) watch(ids identities) error {
 	i := a.info
 	a.monitor = monitor.New(monitor.Config{Version: a.cfg.Version, Now: a.cfg.Now, Log: a.cfg.Log, Facts: func() monitor.Facts {
 		return monitor.Facts{URL: i.URL, Registry: i.Registry, TUF: i.TUF, TUFRootSHA256: i.TUFRootSHA256, Keys: keys,
-			Logs: []monitor.Log{{Origin: i.Host, Size: a.log.Size(), Stopped: a.log.Err(), Checkpoint: "/api/v2/checkpoint"}}}
+			Logs: []monitor.Log{
+				{Origin: i.Host, Size: a.log.Size(), Stopped: a.log.Err(), Checkpoint: "/api/v2/checkpoint"},
+				{Origin: a.logV1.Origin(), Size: a.logV1.Size(), Stopped: a.logV1.Err(), Checkpoint: "/api/v1/log"},
+			}}
 	}})
 	return nil
 }

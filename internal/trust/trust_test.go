@@ -281,7 +281,7 @@ func TestSigningConfig(t *testing.T) {
 func TestSigningConfigSpecReadsBack(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	data, err := trust.SigningConfigSpec{CAURL: "http://h:1", OIDCURL: "http://h:1", LogURL: "http://h:1", TSAURL: "http://h:1/api/v1/timestamp", Operator: "me", Start: start}.JSON()
+	data, err := trust.SigningConfigSpec{CAURL: "http://h:1", OIDCURL: "http://h:1", LogURL: "http://h:1", LogV1URL: "http://old:1", TSAURL: "http://h:1/api/v1/timestamp", Operator: "me", Start: start}.JSON()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,6 +293,9 @@ func TestSigningConfigSpecReadsBack(t *testing.T) {
 		if _, ok := pick(start); !ok {
 			t.Error("a service is missing")
 		}
+	}
+	if url, _ := first(c.Logs)(start); url != "http://h:1" || c.Unmet(start) != nil {
+		t.Errorf("the log is %s, unmet %v; what signs with v2 does not see a v1 log", url, c.Unmet(start))
 	}
 }
 

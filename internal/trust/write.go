@@ -50,8 +50,11 @@ type LogSpec struct {
 // SigningConfigSpec is a signing config to be written; an empty URL is left out.
 type SigningConfigSpec struct {
 	CAURL, OIDCURL, LogURL, TSAURL string
-	Operator                       string
-	Start                          time.Time
+	// LogV1URL is of a Rekor v1 log for clients that do not know v2. Those that
+	// know both use the log with the newest API.
+	LogV1URL string
+	Operator string
+	Start    time.Time
 }
 
 // JSON is the trusted_root.json, version 0.1: what all clients read. Equal specs
@@ -98,7 +101,7 @@ func (s SigningConfigSpec) JSON() ([]byte, error) {
 	w := &trustrootv1.SigningConfig{
 		MediaType: signingConfigMediaType,
 		CaUrls:    one(s.CAURL, 1), OidcUrls: one(s.OIDCURL, 1),
-		RekorTlogUrls: one(s.LogURL, 2), RekorTlogConfig: anyOne,
+		RekorTlogUrls: append(one(s.LogURL, 2), one(s.LogV1URL, 1)...), RekorTlogConfig: anyOne,
 		TsaUrls: one(s.TSAURL, 1), TsaConfig: anyOne,
 	}
 	data, err := deterministic(w)

@@ -21,3 +21,22 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+// FuzzLegacyRequest is the same for API v1.
+func FuzzLegacyRequest(f *testing.F) {
+	for _, seed := range []string{
+		`{"publicKey":{"content":"MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE","algorithm":"ecdsa"},"signedEmailAddress":"MEUC","certificateSigningRequest":null}`,
+		`{"publicKey":{"content":"LS0tLS1CRUdJTiA="}}`, `{"public_key":null}`, `{"certificateSigningRequest":"AAAA"}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		request, err := parseLegacyRequest(data)
+		if err != nil {
+			return
+		}
+		if public, err := request.publicKey(); err == nil && proves(public, "alice@example.com", request.PublicKeyRequest.Proof) {
+			t.Fatal("a proof out of nothing")
+		}
+	})
+}

@@ -33,18 +33,23 @@ type certRequest struct {
 	Credentials *struct {
 		Token string `json:"oidcIdentityToken"`
 	} `json:"credentials"`
-	PublicKeyRequest *struct {
-		PublicKey *struct {
-			Algorithm string `json:"algorithm" strict:"enum"` // informative: the key itself says what it is
-			Content   string `json:"content"`                 // PEM, PKIX
-		} `json:"publicKey"`
-		Proof []byte `json:"proofOfPossession"`
-	} `json:"publicKeyRequest"`
-	CSR []byte `json:"certificateSigningRequest"`
+	PublicKeyRequest *publicKeyRequest `json:"publicKeyRequest"`
+	CSR              []byte            `json:"certificateSigningRequest"`
+}
+
+type publicKeyRequest struct {
+	PublicKey *publicKeyText `json:"publicKey"`
+	Proof     []byte         `json:"proofOfPossession"`
+}
+
+type publicKeyText struct {
+	Algorithm string `json:"algorithm" strict:"enum"` // informative: the key itself says what it is
+	Content   string `json:"content"`                 // PEM, PKIX
 }
 
 // Handler serves POST /api/v2/signingCert, GET /api/v2/trustBundle and
-// GET /api/v2/configuration, with the JSON of Fulcio's HTTP gateway.
+// GET /api/v2/configuration, with the JSON of Fulcio's HTTP gateway, and for older
+// clients the two routes of its API v1.
 func (c *CA) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for path, route := range map[string]struct {
@@ -54,6 +59,8 @@ func (c *CA) Handler() http.Handler {
 		"/api/v2/signingCert":   {http.MethodPost, c.serveSign},
 		"/api/v2/trustBundle":   {http.MethodGet, c.serveTrustBundle},
 		"/api/v2/configuration": {http.MethodGet, c.serveConfiguration},
+		"/api/v1/signingCert":   {http.MethodPost, c.serveSignV1},
+		"/api/v1/rootCert":      {http.MethodGet, c.serveRootV1},
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			if r.Method != route.method {
@@ -81,7 +88,21 @@ func refuse(w http.ResponseWriter, status, code int, message string) {
 }
 
 func (c *CA) serveSign(w http.ResponseWriter, r *http.Request) {
-	request, err := readRequest(w, r)
+	if leaf := c.certify(w, r, parseRequest); leaf != "" {
+		writeJSON(w, http.StatusOK, map[string]any{"signedCertificateEmbeddedSct": map[string]any{
+			"chain": map[string]any{"certificates": []string{leaf, c.chainPEM}}}})
+	}
+}
+
+// certify reads a request with parse and answers it with a certificate, PEM. It is
+// empty when the request has been refused.
+func (c *CA) certify(w http.ResponseWriter, r *http.Request, parse func([]byte) (certRequest, error)) (pem string) {
+	body, err := readBody(w, r)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, codeInvalidArgument, err.Error())
+		return
+	}
+	request, err := parse(body)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, codeInvalidArgument, err.Error())
 		return
@@ -114,20 +135,18 @@ func (c *CA) serveSign(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.cfg.Log.InfoContext(r.Context(), "certificate", "issuer", who.extensions.Issuer, "subject", who.subject)
-	writeJSON(w, http.StatusOK, map[string]any{"signedCertificateEmbeddedSct": map[string]any{
-		"chain": map[string]any{"certificates": []string{certPEM(leaf), c.chainPEM}}}})
+	return certPEM(leaf)
 }
 
-func readRequest(w http.ResponseWriter, r *http.Request) (certRequest, error) {
-	var request certRequest
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
-		return request, errors.New("want Content-Type application/json")
+		return nil, errors.New("want Content-Type application/json")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	if err != nil {
-		return request, fmt.Errorf("the request cannot be read or is longer than %d bytes", maxRequest)
+		return nil, fmt.Errorf("the request cannot be read or is longer than %d bytes", maxRequest)
 	}
-	return parseRequest(body)
+	return body, nil
 }
 
 // parseRequest reads a body strictly. Errors say where, not what: a token could

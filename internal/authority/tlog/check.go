@@ -27,7 +27,10 @@ func Check(dir string, cfg Config, report func(durable.Damage)) (size int64, err
 	if err := checkConfig(&cfg); err != nil {
 		return 0, err
 	}
-	l := &Log{cfg: cfg, signer: newNoteSigner(cfg.Origin, cfg.Key), store: &store{dir: dir}}
+	if cfg.CheckEntry == nil {
+		cfg.CheckEntry = checkCanonical
+	}
+	l := &Log{cfg: cfg, signer: cfg.Signer, store: &store{dir: dir}}
 	head, err := l.checkHead(report)
 	if head == nil || err != nil {
 		return 0, err
@@ -40,8 +43,34 @@ func Check(dir string, cfg Config, report func(durable.Damage)) (size int64, err
 		return 0, err
 	}
 	defer f.Close()
-	c := checker{path: f.Name(), head: head, report: report}
-	return head.size, c.entries(io.NewSectionReader(f, 0, head.bytes))
+	c := checker{path: f.Name(), head: head, report: report, check: cfg.CheckEntry}
+	if err := c.entries(io.NewSectionReader(f, 0, head.bytes)); err != nil {
+		return 0, err
+	}
+	return head.size, l.checkTimes(head, report)
+}
+
+// checkTimes compares the times of a timed log with what its checkpoint seals.
+func (l *Log) checkTimes(h *head, report func(durable.Damage)) error {
+	path := l.store.path(timesName)
+	if l.cfg.Timed {
+		f, err := os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			report(durable.Damage{Path: path, Offset: -1, Why: "it is missing although there is a checkpoint"})
+			return nil
+		} else if err != nil {
+			return err
+		}
+		defer f.Close() //nolint:errcheck // it was only read
+		l.store.times = f
+	}
+	err := l.loadTimes(emptyTree(), h)
+	var corrupt *durable.CorruptError
+	if errors.As(err, &corrupt) {
+		report(durable.Damage{Path: corrupt.Path, Offset: -1, Why: corrupt.Why})
+		return nil
+	}
+	return err
 }
 
 func (l *Log) checkHead(report func(durable.Damage)) (*head, error) {
@@ -71,6 +100,7 @@ type checker struct {
 	path   string
 	head   *head
 	report func(durable.Damage)
+	check  func(entry []byte) (bad int, why string)
 	mu     sync.Mutex
 	broken []durable.Damage // of one piece, not in order
 }
@@ -145,7 +175,7 @@ func (c *checker) piece(entries [][]byte, pos int64) []tlog.Hash {
 			defer func() { <-limit }()
 			for i, e := range some {
 				leaves[first+i] = tlog.RecordHash(e)
-				if bad, why := checkCanonical(e); why != "" {
+				if bad, why := c.check(e); why != "" {
 					c.mu.Lock()
 					c.broken = append(c.broken, durable.Damage{Path: c.path, Offset: at + 2 + int64(bad), Why: why})
 					c.mu.Unlock()

@@ -25,11 +25,13 @@ const (
 type pending struct {
 	entry []byte
 	leaf  tlog.Hash
+	fresh bool        // it was not in the log before; the committer's
 	done  chan result // buffered: the committer never waits for a submitter
 }
 
 type result struct {
 	index int64
+	fresh bool
 	tree  *tree
 	err   error
 }
@@ -83,12 +85,12 @@ func (l *Log) answer(batch []*pending) {
 			p.done <- result{err: err}
 			continue
 		}
-		p.done <- result{index: l.index[p.leaf], tree: t}
+		p.done <- result{index: l.index[p.leaf], fresh: p.fresh, tree: t}
 	}
 }
 
 // commit makes what is new in the batch durable and publishes it. The order is
-// the whole safety argument: entries, fsync, checkpoint (atomically), fsync,
+// the whole safety argument: entries (and times), fsync, checkpoint (atomically), fsync,
 // and only then is anything shown to anyone.
 func (l *Log) commit(batch []*pending) (*tree, error) {
 	old := l.published.Load()
@@ -99,7 +101,8 @@ func (l *Log) commit(batch []*pending) (*tree, error) {
 		if _, ok := l.index[p.leaf]; ok {
 			continue
 		}
-		l.index[p.leaf] = old.size() + int64(len(fresh))
+		l.setIndex(p.leaf, old.size()+int64(len(fresh)))
+		p.fresh = true
 		fresh = append(fresh, p.leaf)
 		data = binary.BigEndian.AppendUint16(data, uint16(len(p.entry)))
 		data = append(data, p.entry...)
@@ -112,6 +115,9 @@ func (l *Log) commit(batch []*pending) (*tree, error) {
 		return nil, err
 	}
 	t := old.extend(fresh, lengths)
+	if err := l.stamp(t, len(fresh)); err != nil {
+		return nil, err
+	}
 	if err := l.onceFilesAreFree(func() error { return l.seal(t) }); err != nil {
 		return nil, err
 	}
@@ -132,7 +138,7 @@ func (l *Log) seal(t *tree) error {
 	if t.note, err = note.Sign(&note.Note{Text: text}, l.signer); err != nil {
 		return err
 	}
-	return l.disk.publish(append(strconv.AppendInt(nil, t.bytes(), 10), "\n"+string(t.note)...))
+	return l.disk.publish(append(strconv.AppendInt(nil, t.bytes(), 10), t.timesSeal+"\n"+string(t.note)...))
 }
 
 // onceFilesAreFree does seal for as long as the process has too many files open.

@@ -41,8 +41,16 @@ type powerCut struct {
 }
 
 func (d *powerCut) appendEntries(data []byte, off int64) error {
+	return d.cut(d.store.entries, data, off, d.disk.appendEntries)
+}
+
+func (d *powerCut) appendTimes(data []byte, off int64) error {
+	return d.cut(d.store.times, data, off, d.disk.appendTimes)
+}
+
+func (d *powerCut) cut(f *os.File, data []byte, off int64, appendTo func([]byte, int64) error) error {
 	if d.after--; d.after > 0 {
-		return d.disk.appendEntries(data, off)
+		return appendTo(data, off)
 	} else if d.after < 0 {
 		return errPower
 	}
@@ -52,7 +60,7 @@ func (d *powerCut) appendEntries(data []byte, off int64) error {
 			torn[i] = byte(d.rnd.Uint32())
 		}
 	}
-	_, _ = d.store.entries.WriteAt(torn[:d.rnd.IntN(len(torn)+1)], off)
+	_, _ = f.WriteAt(torn[:d.rnd.IntN(len(torn)+1)], off)
 	return errPower
 }
 
@@ -74,6 +82,7 @@ func (d *powerCut) publish(head []byte) error {
 type promise struct {
 	index, size int64
 	leaf, root  tlog.Hash
+	at          int64 // when it was integrated, 0 in a log without times
 }
 
 // mustKeep fails unless the log still holds everything that was promised.
@@ -94,7 +103,17 @@ func mustKeep(t *testing.T, l *Log, promises []promise) {
 		if tree.leaves()[p.index] != p.leaf {
 			t.Fatalf("entry %d is not the one that was acknowledged", p.index)
 		}
+		if p.at != timeOf(tree, p.index) {
+			t.Fatalf("entry %d was integrated at %d, and now at %d", p.index, p.at, timeOf(tree, p.index))
+		}
 	}
+}
+
+func timeOf(t *tree, index int64) int64 {
+	if len(t.times) == 0 {
+		return 0
+	}
+	return t.times[index]
 }
 
 // appendMany adds entries from several goroutines until one fails.
@@ -108,7 +127,7 @@ func appendMany(l *Log, name string, n int, saw func(promise)) {
 				if err != nil {
 					return
 				}
-				saw(promise{index, tree.size(), tlog.RecordHash(entry), tree.root})
+				saw(promise{index, tree.size(), tlog.RecordHash(entry), tree.root, timeOf(tree, index)})
 			}
 		})
 	}
@@ -117,8 +136,12 @@ func appendMany(l *Log, name string, n int, saw func(promise)) {
 
 func TestPowerCutKeepsWhatWasPublished(t *testing.T) {
 	t.Parallel()
+	t.Run("entries", func(t *testing.T) { t.Parallel(); powerCuts(t, Config{Origin: "127.0.0.1", Key: crashKey()}) })
+	t.Run("entries and times", func(t *testing.T) { t.Parallel(); powerCuts(t, timedConfig()) })
+}
+
+func powerCuts(t *testing.T, cfg Config) {
 	dir := t.TempDir()
-	cfg := Config{Origin: "127.0.0.1", Key: crashKey()}
 	var mu sync.Mutex
 	var promises []promise
 	for round := range 60 {
@@ -220,7 +243,10 @@ func TestCheckpointFoundAtOpenIsDurableBeforeItIsShown(t *testing.T) {
 	}
 }
 
-const childEnv = "HALLMARK_TLOG_TEST_CHILD"
+const (
+	childEnv = "HALLMARK_TLOG_TEST_CHILD"
+	timedEnv = "HALLMARK_TLOG_TEST_TIMED"
+)
 
 // TestMain makes the test binary usable as a log process that can be killed.
 func TestMain(m *testing.M) {
@@ -228,7 +254,7 @@ func TestMain(m *testing.M) {
 	if dir == "" {
 		os.Exit(m.Run())
 	}
-	l, err := Open(dir, Config{Origin: "127.0.0.1", Key: crashKey()})
+	l, err := Open(dir, Config{Origin: "127.0.0.1", Key: crashKey(), Timed: os.Getenv(timedEnv) != ""})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -237,17 +263,25 @@ func TestMain(m *testing.M) {
 	appendMany(l, fmt.Sprint("pid ", os.Getpid()), 1<<20, func(p promise) {
 		mu.Lock()
 		defer mu.Unlock()
-		fmt.Printf("%d %d %x %x\n", p.index, p.size, p.leaf[:], p.root[:])
+		fmt.Printf("%d %d %x %x %d\n", p.index, p.size, p.leaf[:], p.root[:], p.at)
 	})
 }
 
 func TestKillKeepsWhatWasAcknowledged(t *testing.T) {
 	t.Parallel()
+	t.Run("entries", func(t *testing.T) { t.Parallel(); kills(t, false) })
+	t.Run("entries and times", func(t *testing.T) { t.Parallel(); kills(t, true) })
+}
+
+func kills(t *testing.T, timed bool) {
 	dir := t.TempDir()
 	var promises []promise
 	for range 5 {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), childEnv+"="+dir)
+		if timed {
+			cmd.Env = append(cmd.Env, timedEnv+"=1")
+		}
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -260,8 +294,11 @@ func TestKillKeepsWhatWasAcknowledged(t *testing.T) {
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			var p promise
 			var leaf, root string
-			if n, _ := fmt.Sscan(lines.Text(), &p.index, &p.size, &leaf, &root); n != 4 || len(root) != 64 {
+			if n, _ := fmt.Sscan(lines.Text(), &p.index, &p.size, &leaf, &root, &p.at); n != 5 || len(root) != 64 {
 				continue // cut off by the kill
+			}
+			if timed && p.at < 1e9 {
+				continue // so is this time
 			}
 			_, _ = hex.Decode(p.leaf[:], []byte(leaf))
 			_, _ = hex.Decode(p.root[:], []byte(root))
@@ -269,7 +306,7 @@ func TestKillKeepsWhatWasAcknowledged(t *testing.T) {
 		}
 		timer.Stop()
 		_ = cmd.Wait()
-		l, err := Open(dir, Config{Origin: "127.0.0.1", Key: crashKey()})
+		l, err := Open(dir, Config{Origin: "127.0.0.1", Key: crashKey(), Timed: timed})
 		if err != nil {
 			t.Fatal(err)
 		}

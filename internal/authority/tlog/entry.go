@@ -172,7 +172,7 @@ func (l *Log) answerBody(index int64, t *tree, canonical []byte) ([]byte, error)
 		b = append(strconv.AppendInt(b, n, 10), '"')
 	}
 	num(`{"logIndex":`, index)
-	str(`,"logId":{"keyId":`, l.signer.id[:])
+	str(`,"logId":{"keyId":`, l.KeyID())
 	// Rekor v2 has neither an integrated time nor a promise.
 	b = append(b, `},"kindVersion":{"kind":"hashedrekord","version":"0.0.2"},"integratedTime":"0","inclusionPromise":null`...)
 	num(`,"inclusionProof":{"logIndex":`, index)

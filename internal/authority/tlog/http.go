@@ -32,8 +32,15 @@ const (
 func (l *Log) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /api/v2/log/entries", l.serveAdd)
-	mux.HandleFunc("GET /api/v2/checkpoint", l.serveCheckpoint)
-	mux.HandleFunc("GET /api/v2/tile/{path...}", l.serveTile)
+	return l.serve(mux, "/api/v2")
+}
+
+// ReadHandler serves only the checkpoint and the tiles, below prefix.
+func (l *Log) ReadHandler(prefix string) http.Handler { return l.serve(http.NewServeMux(), prefix) }
+
+func (l *Log) serve(mux *http.ServeMux, prefix string) http.Handler {
+	mux.HandleFunc("GET "+prefix+"/checkpoint", l.serveCheckpoint)
+	mux.HandleFunc("GET "+prefix+"/tile/{path...}", l.serveTile)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := l.failed(); err != nil {
 			writeError(w, http.StatusServiceUnavailable, codeUnavailable, stoppedMessage)

@@ -24,11 +24,29 @@ type Snapshot struct {
 	Count int64  // entries
 	Size  int64  // bytes of the entries file
 	*io.SectionReader
-	file *os.File
+	// Times are those of a timed log, nil of another.
+	Times *io.SectionReader
+	files []*os.File
 }
 
-// Close closes the entries file.
-func (s *Snapshot) Close() error { return s.file.Close() }
+// Close closes the files.
+func (s *Snapshot) Close() error {
+	var errs []error
+	for _, f := range s.files {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// open is the first size bytes of a file.
+func (s *Snapshot) open(path string, size int64) (*io.SectionReader, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	s.files = append(s.files, f)
+	return io.NewSectionReader(f, 0, size), nil
+}
 
 // OpenSnapshot reads the state of the log in a folder that may be in use. What is
 // not what was written is a *durable.CorruptError.
@@ -43,7 +61,8 @@ func OpenSnapshot(dir string) (*Snapshot, error) {
 		return nil, err
 	}
 	s := &Snapshot{Head: raw}
-	length, text, _ := strings.Cut(string(sealed), "\n")
+	first, text, _ := strings.Cut(string(sealed), "\n")
+	length, _, timed := strings.Cut(first, " ")
 	lines := strings.SplitN(text, "\n", 3)
 	if s.Size, err = strconv.ParseInt(length, 10, 64); err == nil && len(lines) == 3 {
 		s.Count, err = strconv.ParseInt(lines[1], 10, 64)
@@ -51,10 +70,13 @@ func OpenSnapshot(dir string) (*Snapshot, error) {
 	if err != nil || len(lines) != 3 {
 		return nil, &durable.CorruptError{Path: path, Why: "it is not a checkpoint of a log"}
 	}
-	if s.file, err = os.Open(filepath.Join(dir, entriesName)); err != nil {
-		return nil, err
+	s.SectionReader, err = s.open(filepath.Join(dir, entriesName), s.Size)
+	if err == nil && timed {
+		s.Times, err = s.open(filepath.Join(dir, timesName), s.Count*timeSize)
 	}
-	s.SectionReader = io.NewSectionReader(s.file, 0, s.Size)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
 }
 
@@ -84,12 +106,12 @@ func CatchUp(dir string, cfg Config, checkpoint []byte, mirror fs.FS) (taken int
 	if err := checkConfig(&cfg); err != nil {
 		return 0, err
 	}
-	l := &Log{cfg: cfg, signer: newNoteSigner(cfg.Origin, cfg.Key)}
+	l := &Log{cfg: cfg, signer: cfg.Signer}
 	size, root, err := l.ownCheckpoint(checkpoint)
 	if err != nil {
 		return 0, err
 	}
-	st, err := openStore(dir)
+	st, err := openStore(dir, cfg.Timed)
 	if err != nil {
 		return 0, err
 	}
@@ -108,7 +130,7 @@ func CatchUp(dir string, cfg Config, checkpoint []byte, mirror fs.FS) (taken int
 		}
 		return 0, nil
 	}
-	if mirror == nil {
+	if mirror == nil || cfg.Timed {
 		return 0, &BehindError{have, size}
 	}
 	return size - have, l.takeOver(t, size, root, checkpoint, mirror)
@@ -116,11 +138,7 @@ func CatchUp(dir string, cfg Config, checkpoint []byte, mirror fs.FS) (taken int
 
 // ownCheckpoint reads a checkpoint that this log's key signed.
 func (l *Log) ownCheckpoint(checkpoint []byte) (size int64, root tlog.Hash, err error) {
-	v, err := l.signer.verifier()
-	if err != nil {
-		return 0, root, err
-	}
-	n, err := note.Open(checkpoint, note.VerifierList(v))
+	n, err := note.Open(checkpoint, note.VerifierList(l.signer))
 	if err != nil {
 		return 0, root, fmt.Errorf("the checkpoint is not signed by this log: %w", err)
 	}

@@ -28,12 +28,14 @@ const (
 	tempPrefix  = ".tmp-" // durable's; what a crash may leave behind
 )
 
-// disk is what the committer needs of the folder. Both methods return only when
+// disk is what the committer needs of the folder. Its methods return only when
 // their effect survives a power cut; after an error the effect is unknown.
 type disk interface {
 	// appendEntries puts data at off in the entries file. off is the end of
 	// what the published checkpoint covers.
 	appendEntries(data []byte, off int64) error
+	// appendTimes does the same in the times file of a timed log.
+	appendTimes(data []byte, off int64) error
 	// publish replaces the checkpoint: all of it or nothing.
 	publish(head []byte) error
 	// settle makes durable which files the folder shows.
@@ -43,6 +45,7 @@ type disk interface {
 type store struct {
 	dir     string
 	entries *os.File
+	times   *os.File // nil unless the log is timed
 }
 
 var _ disk = (*store)(nil)
@@ -50,21 +53,18 @@ var _ disk = (*store)(nil)
 // openStore opens or creates the files and locks the folder. It creates only in
 // a folder that holds neither file, or that a crash left without a checkpoint
 // before the first one.
-func openStore(dir string) (*store, error) {
+func openStore(dir string, timed bool) (*store, error) {
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, entriesName)
 	flags := os.O_RDWR
 	if _, err := os.Stat(filepath.Join(dir, headName)); errors.Is(err, fs.ErrNotExist) {
 		flags |= os.O_CREATE
 	} else if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, flags, 0o600)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &durable.CorruptError{Path: path, Why: "it is missing although there is a checkpoint"}
-	} else if err != nil {
+	f, err := openData(dir, entriesName, flags)
+	if err != nil {
 		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
@@ -72,26 +72,51 @@ func openStore(dir string) (*store, error) {
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("%s is in use by another process", dir)
 		}
-		return nil, fmt.Errorf("locking %s: %w", path, err)
+		return nil, fmt.Errorf("locking %s: %w", f.Name(), err)
 	}
-	return &store{dir: dir, entries: f}, nil
+	s := &store{dir: dir, entries: f}
+	if timed {
+		if s.times, err = openData(dir, timesName, flags); err != nil {
+			return nil, errors.Join(err, s.close())
+		}
+	}
+	return s, nil
+}
+
+func openData(dir, name string, flags int) (*os.File, error) {
+	path := filepath.Join(dir, name)
+	f, err := os.OpenFile(path, flags, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &durable.CorruptError{Path: path, Why: "it is missing although there is a checkpoint"}
+	}
+	return f, err
 }
 
 // close unlocks the folder first: a child process that is being started holds a
 // copy of the file, and with it the lock, for a moment longer.
 func (s *store) close() error {
-	return errors.Join(unix.Flock(int(s.entries.Fd()), unix.LOCK_UN), s.entries.Close())
+	errs := []error{unix.Flock(int(s.entries.Fd()), unix.LOCK_UN), s.entries.Close()}
+	if s.times != nil {
+		errs = append(errs, s.times.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func (s *store) path(name string) string { return filepath.Join(s.dir, name) }
 
 func (s *store) appendEntries(data []byte, off int64) error {
-	if _, err := s.entries.WriteAt(data, off); err != nil {
+	return appendTo(s.entries, data, off)
+}
+
+func (s *store) appendTimes(data []byte, off int64) error { return appendTo(s.times, data, off) }
+
+func appendTo(f *os.File, data []byte, off int64) error {
+	if _, err := f.WriteAt(data, off); err != nil {
 		return err
 	}
 	// The length grows, so fdatasync flushes it with the data.
 	for {
-		err := unix.Fdatasync(int(s.entries.Fd()))
+		err := unix.Fdatasync(int(f.Fd()))
 		if !errors.Is(err, unix.EINTR) {
 			return err
 		}
@@ -153,6 +178,9 @@ func (l *Log) load() (*tree, error) {
 		return nil, s.damaged(fmt.Sprintf("its %d entries do not give the root that %s signs", head.size, headName))
 	}
 	t.note = head.note
+	if err := l.loadTimes(t, head); err != nil {
+		return nil, err
+	}
 	if err := s.removeTemps(); err != nil {
 		return nil, err
 	}
@@ -176,6 +204,9 @@ func (l *Log) create() (*tree, error) {
 		return nil, err
 	}
 	t := emptyTree()
+	if err := l.stamp(t, 0); err != nil {
+		return nil, err
+	}
 	if err := l.seal(t); err != nil {
 		return nil, err
 	}
@@ -198,8 +229,10 @@ func (s *store) removeTemps() error {
 	return nil
 }
 
-// head is the sealed file: how many bytes of entries count, and the note.
+// head is the sealed file: how many bytes of entries count, what seals the times,
+// and the note.
 type head struct {
+	timesSeal   string
 	bytes, size int64
 	root        tlog.Hash
 	note        []byte
@@ -208,19 +241,19 @@ type head struct {
 func (l *Log) parseHead(data []byte) (*head, error) {
 	path := l.store.path(headName)
 	line, signed, ok := bytes.Cut(data, []byte("\n"))
-	n, err := strconv.ParseInt(string(line), 10, 64)
+	length, seal := string(line), ""
+	if space := strings.IndexByte(length, ' '); space >= 0 {
+		length, seal = length[:space], length[space:]
+	}
+	n, err := strconv.ParseInt(length, 10, 64)
 	if !ok || err != nil || n < 0 {
 		return nil, &durable.CorruptError{Path: path, Why: "it does not name a length"}
 	}
-	v, err := l.signer.verifier()
-	if err != nil {
-		return nil, err
-	}
-	opened, err := note.Open(signed, note.VerifierList(v))
+	opened, err := note.Open(signed, note.VerifierList(l.signer))
 	if err != nil {
 		return nil, fmt.Errorf("%s was signed by another key or for another origin than %s: %w", path, l.cfg.Origin, err)
 	}
-	h := &head{bytes: n, note: signed}
+	h := &head{bytes: n, note: signed, timesSeal: seal}
 	lines := strings.Split(opened.Text, "\n")
 	if len(lines) != 4 || lines[0] != l.cfg.Origin {
 		return nil, &durable.CorruptError{Path: path, Why: "its note is not a checkpoint of this log"}

@@ -16,6 +16,10 @@
 // published checkpoint is never contradicted. Tiles are computed from the
 // hashes, which are kept in memory (about 150 bytes for each entry).
 //
+// A log of another API is the same log with a [Signer] of its own and with entries
+// of its own, added with [Log.Append] and read through a [View]; with Timed it
+// also keeps when each entry was integrated (times.go).
+//
 // Trusted / not trusted: the folder is not trusted for integrity: an attacker
 // who can modify it can at most make the log refuse to open. One who can put
 // back an older copy of both files, or delete both, can make it forget entries;
@@ -29,31 +33,38 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"golang.org/x/mod/sumdb/note"
 )
 
-// Config is what a log needs. Origin and Key are required.
+// Config is what a log needs: Origin, and Key or Signer.
 type Config struct {
 	// Origin is the first line of every checkpoint and the name of its
 	// signature. Verifiers of Sigstore bundles demand the host name of the
 	// log's base URL, without port.
 	Origin string
 	Key    ed25519.PrivateKey
-	Now    func() time.Time // default time.Now; only to log how long commits take
-	Log    *slog.Logger     // default: nothing is logged
+	// Signer signs checkpoints instead of Key, under an origin of its own making.
+	Signer Signer
+	// Timed keeps the second in which each entry was integrated.
+	Timed bool
+	// CheckEntry is for [Check]: where an entry is not one that the log would hold,
+	// and why; nil is for entries of Rekor v2.
+	CheckEntry func(entry []byte) (bad int, why string)
+	Now        func() time.Time // default time.Now; only to log how long commits take
+	Log        *slog.Logger     // default: nothing is logged
 }
 
 // Log is an open log. Its methods may be called concurrently.
 type Log struct {
 	cfg    Config
-	signer noteSigner
+	signer Signer
 	store  *store
 	disk   disk
 
@@ -64,7 +75,9 @@ type Log struct {
 	stopped   chan struct{} // closed when the committer has returned
 	closing   atomic.Bool
 
-	index map[[sha256.Size]byte]int64 // leaf hash to index; the committer's own
+	indexLock sync.RWMutex                // of index for all but the committer, its only writer
+	index     map[[sha256.Size]byte]int64 // leaf hash to index; may be ahead of published
+	timesSum  hash.Hash                   // of the times of all entries; the committer's own
 }
 
 // ErrClosed says that the log was closed before it could answer.
@@ -83,12 +96,12 @@ func open(dir string, cfg Config, wrap func(disk) disk) (*Log, error) {
 	}
 	l := &Log{
 		cfg:     cfg,
-		signer:  newNoteSigner(cfg.Origin, cfg.Key),
+		signer:  cfg.Signer,
 		queue:   make(chan *pending, maxBatch),
 		quit:    make(chan struct{}),
 		stopped: make(chan struct{}),
 	}
-	st, err := openStore(dir)
+	st, err := openStore(dir, cfg.Timed)
 	if err != nil {
 		return nil, fmt.Errorf("transparency log: %w", err)
 	}
@@ -108,12 +121,18 @@ func open(dir string, cfg Config, wrap func(disk) disk) (*Log, error) {
 }
 
 func checkConfig(cfg *Config) error {
-	if len(cfg.Key) != ed25519.PrivateKeySize {
-		return errors.New("transparency log: the key is not an Ed25519 private key")
+	if cfg.Signer == nil {
+		if len(cfg.Key) != ed25519.PrivateKeySize {
+			return errors.New("transparency log: the key is not an Ed25519 private key")
+		}
+		cfg.Signer = newNoteSigner(cfg.Origin, cfg.Key)
 	}
 	// c2sp.org/signed-note: a key name is non-empty, without spaces and plus.
-	if cfg.Origin == "" || !utf8.ValidString(cfg.Origin) || strings.ContainsRune(cfg.Origin, '+') ||
-		strings.IndexFunc(cfg.Origin, unicode.IsSpace) >= 0 {
+	name := cfg.Signer.Name()
+	if name == "" || !utf8.ValidString(name) || strings.ContainsRune(name, '+') || strings.IndexFunc(name, unicode.IsSpace) >= 0 {
+		return fmt.Errorf("transparency log: %q cannot be an origin", name)
+	}
+	if rest, ok := strings.CutPrefix(cfg.Origin, name); !ok || strings.ContainsFunc(rest, unicode.IsControl) {
 		return fmt.Errorf("transparency log: %q cannot be an origin", cfg.Origin)
 	}
 	if cfg.Now == nil {
@@ -125,14 +144,12 @@ func checkConfig(cfg *Config) error {
 	return nil
 }
 
-// Public is the key that checkpoints are verified with.
+// Public is the key that checkpoints are verified with, of a log that has Key.
 func (l *Log) Public() ed25519.PublicKey { return l.cfg.Key.Public().(ed25519.PublicKey) }
 
-// KeyID is the whole 32-byte C2SP key id, SHA-256(origin, "\n", 0x01, key): the
-// logId of entries and of the trusted root. Its first four bytes are the key
-// hash in the checkpoint's signature line (c2sp.org/signed-note).
+// KeyID is the signer's: the logId of entries and of the trusted root.
 func (l *Log) KeyID() []byte {
-	id := l.signer.id
+	id := l.signer.KeyID()
 	return id[:]
 }
 
@@ -153,60 +170,32 @@ func (l *Log) Close() error {
 	return l.store.close()
 }
 
-// noteSigner signs checkpoints: an Ed25519 note key (c2sp.org/signed-note).
-type noteSigner struct {
-	name string
-	key  ed25519.PrivateKey
-	id   [sha256.Size]byte
-}
-
-var _ note.Signer = noteSigner{}
-
-func newNoteSigner(origin string, key ed25519.PrivateKey) noteSigner {
-	const algEd25519 = 1
-	msg := append([]byte(origin), '\n', algEd25519)
-	msg = append(msg, key.Public().(ed25519.PublicKey)...)
-	return noteSigner{name: origin, key: key, id: sha256.Sum256(msg)}
-}
-
-func (s noteSigner) Name() string { return s.name }
-
-func (s noteSigner) KeyHash() uint32 {
-	return uint32(s.id[0])<<24 | uint32(s.id[1])<<16 | uint32(s.id[2])<<8 | uint32(s.id[3])
-}
-
-func (s noteSigner) Sign(msg []byte) ([]byte, error) { return ed25519.Sign(s.key, msg), nil }
-
-// verifier is the other half, used to check our own checkpoint at Open.
-func (s noteSigner) verifier() (note.Verifier, error) {
-	vkey, err := note.NewEd25519VerifierKey(s.name, s.key.Public().(ed25519.PublicKey))
-	if err != nil {
-		return nil, err
-	}
-	return note.NewVerifier(vkey)
-}
-
 // append adds one canonical entry, or finds it, and returns its index with a
 // published tree that covers it.
 func (l *Log) append(ctx context.Context, entry []byte) (int64, *tree, error) {
+	r := l.add(ctx, entry)
+	return r.index, r.tree, r.err
+}
+
+func (l *Log) add(ctx context.Context, entry []byte) result {
 	if len(entry) > maxEntry {
-		return 0, nil, fmt.Errorf("the entry has %d bytes, the limit is %d", len(entry), maxEntry)
+		return result{err: fmt.Errorf("the entry has %d bytes, the limit is %d", len(entry), maxEntry)}
 	}
 	p := newPending(entry)
 	select {
 	case l.queue <- p:
 	case <-l.quit:
-		return 0, nil, ErrClosed
+		return result{err: ErrClosed}
 	case <-ctx.Done():
-		return 0, nil, ctx.Err()
+		return result{err: ctx.Err()}
 	}
 	select {
 	case r := <-p.done:
-		return r.index, r.tree, r.err
+		return r
 	case <-l.stopped:
-		return 0, nil, ErrClosed
+		return result{err: ErrClosed}
 	case <-ctx.Done():
-		return 0, nil, ctx.Err()
+		return result{err: ctx.Err()}
 	}
 }
 

@@ -14,8 +14,12 @@ type tree struct {
 	// offsets[i] is where entry i's length starts in the entries file; the last
 	// element is where the next entry will start.
 	offsets []int64
-	root    tlog.Hash
-	note    []byte // the signed checkpoint
+	// times[i] is the Unix second of entry i's integration; empty unless the log
+	// is timed. timesSeal is what the sealed file says of them.
+	times     []int64
+	timesSeal string
+	root      tlog.Hash
+	note      []byte // the signed checkpoint
 }
 
 var _ tlog.HashReader = (*tree)(nil)
@@ -29,7 +33,7 @@ func (t *tree) leaves() []tlog.Hash { return t.levels[0] }
 // extend is the tree with more leaves, whose entries have the given lengths.
 // It has neither root nor note yet.
 func (t *tree) extend(leaves []tlog.Hash, lengths []int) *tree {
-	n := &tree{levels: append([][]tlog.Hash(nil), t.levels...), offsets: t.offsets}
+	n := &tree{levels: append([][]tlog.Hash(nil), t.levels...), offsets: t.offsets, times: t.times, timesSeal: t.timesSeal}
 	for i, leaf := range leaves {
 		n.offsets = append(n.offsets, n.bytes()+2+int64(lengths[i]))
 		n.add(leaf)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -40,12 +41,12 @@ func (l *Rekor1) Asked() int {
 	return l.asked
 }
 
-// Add includes a body at the time of the instance and returns the entry with the
+// Add includes a body now and returns the entry with the
 // log's promise, without a proof.
 func (l *Rekor1) Add(kind, version string, body []byte) evidence.LogEntry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.w.SignV1(evidence.LogEntry{LogIndex: RekorFirst + int64(len(l.entries)), IntegratedTime: l.w.Now.Unix() + 2, Kind: kind, Version: version, Body: body})
+	e := l.w.SignV1(evidence.LogEntry{LogIndex: RekorFirst + int64(len(l.entries)), IntegratedTime: time.Now().Unix(), Kind: kind, Version: version, Body: body})
 	l.entries = append(l.entries, e)
 	return e
 }
