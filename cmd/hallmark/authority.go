@@ -23,15 +23,15 @@ const CodeDamaged = "DAMAGED"
 func newAuthorityCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "authority",
-		Short: "Check, back up and restore the private Sigstore",
-		Long: `Check, back up and restore the data folder of hallmark up. All of it works on the
-files alone: check and backup also while an authority is running on them.`,
+		Short: "Check, back up, restore and tidy the private Sigstore",
+		Long: `Check, back up, restore and tidy the data folder of hallmark up. All of it works on
+the files alone: check and backup also while an authority is running on them.`,
 		Example: `  hallmark authority check
   hallmark authority backup sigstore-2026-11-25.tar`,
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newAuthorityCheckCommand(a), newAuthorityBackupCommand(a), newAuthorityRestoreCommand(a))
+	c.AddCommand(newAuthorityCheckCommand(a), newAuthorityBackupCommand(a), newAuthorityRestoreCommand(a), newAuthorityGCCommand(a))
 	return c
 }
 

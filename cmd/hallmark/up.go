@@ -92,7 +92,7 @@ also after a crash: the next start with the same folder goes on.`,
 	f.StringArrayVar(&o.witnesses, "witness", nil, "\"`KEY URL`\" of a witness that cosigns the log; may be repeated")
 	f.IntVar(&o.WitnessQuorum, "witness-quorum", 0, "wait for `N` of the witnesses (default all), a second at most")
 	f.BoolVar(&o.json, "json", false, "when ready, print one JSON object on one line")
-	c.AddCommand(newUpEnvCommand(a), newUpUserCommand(a), newUpGCCommand(a))
+	c.AddCommand(newUpEnvCommand(a), newUpUserCommand(a))
 	return c
 }
 

@@ -51,6 +51,11 @@ func Backup(dir string, w io.Writer) (Saved, error) {
 	if err := b.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: registryDir + "/repos/", Mode: 0o700, Format: tar.FormatPAX}); err != nil {
 		return Saved{}, err
 	}
+	release, err := registry.Hold(filepath.Join(dir, registryDir))
+	if err != nil {
+		return Saved{}, err
+	}
+	defer release()
 	for name, err := range registry.Files(filepath.Join(dir, registryDir)) {
 		if err != nil {
 			return Saved{}, err

@@ -2,9 +2,12 @@ package registry
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
+	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // Files are the paths, below a registry's folder, of all that it has stored, in an
@@ -56,4 +59,25 @@ func eachRepository(root string, f func(dir string) error) error {
 		}
 		return f(path)
 	})
+}
+
+// Hold keeps garbage collection, of this or another process, from beginning in a
+// registry's folder until release is called: what is copied piece by piece stays whole.
+func Hold(dir string) (release func(), err error) { return hold(dir, syscall.LOCK_SH) }
+
+// hold locks the folder of repositories itself: shared by whoever needs what is
+// stored to stay, alone by garbage collection.
+func hold(dir string, how int) (release func(), err error) {
+	f, err := os.Open(filepath.Join(dir, "repos"))
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, errors.New("the registry's folder is being backed up, or its garbage collected; try again later")
+		}
+		return nil, fmt.Errorf("locking %s: %w", f.Name(), err)
+	}
+	return func() { _ = f.Close() }, nil
 }

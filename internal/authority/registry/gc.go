@@ -52,6 +52,11 @@ func (s *Server) Collect(ctx context.Context, how Schedule, dryRun bool) (Collec
 		return all, fmt.Errorf("the grace time of a garbage collection is at least %s", minGrace)
 	}
 	if !dryRun {
+		release, err := hold(s.dir, syscall.LOCK_EX)
+		if err != nil {
+			return all, err
+		}
+		defer release()
 		s.sweepUploads()
 	}
 	err := s.eachRepo(func(repo string) error {

@@ -333,3 +333,30 @@ func TestRunCollects(t *testing.T) {
 		}
 	})
 }
+
+// Nothing is collected while the folder is copied.
+func TestCollectWaitsForBackups(t *testing.T) {
+	t.Parallel()
+	a := newAging(t)
+	orphan := a.pushBlob("app", "orphan")
+	a.pass(25 * time.Hour)
+	release, err := registry.Hold(a.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.srv.Collect(context.Background(), aDay, false); err == nil || !strings.Contains(err.Error(), "backed up") {
+		t.Errorf("beside a backup: %v", err)
+	}
+	second, err := registry.Hold(a.dir)
+	if err != nil {
+		t.Fatal("two backups at a time:", err)
+	}
+	second()
+	if a.collect(aDay, true).Blobs != 1 || !a.there("app", "blobs", orphan) {
+		t.Error("something was removed")
+	}
+	release()
+	if a.collect(aDay, false).Blobs != 1 {
+		t.Error("nothing was collected afterwards")
+	}
+}

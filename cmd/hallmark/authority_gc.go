@@ -13,10 +13,10 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/fault"
 )
 
-// gcAnswer is what up gc --json prints. The counts and bytes are those of all
+// gcAnswer is what authority gc --json prints. The counts and bytes are those of all
 // repositories.
 type gcAnswer struct {
-	DryRun       bool           `json:"dry_run"`
+	DryRun       bool           `json:"dryRun"`
 	Manifests    int            `json:"manifests"`
 	Blobs        int            `json:"blobs"`
 	Bytes        int64          `json:"bytes"`        // that become free on the disk
@@ -38,7 +38,7 @@ type gcOptions struct {
 	json   bool
 }
 
-func newUpGCCommand(a *app) *cobra.Command {
+func newAuthorityGCCommand(a *app) *cobra.Command {
 	var o gcOptions
 	c := &cobra.Command{
 		Use:   "gc",
@@ -50,10 +50,10 @@ holds is kept, with all that refers to it; so is what was pushed within --grace.
 hallmark up must not be running on the folder, other than with --dry-run, which
 changes nothing. A running one collects by itself when the file of --registry-config
 says so under gc.`,
-		Example: `  hallmark up gc --dry-run
-  hallmark up gc --untagged --dry-run --json`,
+		Example: `  hallmark authority gc --dry-run
+  hallmark authority gc --untagged --dry-run --json`,
 		Args: cli.Args(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error { return a.runUpGC(c.Context(), o) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.runAuthorityGC(c.Context(), o) },
 	}
 	addDataFlag(a, c, &o.dir)
 	f := c.Flags()
@@ -64,7 +64,7 @@ says so under gc.`,
 	return c
 }
 
-func (a *app) runUpGC(ctx context.Context, o gcOptions) error {
+func (a *app) runAuthorityGC(ctx context.Context, o gcOptions) error {
 	if o.how.Grace < time.Hour {
 		return fault.Usagef("--grace %s: a push may take longer; want at least 1h", o.how.Grace)
 	}
