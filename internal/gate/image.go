@@ -15,8 +15,12 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/policy"
 )
 
-// CodeIndexUnsigned warns that images of an index are signed and the index is not.
-const CodeIndexUnsigned = "INDEX_UNSIGNED"
+const (
+	// CodeIndexUnsigned warns that images of an index are signed and the index is not.
+	CodeIndexUnsigned = "INDEX_UNSIGNED"
+	// CodeNestedIndex: each image must be signed by itself, and an index lists another.
+	CodeNestedIndex = "NESTED_INDEX"
+)
 
 // maxImages bounds the images of one index that are judged.
 const maxImages = 200
@@ -172,12 +176,29 @@ func (c *question) each(ctx context.Context, r *Result, above *Evidence) error {
 			if err != nil {
 				return err
 			}
-			one, err := c.judge(ctx, e, above)
+			one, err := c.oneOf(ctx, e, above)
 			r.Images[i] = ImageResult{Platform: collect.Platform(desc), Result: one}
 			return err
 		})
 	}
 	return g.Wait()
+}
+
+// oneOf judges what an index lists. Where each image must be signed by itself, an
+// index in the index is refused: its signature covers images that nobody judged.
+func (c *question) oneOf(ctx context.Context, e, above *Evidence) (Result, error) {
+	if c.Images == CoverAll {
+		x, err := e.found.Index(ctx)
+		if err != nil {
+			return Result{}, err
+		}
+		if x.Is {
+			return Result{Subject: e.subject(), Decision: policy.Deny(policy.Reason{Code: CodeNestedIndex, Subject: string(e.Digest()),
+				Message: "it is an index in the index: the images that it lists are not judged with those beside it",
+				Hint:    "verify it by itself, by this digest; ask the publisher for an index that lists all images itself"})}, nil
+		}
+	}
+	return c.judge(ctx, e, above)
 }
 
 // all is allowed when each image is.

@@ -167,6 +167,38 @@ func TestIndexes(t *testing.T) {
 	}
 }
 
+// TestIndexInAnIndex: the signature of an index in the index does not stand for those
+// of the images that it lists, whatever the outer one says that it is.
+func TestIndexInAnIndex(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	inner := w.tree("nested", nil)
+	ref, at := w.open(inner.index)
+	_, signed := w.open(inner.amd64)
+	signed.Desc.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	for name, mediaType := range map[string]string{"said": ocispec.MediaTypeImageIndex, "called an image": ocispec.MediaTypeImageManifest} {
+		desc := ocispec.Descriptor{MediaType: mediaType, Digest: at.Desc.Digest, Size: at.Desc.Size, Platform: &ocispec.Platform{OS: "linux", Architecture: "arm64"}}
+		outer := ref
+		outer.Tag, outer.Digest = strings.ReplaceAll(name, " ", "-"), ""
+		d, err := testimage.PushIndex(t.Context(), registry.NewClient(registry.Options{}), outer, signed.Desc, desc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.sign(outer.WithDigest(evidence.Digest(d.Digest)).String())
+		if name == "said" {
+			w.sign(inner.amd64, inner.index)
+		}
+		r, err := w.ask(outer.String(), w.byRita(), func(r *gate.Request) { r.Images = gate.CoverAll })
+		if err == nil && (r.Decision.Allowed || r.Decision.Reasons[0].Code != gate.CodeNestedIndex) {
+			t.Errorf("%s: %+v", name, r.Decision)
+		}
+		r, err = w.ask(outer.String(), w.byRita(), func(r *gate.Request) { r.Images = gate.CoverAny })
+		if name == "said" && (err != nil || !r.Decision.Allowed) {
+			t.Errorf("any, %s: an index that contains it is signed: %+v %v", name, r.Decision, err)
+		}
+	}
+}
+
 // TestImageThatPosesAsAnAttestation: runtimes choose an index's entry by its platform
 // alone, so calling an image an attestation manifest does not keep it from being judged.
 func TestImageThatPosesAsAnAttestation(t *testing.T) {
