@@ -114,6 +114,10 @@ func (a *app) answerCheck(dir string, c *authority.Checked, asJSON bool) error {
 }
 
 func damageReason(d durable.Damage) policy.Reason {
+	if d.Lost {
+		return policy.Reason{Code: CodeDamaged, Message: d.String(), Subject: d.Path,
+			Hint: "if a client deleted it, delete what names it, too; else push it again, or take it from a backup"}
+	}
 	return policy.Reason{Code: CodeDamaged, Message: d.String(), Subject: d.Path,
 		Hint: "put it back from a backup (hallmark authority restore), while the authority is stopped"}
 }
@@ -282,6 +286,9 @@ func (a *app) runRestore(name string, o authorityRestoreOptions) error {
 	r, err := authority.Restore(in, dir, ro)
 	if err != nil {
 		return err
+	}
+	for _, d := range r.Damage {
+		a.Warn("%s", cli.OneLine(d.String()))
 	}
 	if o.json {
 		return a.PrintJSON(authorityRestoreAnswer{r.Info.Dir, r.Entries, r.Taken})

@@ -1,14 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/durable"
@@ -33,6 +37,11 @@ func (a *app) resume(ctx context.Context, o *signOptions) error {
 		}
 	}
 	slices.Sort(files)
+	release, err := alone(o.resume)
+	if err != nil {
+		return err
+	}
+	defer release()
 	cfg := sign.Config{}
 	if cfg.Services, err = a.resumeServices(ctx, o); err != nil {
 		return err
@@ -57,8 +66,27 @@ func (a *app) resume(ctx context.Context, o *signOptions) error {
 	return a.finish(&o.signerOptions, &answer)
 }
 
+// alone keeps a second one from finishing the same signatures at the same time: each
+// would have them logged and stamped. A folder that is not there needs nobody.
+func alone(dir string) (release func(), err error) {
+	f, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return func() {}, nil
+	} else if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fault.Unreachablef("another hallmark sign --resume works on %s", dir)
+		}
+		return nil, fmt.Errorf("locking %s: %w", dir, err)
+	}
+	return func() { _ = f.Close() }, nil
+}
+
 func (a *app) resumeServices(ctx context.Context, o *signOptions) (sign.Services, error) {
-	if o.signingConfig == "" && a.Env(cli.EnvSigningConfig) == "" || o.signingConfig == cli.NoServices {
+	if cmp.Or(o.signingConfig, a.Env(cli.EnvSigningConfig)) == "" {
 		// Never the public instance by itself: keys may have made what waits.
 		return sign.Services{}, fault.Usagef("--resume: name the services that finish it with --signing-config or %s", cli.EnvSigningConfig)
 	}

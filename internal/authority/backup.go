@@ -9,10 +9,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/registry"
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
+	"github.com/hallmark-dev/hallmark/internal/durable"
 )
 
 // Saved is what a backup holds.
@@ -28,15 +30,26 @@ type Saved struct {
 // registry as it is when its turn comes, each tag with all that hangs on it. It
 // holds every private key.
 //
-// What is not what was written is a *durable.CorruptError: a damaged folder is not
-// saved over a good backup.
+// Keys, trust and logs that are not what was written are a *durable.CorruptError: a
+// damaged folder is not saved over a good backup. The registry is saved as it is:
+// Check finds what is wrong there.
 func Backup(dir string, w io.Writer) (Saved, error) {
-	st, dir, err := readState(dir)
+	_, dir, err := readState(dir)
 	if err != nil {
 		return Saved{}, damaged(err)
 	}
+	// Before anything is written: half an archive must not be taken for one.
+	release, err := registry.Hold(filepath.Join(dir, registryDir))
+	if err != nil {
+		return Saved{}, err
+	}
+	defer release()
+	if err := undamaged(dir); err != nil {
+		return Saved{}, damaged(err)
+	}
 	b := &saver{dir: dir, tar: tar.NewWriter(w), links: map[inode]string{}}
-	if err := b.small(); err != nil {
+	st, err := b.small()
+	if err != nil {
 		return Saved{}, damaged(err)
 	}
 	if b.saved.Entries, err = b.log(logDir); err != nil {
@@ -47,24 +60,46 @@ func Backup(dir string, w io.Writer) (Saved, error) {
 			return Saved{}, damaged(err)
 		}
 	}
+	if err := b.images(); err != nil {
+		return Saved{}, err
+	}
+	if err := b.content(endOfBackup, strings.NewReader(""), 0); err != nil {
+		return Saved{}, err
+	}
+	b.saved.Files-- // the end is none
+	return b.saved, b.tar.Close()
+}
+
+// endOfBackup is the last member of an archive: one without it was cut.
+const endOfBackup = ".complete"
+
+// undamaged derives keys, trust and logs again, the logs without looking into their
+// entries.
+func undamaged(dir string) error {
+	c := new(Checked)
+	if err := c.check(dir, false); err != nil {
+		return err
+	}
+	if len(c.Damage) > 0 {
+		return &durable.CorruptError{Path: c.Damage[0].Path, Why: c.Damage[0].Why}
+	}
+	return nil
+}
+
+func (b *saver) images() error {
 	// A registry may be empty; it must not be missing.
 	if err := b.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: registryDir + "/repos/", Mode: 0o700, Format: tar.FormatPAX}); err != nil {
-		return Saved{}, err
+		return err
 	}
-	release, err := registry.Hold(filepath.Join(dir, registryDir))
-	if err != nil {
-		return Saved{}, err
-	}
-	defer release()
-	for name, err := range registry.Files(filepath.Join(dir, registryDir)) {
+	for name, err := range registry.Files(filepath.Join(b.dir, registryDir)) {
 		if err != nil {
-			return Saved{}, err
+			return err
 		}
 		if err := b.file(filepath.Join(registryDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) { // deleted meanwhile
-			return Saved{}, err
+			return err
 		}
 	}
-	return b.saved, b.tar.Close()
+	return nil
 }
 
 type saver struct {
@@ -110,19 +145,23 @@ func smallFiles(dir string) (map[string][]byte, error) {
 
 // small saves the small files of one state: it reads them until they read the
 // same twice.
-func (b *saver) small() error {
+func (b *saver) small() (*state, error) {
 	files, err := smallFiles(b.dir)
 	for range 100 {
 		if err != nil {
-			return err
+			return nil, err
 		}
 		var again map[string][]byte
 		if again, err = smallFiles(b.dir); err == nil && equalFiles(files, again) {
-			return b.write(files)
+			st, err := parseState(filepath.Join(b.dir, stateFile), files[stateFile])
+			if err != nil {
+				return nil, err
+			}
+			return st, b.write(files)
 		}
 		files = again
 	}
-	return errors.New("the folder changes all the time: the backup would be of no one state")
+	return nil, errors.New("the folder changes all the time: the backup would be of no one state")
 }
 
 func equalFiles(a, b map[string][]byte) bool {

@@ -141,6 +141,11 @@ func TestRestoreRefusals(t *testing.T) {
 	rewrite := func(change func(h *tar.Header, data []byte) (*tar.Header, []byte), more ...*tar.Header) []byte {
 		var out bytes.Buffer
 		w, r := tar.NewWriter(&out), tar.NewReader(bytes.NewReader(good.Bytes()))
+		for _, h := range more { // nothing is read behind the last member
+			if err := w.WriteHeader(h); err != nil {
+				t.Fatal(err)
+			}
+		}
 		for {
 			h, err := r.Next()
 			if err == io.EOF {
@@ -158,11 +163,6 @@ func TestRestoreRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := w.Write(data); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for _, h := range more {
-			if err := w.WriteHeader(h); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -201,20 +201,28 @@ func TestRestoreRefusals(t *testing.T) {
 		"one log twice":           {good.Bytes(), authority.RestoreOptions{NothingSince: true, Checkpoints: [][]byte{[]byte(checkpoint), []byte(checkpoint)}}, "of which there is another"},
 		"cut":                     {good.Bytes()[:good.Len()/2], fine, "backup"},
 		"no archive":              {[]byte("hello"), fine, "cannot be read"},
-		"empty":                   {nil, fine, "no authority"},
-		"a key is missing":        {rewrite(without("keys/ca.pem")), fine, "ca.pem"},
-		"a key is changed":        {rewrite(flipped("keys/log.pem")), fine, "log.pem"},
-		"the log is changed":      {rewrite(flipped("log/entries")), fine, "log/entries, byte"},
-		"the log is missing":      {rewrite(without("log/entries")), fine, "entries"},
-		"the second is missing":   {rewrite(without("log-v1/entries")), fine, "log-v1/entries"},
-		"its times are missing":   {rewrite(without("log-v1/times")), fine, "log-v1/times"},
-		"trust is changed":        {rewrite(flipped("trusted_root.json")), fine, "trusted_root.json"},
-		"out of the folder":       {rewrite(same, &tar.Header{Typeflag: tar.TypeReg, Name: "../evil", Mode: 0o600}), fine, "would lie elsewhere"},
-		"at the root":             {rewrite(same, &tar.Header{Typeflag: tar.TypeReg, Name: "/evil", Mode: 0o600}), fine, "would lie elsewhere"},
-		"a link out":              {rewrite(same, &tar.Header{Typeflag: tar.TypeLink, Name: "evil", Linkname: "../../etc/passwd"}), fine, "would lie elsewhere"},
-		"a symbolic link":         {rewrite(same, &tar.Header{Typeflag: tar.TypeSymlink, Name: "evil", Linkname: "keys"}), fine, "neither a file nor a link"},
-		"a device":                {rewrite(same, &tar.Header{Typeflag: tar.TypeChar, Name: "evil"}), fine, "neither a file nor a link"},
-		"a file twice":            {rewrite(same, &tar.Header{Typeflag: tar.TypeReg, Name: "authority.json"}), fine, "exists"},
+		"empty":                   {nil, fine, "ends early"},
+		"cut between two members": {rewrite(without(".complete")), fine, "ends early"},
+		"the folder as a file": {rewrite(func(h *tar.Header, data []byte) (*tar.Header, []byte) {
+			if h.Name == "authority.json" {
+				h.Name = "."
+				h.Typeflag = tar.TypeReg
+			}
+			return h, data
+		}), fine, "backup"},
+		"a key is missing":      {rewrite(without("keys/ca.pem")), fine, "ca.pem"},
+		"a key is changed":      {rewrite(flipped("keys/log.pem")), fine, "log.pem"},
+		"the log is changed":    {rewrite(flipped("log/entries")), fine, "log/entries, byte"},
+		"the log is missing":    {rewrite(without("log/entries")), fine, "entries"},
+		"the second is missing": {rewrite(without("log-v1/entries")), fine, "log-v1/entries"},
+		"its times are missing": {rewrite(without("log-v1/times")), fine, "log-v1/times"},
+		"trust is changed":      {rewrite(flipped("trusted_root.json")), fine, "trusted_root.json"},
+		"out of the folder":     {rewrite(same, &tar.Header{Typeflag: tar.TypeReg, Name: "../evil", Mode: 0o600}), fine, "would lie elsewhere"},
+		"at the root":           {rewrite(same, &tar.Header{Typeflag: tar.TypeReg, Name: "/evil", Mode: 0o600}), fine, "would lie elsewhere"},
+		"a link out":            {rewrite(same, &tar.Header{Typeflag: tar.TypeLink, Name: "evil", Linkname: "../../etc/passwd"}), fine, "would lie elsewhere"},
+		"a symbolic link":       {rewrite(same, &tar.Header{Typeflag: tar.TypeSymlink, Name: "evil", Linkname: "keys"}), fine, "neither a file nor a link"},
+		"a device":              {rewrite(same, &tar.Header{Typeflag: tar.TypeChar, Name: "evil"}), fine, "neither a file nor a link"},
+		"a file twice":          {rewrite(same, &tar.Header{Typeflag: tar.TypeReg, Name: "authority.json"}), fine, "exists"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -232,6 +240,33 @@ func TestRestoreRefusals(t *testing.T) {
 		_, err := authority.Restore(bytes.NewReader(good.Bytes()), dir, fine)
 		if fault.KindOf(err) != fault.Usage {
 			t.Errorf("%v", err)
+		}
+	})
+	t.Run("into an empty folder, from an archive that was packed anew", func(t *testing.T) {
+		again := rewrite(same, &tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: 0o700})
+		if r, err := authority.Restore(bytes.NewReader(again), t.TempDir(), fine); err != nil || r.Entries != 1 {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
+	t.Run("of a damaged folder", func(t *testing.T) {
+		for _, name := range []string{"keys/log.pem", "keys/ca.pem", "log/entries", "tuf/repository.sealed", "trusted_root.json"} {
+			path := filepath.Join(dir, name)
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bad := bytes.Clone(data)
+			bad[len(bad)/2] ^= 4
+			if err := os.WriteFile(path, bad, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			if _, err := authority.Backup(dir, &out); err == nil || !strings.Contains(err.Error(), filepath.Base(name)) || out.Len() > 0 {
+				t.Errorf("%s changed: %v, %d bytes", name, err, out.Len())
+			}
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 	t.Run("good", func(t *testing.T) {

@@ -31,40 +31,52 @@ type Checked struct {
 // An error means that something could not be read.
 func Check(dir string) (*Checked, error) {
 	c := new(Checked)
+	if err := c.check(dir, true); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// check is Check or, when it is not to be full, all of it but the entries' own forms
+// and signatures, and the registry.
+func (c *Checked) check(dir string, full bool) error {
 	report := func(d durable.Damage) { c.Damage = append(c.Damage, d) }
 	st, dir, err := readState(dir)
 	if notSealed(err, report) {
-		return c, nil // all else hangs on it
+		return nil // all else hangs on it
 	} else if err != nil {
-		return nil, err
+		return err
 	}
 	if c.Info, err = info(st.URL, st.Host, dir); err != nil {
-		return nil, err
+		return err
 	}
 	in := func(name string) string { return filepath.Join(dir, name) }
-	for _, step := range []func() error{
+	steps := []func() error{
 		func() error { return st.checkPublished(dir) },
 		func() error {
 			_, err := oidc.Open(in(oidcDir), oidc.Config{Issuer: st.URL, ClientID: ClientID, Existing: true})
 			return err
 		},
 		func() error { return tuf.Check(in(tufDir)) },
-		func() error { return c.log(st, dir, report) },
-		func() (err error) {
+		func() error { return c.log(st, dir, full, report) },
+	}
+	if full {
+		steps = append(steps, func() (err error) {
 			c.Registry, err = registry.Check(in(registryDir), report)
 			return err
-		},
-	} {
+		})
+	}
+	for _, step := range steps {
 		if err := step(); err != nil && !notSealed(err, report) {
-			return nil, err
+			return err
 		}
 	}
 	durable.SortDamage(c.Damage)
-	return c, nil
+	return nil
 }
 
 // log checks the keys, and with the logs' keys the logs.
-func (c *Checked) log(st *state, dir string, report func(durable.Damage)) error {
+func (c *Checked) log(st *state, dir string, full bool, report func(durable.Damage)) error {
 	k := keyring{dir: filepath.Join(dir, keyDir)}
 	names := []string{"ca.pem", "tsa.pem", "ct.pem", "log.pem"}
 	if st.LogV1 != nil {
@@ -81,16 +93,33 @@ func (c *Checked) log(st *state, dir string, report func(durable.Damage)) error 
 		keys[name] = id
 	}
 	// Of a log whose key is damaged, which is said, nothing can be.
-	var err error
-	if key, ok := keys["log.pem"].key.(ed25519.PrivateKey); ok {
-		if c.Entries, err = tlog.Check(filepath.Join(dir, logDir), tlog.Config{Origin: st.Host, Key: key}, report); err != nil {
+	any := func([]byte) (int, string) { return 0, "" }
+	if id, found := keys["log.pem"]; found {
+		key, ok := id.key.(ed25519.PrivateKey)
+		if !ok {
+			report(durable.Damage{Path: filepath.Join(k.dir, "log.pem"), Offset: -1, Why: "it does not hold an Ed25519 key"})
+			return nil
+		}
+		cfg := tlog.Config{Origin: st.Host, Key: key}
+		if !full {
+			cfg.CheckEntry = any
+		}
+		var err error
+		if c.Entries, err = tlog.Check(filepath.Join(dir, logDir), cfg, report); err != nil {
 			return err
 		}
 	}
-	if key := keys["log-v1.pem"].key; key != nil {
-		c.EntriesV1, err = rekorv1.Check(filepath.Join(dir, logV1Dir), rekorv1.Config{Host: st.Host, Key: key, TreeID: st.LogV1.TreeID}, report)
+	if id, found := keys["log-v1.pem"]; found {
+		cfg := rekorv1.Config{Host: st.Host, Key: id.key, TreeID: st.LogV1.TreeID}
+		if !full {
+			cfg.CheckEntry = any
+		}
+		var err error
+		if c.EntriesV1, err = rekorv1.Check(filepath.Join(dir, logV1Dir), cfg, report); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // notSealed reports a file that is damaged or lost, if that is what the error says.

@@ -36,8 +36,8 @@ type RestoreOptions struct {
 
 // Restored is what a backup became.
 type Restored struct {
-	*Checked
-	Taken int64 // entries from the mirror
+	*Checked       // Damage is only what names content that was deleted
+	Taken    int64 // entries from the mirror
 }
 
 // Restore makes a data folder from a backup. dir must not exist, or be empty; it
@@ -74,8 +74,8 @@ func Restore(r io.Reader, dir string, o RestoreOptions) (_ *Restored, err error)
 	if out.Checked, err = Check(tmp); err != nil {
 		return nil, err
 	}
-	if len(out.Damage) > 0 {
-		return nil, fmt.Errorf("the backup is damaged: %s (of %d)", out.Damage[0], len(out.Damage))
+	if i := slices.IndexFunc(out.Damage, func(d durable.Damage) bool { return !d.Lost }); i >= 0 {
+		return nil, fmt.Errorf("the backup is damaged: %s", out.Damage[i])
 	}
 	if out.Taken, err = catchUp(tmp, o); err != nil {
 		return nil, err
@@ -84,7 +84,10 @@ func Restore(r io.Reader, dir string, o RestoreOptions) (_ *Restored, err error)
 	if out.Info, err = info(out.Info.URL, out.Info.Host, dir); err != nil {
 		return nil, err
 	}
-	// An empty folder may be in the way; one with something in it is not replaced.
+	// An empty folder may be in the way; one with something in it is not removed.
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	if err := os.Rename(tmp, dir); err != nil {
 		return nil, err
 	}
@@ -157,18 +160,27 @@ func behind(err error, hint string) error {
 // extract writes what Backup wrote: regular files and links to them, with names
 // that stay in the folder, everything on disk.
 func extract(t *tar.Reader, dir string) error {
-	folders := map[string]bool{dir: true}
-	for {
+	folders, complete := map[string]bool{dir: true}, false
+	for !complete {
 		h, err := t.Next()
 		if err == io.EOF {
-			break
+			return errors.New("the backup ends early: what wrote it was ended, or its file was cut")
 		}
 		if err != nil {
 			return fmt.Errorf("the backup cannot be read: %w", err)
 		}
+		if complete = h.Name == endOfBackup; complete {
+			break
+		}
 		path, err := inside(dir, h.Name)
 		if err != nil {
 			return err
+		}
+		if path == dir {
+			if h.Typeflag == tar.TypeDir {
+				continue
+			}
+			return fmt.Errorf("the backup holds %q, which is the folder itself", h.Name)
 		}
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return err

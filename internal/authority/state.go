@@ -78,6 +78,19 @@ func loadState(dir string) (*state, error) {
 	if err != nil {
 		return nil, damaged(err)
 	}
+	return readStateJSON(path, data)
+}
+
+// parseState reads the state's sealed file, which was read as sealed.
+func parseState(path string, sealed []byte) (*state, error) {
+	data, err := durable.Unseal(path, sealed)
+	if err != nil {
+		return nil, damaged(err)
+	}
+	return readStateJSON(path, data)
+}
+
+func readStateJSON(path string, data []byte) (*state, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	st := new(state)

@@ -121,6 +121,9 @@ type Damage struct {
 	// the file is missing, or its place is wrong.
 	Offset int64
 	Why    string
+	// Lost says that something is named which is not there. A client may have
+	// deleted it: it is for a person to know, and for nobody to repair.
+	Lost bool
 }
 
 func (d Damage) String() string {

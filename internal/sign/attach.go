@@ -113,7 +113,7 @@ func (s *Signer) push(ctx context.Context, at Target, signed *Signed) (ocispec.D
 	if err := at.Repo.PushBlobFrom(ctx, layer, signed.Reader()); err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	manifest, _, err := ociartifact.BundleManifest(at.Desc, layer, signed.Statement.PredicateType, s.cfg.Now())
+	manifest, _, err := ociartifact.BundleManifest(at.Desc, layer, signed.Statement.PredicateType, signed.unfinished.Made)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}

@@ -38,7 +38,11 @@ func (s *Signer) Blob(ctx context.Context, r io.Reader) (*evidence.Claim, []byte
 	if err != nil {
 		return nil, nil, err
 	}
-	claim, err := s.prove(ctx, d)
+	u := s.unfinished(d)
+	if err := s.prove(ctx, d, &u); err != nil {
+		return nil, nil, err
+	}
+	claim, err := u.claim(d)
 	if err != nil {
 		return nil, nil, err
 	}

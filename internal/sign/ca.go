@@ -73,7 +73,7 @@ func (s *Signer) requestCertificate(ctx context.Context, ephemeral key.Signer) (
 	if err != nil {
 		return nil, err
 	}
-	answer := answers[0]
+	answer := answers[0].answer
 	leaf, err := parseCertificates(answer)
 	if err != nil {
 		return nil, wrong(stepCA, url, "%w", err)

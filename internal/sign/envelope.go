@@ -13,7 +13,6 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/evidence/bundle"
-	"github.com/hallmark-dev/hallmark/internal/key"
 )
 
 // Signed is a signed statement: a bundle that can be written out any number of
@@ -58,54 +57,52 @@ func (s *Signer) Sign(ctx context.Context, st *Statement) (*Signed, error) {
 	if err != nil {
 		return nil, err
 	}
-	signed := &Signed{Statement: st, unfinished: Unfinished{Digest: digest, Signature: sig, KeyDetails: d.keyDetails, Cert: d.cert, PublicKey: d.spki}}
-	if signed.Claim, err = s.prove(ctx, d); err != nil {
+	signed := &Signed{Statement: st, unfinished: s.unfinished(d)}
+	if err := s.prove(ctx, d, &signed.unfinished); err != nil {
 		return signed, err
 	}
-	signed.Claim.Envelope = &evidence.Envelope{
-		PayloadType: evidence.InTotoPayloadType,
-		Signatures:  []evidence.EnvelopeSignature{{Sig: sig}},
-	}
-	return signed, signed.frame()
+	return signed, signed.close(d)
 }
 
-// prove gathers what goes with a signature into a claim: certificate or key
-// hint, timestamps and log entries. TSAs and logs do not need each other's answers
-// and are asked at the same time. Where what is unfinished is kept, the failure of
-// one does not end the other, and the claim has what could be had.
-func (s *Signer) prove(ctx context.Context, m made) (*evidence.Claim, error) {
-	claim := &evidence.Claim{Format: evidence.FormatBundle03, MediaType: evidence.BundleMediaType}
-	if m.cert != nil {
-		claim.Certificates = [][]byte{m.cert}
-	} else {
-		pub, err := m.public()
-		if err != nil {
-			return nil, err
-		}
-		claim.KeyHint = key.Hint(pub)
+// close makes the claim of what was gathered, and the bundle around the statement.
+func (s *Signed) close(m made) (err error) {
+	if s.Claim, err = s.unfinished.claim(m); err != nil {
+		return err
 	}
+	s.Claim.Envelope = &evidence.Envelope{PayloadType: evidence.InTotoPayloadType, Signatures: []evidence.EnvelopeSignature{{Sig: m.sig}}}
+	return s.frame()
+}
+
+// prove gathers what goes with a signature and is not there yet: timestamps and log
+// entries. TSAs and logs do not need each other's answers and are asked at the same
+// time. Where what is unfinished is kept, the failure of one does not end the
+// other. What could be had is in u, also with an error.
+func (s *Signer) prove(ctx context.Context, m made, u *Unfinished) error {
 	g := new(errgroup.Group)
 	if s.cfg.Later == "" {
 		g, ctx = errgroup.WithContext(ctx)
 	}
-	return claim, s.gather(ctx, g, m, claim)
-}
-
-func (s *Signer) gather(ctx context.Context, g *errgroup.Group, m made, claim *evidence.Claim) error {
 	services := &s.cfg.Services
-	if services.TSAs.Need > 0 {
-		g.Go(func() (err error) {
-			claim.Timestamps, err = askAll(ctx, services, services.TSAs, func(ctx context.Context, url string) ([]byte, error) {
+	tsas, logs := u.lacks(services)
+	if tsas.Need > 0 {
+		g.Go(func() error {
+			got, err := askAll(ctx, services, tsas, func(ctx context.Context, url string) ([]byte, error) {
 				return s.timestamp(ctx, url, m)
 			})
+			for _, t := range got {
+				u.Timestamps = append(u.Timestamps, givenStamp{t.url, t.answer})
+			}
 			return err
 		})
 	}
-	if services.Logs.Need > 0 {
-		g.Go(func() (err error) {
-			claim.LogEntries, err = askAll(ctx, services, services.Logs, func(ctx context.Context, url string) (evidence.LogEntry, error) {
+	if logs.Need > 0 {
+		g.Go(func() error {
+			got, err := askAll(ctx, services, logs, func(ctx context.Context, url string) (evidence.LogEntry, error) {
 				return s.logEntry(ctx, url, m)
 			})
+			for _, e := range got {
+				u.LogEntries = append(u.LogEntries, givenEntry{e.url, e.answer})
+			}
 			return err
 		})
 	}

@@ -23,7 +23,12 @@ func (s *Signed) Discard() error {
 
 // AskAll is for tests that let services fail in a time of their own.
 func AskAll(ctx context.Context, s *Services, c trust.Choice, ask func(ctx context.Context, url string) (string, error)) ([]string, error) {
-	return askAll(ctx, s, c, ask)
+	got, err := askAll(ctx, s, c, ask)
+	var out []string
+	for _, g := range got {
+		out = append(out, g.answer)
+	}
+	return out, err
 }
 
 // Busy is an answer that says when to ask again.

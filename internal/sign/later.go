@@ -21,7 +21,9 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/key"
+	"github.com/hallmark-dev/hallmark/internal/loopback"
 	"github.com/hallmark-dev/hallmark/internal/registry"
+	"github.com/hallmark-dev/hallmark/internal/trust"
 )
 
 // Unfinished is a signature of an image that was made, and lacks what a service
@@ -32,14 +34,72 @@ type Unfinished struct {
 	Target    ocispec.Descriptor `json:"target"`
 	Statement []byte             `json:"statement"`
 	// Digest is what was signed, hashed; empty for pure Ed25519.
-	Digest     []byte              `json:"digest,omitempty"`
-	Signature  []byte              `json:"signature"`
-	KeyDetails string              `json:"keyDetails"`            // dev.sigstore.common.v1.PublicKeyDetails
-	Cert       []byte              `json:"certificate,omitempty"` // DER
-	PublicKey  []byte              `json:"publicKey,omitempty"`   // DER SubjectPublicKeyInfo, where there is no certificate
-	Timestamps [][]byte            `json:"timestamps,omitempty"`
-	LogEntries []evidence.LogEntry `json:"logEntries,omitempty"`
-	Made       time.Time           `json:"made"`
+	Digest     []byte       `json:"digest,omitempty"`
+	Signature  []byte       `json:"signature"`
+	KeyDetails string       `json:"keyDetails"`            // dev.sigstore.common.v1.PublicKeyDetails
+	Cert       []byte       `json:"certificate,omitempty"` // DER
+	PublicKey  []byte       `json:"publicKey,omitempty"`   // DER SubjectPublicKeyInfo, where there is no certificate
+	Timestamps []givenStamp `json:"timestamps,omitempty"`
+	LogEntries []givenEntry `json:"logEntries,omitempty"`
+	// How many of each the signing config demanded, and the hosts of the logs that
+	// it named: what its user agreed to.
+	NeedTimestamps int       `json:"needTimestamps"`
+	NeedLogEntries int       `json:"needLogEntries"`
+	LogHosts       []string  `json:"logHosts,omitempty"`
+	Made           time.Time `json:"made"`
+}
+
+type givenStamp struct {
+	URL   string `json:"url"` // of who gave it
+	Token []byte `json:"token"`
+}
+
+type givenEntry struct {
+	URL   string            `json:"url"`
+	Entry evidence.LogEntry `json:"entry"`
+}
+
+// unfinished is a signature of which nothing else is there.
+func (s *Signer) unfinished(m made) Unfinished {
+	u := Unfinished{Digest: m.digest, Signature: m.sig, KeyDetails: m.keyDetails, Cert: m.cert, PublicKey: m.spki, Made: s.cfg.Now(),
+		NeedTimestamps: s.cfg.Services.TSAs.Need, NeedLogEntries: s.cfg.Services.Logs.Need}
+	for _, url := range s.cfg.Services.Logs.URLs {
+		u.LogHosts = append(u.LogHosts, hostOf(url))
+	}
+	return u
+}
+
+// lacks is who can still be asked for what is not there.
+func (u *Unfinished) lacks(s *Services) (tsas, logs trust.Choice) {
+	rest := func(c trust.Choice, need int, has func(url string) bool) trust.Choice {
+		return trust.Choice{URLs: slices.DeleteFunc(slices.Clone(c.URLs), has), Need: need}
+	}
+	return rest(s.TSAs, u.NeedTimestamps-len(u.Timestamps), func(url string) bool {
+			return slices.ContainsFunc(u.Timestamps, func(t givenStamp) bool { return t.URL == url })
+		}), rest(s.Logs, u.NeedLogEntries-len(u.LogEntries), func(url string) bool {
+			return slices.ContainsFunc(u.LogEntries, func(e givenEntry) bool { return e.URL == url })
+		})
+}
+
+// claim is all that is there, without what is signed.
+func (u *Unfinished) claim(m made) (*evidence.Claim, error) {
+	c := &evidence.Claim{Format: evidence.FormatBundle03, MediaType: evidence.BundleMediaType}
+	if m.cert != nil {
+		c.Certificates = [][]byte{m.cert}
+	} else {
+		pub, err := m.public()
+		if err != nil {
+			return nil, err
+		}
+		c.KeyHint = key.Hint(pub)
+	}
+	for _, t := range u.Timestamps {
+		c.Timestamps = append(c.Timestamps, t.Token)
+	}
+	for _, e := range u.LogEntries {
+		c.LogEntries = append(c.LogEntries, e.Entry)
+	}
+	return c, nil
 }
 
 // LaterError says that a signature was made, could not be finished, and waits.
@@ -91,8 +151,7 @@ func (s *Signer) later(at Target, signed *Signed, cause error) error {
 		return cause
 	}
 	u := signed.unfinished
-	u.Image, u.Target, u.Made = at.String(), at.Desc, s.cfg.Now()
-	u.Timestamps, u.LogEntries = signed.Claim.Timestamps, signed.Claim.LogEntries
+	u.Image, u.Target = at.String(), at.Desc
 	var payload bytes.Buffer
 	if _, err := payload.ReadFrom(signed.Statement.Reader()); err != nil {
 		return errors.Join(cause, err)
@@ -126,17 +185,23 @@ func Finish(ctx context.Context, cfg Config, client *registry.Client, path strin
 	if err := m.holds(st); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	s, who, err := newFinisher(cfg, m, st)
+	if st.Subject != evidence.Digest(u.Target.Digest) {
+		return nil, fmt.Errorf("%s: the statement is about another image than it is kept for", path)
+	}
+	s, who, err := newFinisher(cfg, m, st, filepath.Dir(path))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", u.Image, err)
 	}
-	if len(u.Timestamps) == 0 && cfg.Services.TSAs.Need > 0 && !m.until.IsZero() && s.cfg.Now().After(m.until) {
+	if err := u.suits(cfg.Services); err != nil {
+		return nil, fmt.Errorf("%s: %w", u.Image, err)
+	}
+	if len(u.Timestamps) < u.NeedTimestamps && !m.until.IsZero() && s.cfg.Now().After(m.until) {
 		return nil, fault.Hint(fmt.Errorf("%s: the certificate ended at %s, and no timestamp shows that it was used before", u.Image, m.until.UTC().Format(time.RFC3339)),
 			"sign the image again, and remove %s", path)
 	}
-	claim, err := s.proveRest(ctx, m, u)
-	if len(claim.Timestamps)+len(claim.LogEntries) > len(u.Timestamps)+len(u.LogEntries) {
-		u.Timestamps, u.LogEntries = claim.Timestamps, claim.LogEntries
+	had := len(u.Timestamps) + len(u.LogEntries)
+	err = s.prove(ctx, m, u)
+	if len(u.Timestamps)+len(u.LogEntries) > had {
 		if _, kerr := u.keep(filepath.Dir(path)); kerr != nil {
 			return nil, errors.Join(err, kerr)
 		}
@@ -152,13 +217,10 @@ func Finish(ctx context.Context, cfg Config, client *registry.Client, path strin
 	if err != nil {
 		return nil, err
 	}
-	signed := &Signed{Claim: claim, Statement: st}
-	claim.Envelope = &evidence.Envelope{PayloadType: evidence.InTotoPayloadType, Signatures: []evidence.EnvelopeSignature{{Sig: u.Signature}}}
-	if err := signed.frame(); err != nil {
+	signed := &Signed{Statement: st, unfinished: *u}
+	if err := signed.close(m); err != nil {
 		return nil, err
 	}
-	// The time of the manifest is that of the signature: made again, it is the same.
-	s.cfg.Now = func() time.Time { return u.Made }
 	at := Target{Repo: repo, Desc: u.Target}
 	if err := pushConfig(ctx, at); err != nil {
 		return nil, err
@@ -176,7 +238,7 @@ func Finish(ctx context.Context, cfg Config, client *registry.Client, path strin
 
 // newFinisher is a signer that signs nothing, and who signed: nobody who was
 // revoked meanwhile, and nothing that was.
-func newFinisher(cfg Config, m made, st *Statement) (*Signer, evidence.Signer, error) {
+func newFinisher(cfg Config, m made, st *Statement, dir string) (*Signer, evidence.Signer, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -187,7 +249,8 @@ func newFinisher(cfg Config, m made, st *Statement) (*Signer, evidence.Signer, e
 	if err != nil {
 		return nil, who, err
 	}
-	s := &Signer{cfg: Config{Services: cfg.Services, Revoked: cfg.Revoked, Now: cfg.Now}, http: newClient(cfg.Services, "")}
+	// With Later the failure of one service ends no other.
+	s := &Signer{cfg: Config{Services: cfg.Services, Revoked: cfg.Revoked, Now: cfg.Now, Later: dir}, http: newClient(cfg.Services, "")}
 	if err := s.notRevoked(cfg.Revoked.Signer(who, cfg.Now())); err != nil {
 		return nil, who, err
 	}
@@ -197,20 +260,22 @@ func newFinisher(cfg Config, m made, st *Statement) (*Signer, evidence.Signer, e
 	return s, who, err
 }
 
-// proveRest is prove for what is not there yet. The claim has what could be had,
-// also with an error.
-func (s *Signer) proveRest(ctx context.Context, m made, u *Unfinished) (*evidence.Claim, error) {
-	lacks := Signer{cfg: s.cfg, http: s.http}
-	if len(u.Timestamps) > 0 {
-		lacks.cfg.Services.TSAs.Need = 0
+// suits refuses services that give less than the signature was made for, or would
+// make it public where its user did not agree to.
+func (u *Unfinished) suits(s Services) error {
+	tsas, logs := u.lacks(&s)
+	if tsas.Need > len(tsas.URLs) || logs.Need > len(logs.URLs) {
+		return fault.Usagef("it was made for %d timestamps and %d log entries, and the signing config does not name who gives what is missing", u.NeedTimestamps, u.NeedLogEntries)
 	}
-	if len(u.LogEntries) > 0 {
-		lacks.cfg.Services.Logs.Need = 0
+	if u.Cert == nil || logs.Need <= 0 {
+		return nil
 	}
-	claim, err := lacks.prove(ctx, m)
-	claim.Timestamps = slices.Concat(u.Timestamps, claim.Timestamps)
-	claim.LogEntries = slices.Concat(u.LogEntries, claim.LogEntries)
-	return claim, err
+	for _, url := range logs.URLs {
+		if host := hostOf(url); !loopback.Host(host) && !slices.Contains(u.LogHosts, host) {
+			return fault.Usagef("its certificate, which names who signed, would become public at %s, which is none of the logs that it was made for", host)
+		}
+	}
+	return nil
 }
 
 // made is a signature with what services must know of it.

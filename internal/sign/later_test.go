@@ -81,6 +81,36 @@ func TestLater(t *testing.T) {
 	}
 }
 
+// TestLaterKeepsWhatWasGiven: of two logs that must answer one is out; its entry is
+// asked for later, the other's never again.
+func TestLaterKeepsWhatWasGiven(t *testing.T) {
+	t.Parallel()
+	one, two := newLab(t), newLab(t)
+	at := one.image(t, "app")
+	both := sign.Services{Logs: trust.Choice{URLs: []string{one.url, two.url}, Need: 2}, Patience: time.Nanosecond}
+	two.falsify = func(string, int, []byte) (int, []byte) { return 503, nil }
+	s, err := sign.New(sign.Config{Services: both, Key: newKey(t, ""), Later: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := sign.ImageStatement(at.Digest(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var later *sign.LaterError
+	if _, err = s.Attach(context.Background(), at, st); !errors.As(err, &later) {
+		t.Fatal(err)
+	}
+	two.falsify = nil
+	done, err := sign.Finish(context.Background(), sign.Config{Services: both}, registry.NewClient(registry.Options{}), later.Path)
+	if err != nil || len(done.Signed.Claim.LogEntries) != 2 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if n := one.posts("/api/v2/log/entries"); n != 1 {
+		t.Errorf("the log that had answered was asked %d times", n)
+	}
+}
+
 // TestLaterRefusals: what waited and was changed is not logged, and what cannot be
 // finished is said.
 func TestLaterRefusals(t *testing.T) {
@@ -149,6 +179,13 @@ func TestLaterRefusals(t *testing.T) {
 		t.Errorf("still out: %v", err)
 	}
 	l.falsify = nil
+	for name, services := range map[string]sign.Services{
+		"none": {}, "no log": {TSAs: l.services().TSAs}, "two logs named": {Logs: trust.Choice{Need: 2}},
+	} {
+		if err := finish(services, file); fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), "does not name who gives what is missing") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	if err := finish(sign.Services{Logs: sign.One("http://log.example")}, file); fault.KindOf(err) != fault.Usage {
 		t.Errorf("in the clear: %v", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -46,76 +47,99 @@ type busyError struct {
 
 func (e busyError) Unwrap() error { return e.error }
 
+// given is what a service gave.
+type given[T any] struct {
+	url    string
+	answer T
+}
+
 // askAll asks services of a choice until as many as it needs have answered: the
 // first of them at once, another one in the place of each that fails, and those
-// that did not answer again, after a pause, until the patience is over. A service
-// that answers with a refusal, or wrongly, is not asked again.
+// that did not answer again, each after a pause of its own, until the patience is
+// over. A service that answers with a refusal, or wrongly, is not asked again. With
+// an error come the answers that there were.
 //
 // What is asked for must be the same however often it is asked: then a service
 // that did its work and whose answer was lost does nothing twice.
-func askAll[T any](ctx context.Context, s *Services, c trust.Choice, ask func(ctx context.Context, url string) (T, error)) ([]T, error) {
+func askAll[T any](ctx context.Context, s *Services, c trust.Choice, ask func(ctx context.Context, url string) (T, error)) ([]given[T], error) {
 	limit := s.Patience
 	if limit == 0 {
 		limit = patience
 	}
 	deadline := time.Now().Add(limit)
 	r := round[T]{ask: ask, need: c.Need, try: max(min(limit, oneTry), minTry)}
-	waiting := c.URLs
+	for _, url := range c.URLs {
+		r.waiting = append(r.waiting, appointment{url: url})
+	}
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		waiting = r.run(ctx, waiting)
+		// Services on many machines that fail together must not be asked together.
+		r.run(ctx, pause/2+rand.N(pause/2+1))
 		if len(r.got) >= c.Need {
 			return r.got, nil
 		}
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return r.got, err
 		}
-		// Services on many machines that fail together must not be asked together.
-		wait := max(r.after, pause/2+rand.N(pause/2+1))
-		if len(r.got)+len(waiting) < c.Need || time.Now().Add(wait).After(deadline) {
-			return nil, r.failure(c)
+		next, possible := r.next(deadline)
+		if len(r.got)+possible < c.Need {
+			return r.got, r.failure(c)
 		}
 		if s.Waiting != nil {
 			s.Waiting(r.failure(c))
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(wait):
+			return r.got, ctx.Err()
+		case <-time.After(time.Until(next)):
 		}
 	}
 }
 
-// round asks each of some services at most once.
+// appointment is when a service may be asked.
+type appointment struct {
+	url string
+	at  time.Time // zero: now
+}
+
+// round asks each of the services that are due at most once.
 type round[T any] struct {
 	ask  func(ctx context.Context, url string) (T, error)
 	need int
 	try  time.Duration
 
-	mu     sync.Mutex
-	got    []T
-	errs   map[string]error // the last error of each service that failed
-	order  []string         // of errs
-	after  time.Duration    // the longest pause that a service asked for in this round
-	queue  []string
-	failed []string // services that may be asked again
+	mu      sync.Mutex
+	got     []given[T]
+	errs    map[string]error // the last error of each service that failed
+	order   []string         // of errs
+	queue   []string
+	waiting []appointment // services that may be asked, or asked again
 }
 
-// run asks as many services at a time as are still needed. It returns those that
-// did not answer and may be asked again.
-func (r *round[T]) run(ctx context.Context, urls []string) []string {
-	r.queue, r.failed, r.after = urls, nil, 0
+// run asks as many of the services that are due at a time as are still needed.
+// Those that do not answer may be asked again after a pause, or when they say.
+func (r *round[T]) run(ctx context.Context, pause time.Duration) {
+	r.queue = nil
+	r.waiting = slices.DeleteFunc(r.waiting, func(a appointment) bool {
+		due := !a.at.After(time.Now())
+		if due {
+			r.queue = append(r.queue, a.url)
+		}
+		return due
+	})
 	var workers sync.WaitGroup
-	for range min(r.need-len(r.got), len(urls)) {
+	for range min(r.need-len(r.got), len(r.queue)) {
 		workers.Go(func() {
-			for url, ok := r.next(); ok && !r.one(ctx, url); url, ok = r.next() {
+			for url, ok := r.take(); ok && !r.one(ctx, url, pause); url, ok = r.take() {
 			}
 		})
 	}
 	workers.Wait()
-	return r.failed
+	for _, url := range r.queue { // not needed in this round
+		r.waiting = append(r.waiting, appointment{url: url})
+	}
 }
 
-func (r *round[T]) next() (url string, ok bool) {
+func (r *round[T]) take() (url string, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.queue) == 0 {
@@ -125,8 +149,22 @@ func (r *round[T]) next() (url string, ok bool) {
 	return url, true
 }
 
+// next is when the first service may be asked again, and how many may be before a
+// deadline.
+func (r *round[T]) next(deadline time.Time) (first time.Time, possible int) {
+	for _, a := range r.waiting {
+		if a.at.After(deadline) {
+			continue
+		}
+		if possible++; first.IsZero() || a.at.Before(first) {
+			first = a.at
+		}
+	}
+	return first, possible
+}
+
 // one asks a service and reports whether it answered.
-func (r *round[T]) one(ctx context.Context, url string) bool {
+func (r *round[T]) one(ctx context.Context, url string, pause time.Duration) bool {
 	tctx, cancel := context.WithTimeoutCause(ctx, r.try, errNoAnswer)
 	defer cancel()
 	answer, err := r.ask(tctx, url)
@@ -136,7 +174,7 @@ func (r *round[T]) one(ctx context.Context, url string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
-		r.got = append(r.got, answer)
+		r.got = append(r.got, given[T]{url, answer})
 		delete(r.errs, url)
 		return true
 	}
@@ -148,11 +186,11 @@ func (r *round[T]) one(ctx context.Context, url string) bool {
 	}
 	r.errs[url] = err
 	if fault.KindOf(err) == fault.Unreachable && !absent(err, url) {
-		r.failed = append(r.failed, url)
 		var busy busyError
 		if errors.As(err, &busy) {
-			r.after = max(r.after, busy.after)
+			pause = max(pause, busy.after)
 		}
+		r.waiting = append(r.waiting, appointment{url, time.Now().Add(pause)})
 	}
 	return false
 }

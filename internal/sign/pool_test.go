@@ -72,8 +72,8 @@ func TestOutages(t *testing.T) {
 		"the first one refuses":            {need: 1, urls: []string{b, c}, answers: map[string][]error{b: {refuses}}, want: []string{c}, asked: 2},
 		"two of three, one is down":        {need: 2, urls: []string{a, b, c}, answers: map[string][]error{a: always}, want: []string{b, c}, asked: 3},
 		"all, one is back after a while":   {need: 2, urls: []string{a, b}, answers: map[string][]error{a: {down, down, nil}}, want: []string{a, b}, asked: 4, least: 300 * time.Millisecond, most: 2 * time.Second},
-		"all, one stays down":              {need: 2, urls: []string{a, b}, answers: map[string][]error{a: always}, fails: "1 of 2 services answered, 2 must: add a log entry: a.example: HTTP 503", kind: fault.Unreachable, least: 24 * time.Second, most: 31 * time.Second},
-		"all, one refuses":                 {need: 2, urls: []string{a, b}, answers: map[string][]error{b: {refuses}}, fails: "1 of 2 services answered, 2 must: add a log entry: b.example: HTTP 400", asked: 2},
+		"all, one stays down":              {need: 2, urls: []string{a, b}, answers: map[string][]error{a: always}, want: []string{b}, fails: "1 of 2 services answered, 2 must: add a log entry: a.example: HTTP 503", kind: fault.Unreachable, least: 24 * time.Second, most: 31 * time.Second},
+		"all, one refuses":                 {need: 2, urls: []string{a, b}, answers: map[string][]error{b: {refuses}}, want: []string{a}, fails: "1 of 2 services answered, 2 must: add a log entry: b.example: HTTP 400", asked: 2},
 		"the only one is down":             {need: 1, urls: []string{a}, answers: map[string][]error{a: always}, fails: "add a log entry: a.example: HTTP 503", kind: fault.Unreachable, least: 24 * time.Second, most: 31 * time.Second},
 		"the only one is down for a while": {need: 1, urls: []string{a}, answers: map[string][]error{a: {down, nil}}, want: []string{a}, asked: 2, most: 300 * time.Millisecond},
 		"the only one refuses":             {need: 1, urls: []string{b}, answers: map[string][]error{b: {refuses}}, fails: refuses.Error(), asked: 1},
@@ -83,7 +83,9 @@ func TestOutages(t *testing.T) {
 		"the first one hangs":              {need: 1, urls: []string{a, b}, hang: []string{a}, want: []string{b}, asked: 2, least: 10 * time.Second, most: 10 * time.Second},
 		"all hang":                         {need: 1, urls: []string{a}, hang: []string{a}, fails: "a.example: no answer within 10s", kind: fault.Unreachable, least: 20 * time.Second, most: 45 * time.Second},
 		"nothing runs on this machine":     {need: 1, urls: []string{"http://127.0.0.1:1"}, answers: map[string][]error{"http://127.0.0.1:1": {absent}}, fails: "connection refused", kind: fault.Unreachable, asked: 1},
-		"fewer than are needed":            {need: 3, urls: []string{a, b}, fails: "3 services are needed and 2 are named"},
+		"fewer than are needed":            {need: 3, urls: []string{a, b}, want: []string{a, b}, fails: "3 services are needed and 2 are named"},
+		"one comes late, one in an hour": {need: 1, urls: []string{a, b}, answers: map[string][]error{a: {sign.Busy(errors.New("busy"), time.Hour)}, b: {down, nil}},
+			want: []string{b}, asked: 3, most: 300 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

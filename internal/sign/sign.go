@@ -77,8 +77,10 @@ type Signer struct {
 	http    *client
 	consent bool
 
-	mu   sync.Mutex // guards cert
-	cert *certified
+	mu     sync.Mutex // guards what follows
+	cert   *certified
+	outErr error     // of a CA that did not answer
+	outAt  time.Time // when that was found
 }
 
 // New checks a configuration and makes a Signer. A keyless signer needs a CA, a
@@ -247,8 +249,12 @@ func (s *Signer) certificate(ctx context.Context) (*certified, error) {
 	if _, asks := s.NeedsConsent(); asks && !s.consent {
 		return nil, errors.New("signing would make a personal identity public, and nobody agreed to that")
 	}
+	began := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.outErr != nil && s.outAt.After(began) {
+		return nil, s.outErr // others waited for it while we did
+	}
 	if s.cert != nil && s.cfg.Now().Add(spare).Before(s.cert.leaf.NotAfter) {
 		return s.cert, nil
 	}
@@ -261,10 +267,13 @@ func (s *Signer) certificate(ctx context.Context) (*certified, error) {
 		return nil, err
 	}
 	c, err := s.requestCertificate(ctx, ephemeral)
+	if fault.KindOf(err) == fault.Unreachable {
+		s.outErr, s.outAt = err, time.Now()
+	}
 	if err != nil {
 		return nil, err
 	}
-	s.cert = c
+	s.cert, s.outErr = c, nil
 	return c, nil
 }
 

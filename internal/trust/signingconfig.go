@@ -153,8 +153,16 @@ func (c *SigningConfig) Unmet(now time.Time) error {
 	for _, s := range []struct {
 		what string
 		Choice
-	}{{"logs", c.Logs(now)}, {"timestamp authorities", c.TSAs(now)}} {
-		if s.Need > len(s.URLs) && len(s.URLs) > 0 {
+		lapsed bool // it demands some and names some, none of which can be used now
+	}{
+		// A config with logs of another API version alone is one for signing with keys.
+		{"logs", c.Logs(now), false},
+		{"timestamp authorities", c.TSAs(now), c.tsas.selector != "" && len(c.tsa) > 0 && c.TSAs(now).Need == 0},
+	} {
+		switch {
+		case s.lapsed:
+			return fmt.Errorf("it demands %s, and none that it names can be used now", s.what)
+		case s.Need > len(s.URLs) && len(s.URLs) > 0:
 			return fmt.Errorf("it demands %d %s of different operators, and names %d that can be used now", s.Need, s.what, len(s.URLs))
 		}
 	}

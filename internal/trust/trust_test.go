@@ -273,6 +273,9 @@ func TestSigningConfig(t *testing.T) {
 			t.Errorf("%s: Unmet = %v, want %q", name, err, tc.unmet)
 		}
 	}
+	if err := c.Unmet(at("2023-03-01")); err == nil || !strings.Contains(err.Error(), "it demands timestamp authorities, and none") {
+		t.Errorf("before the TSA's time: Unmet = %v", err)
+	}
 	if err := c.Unmet(at("2025-03-01")); err != nil {
 		t.Errorf("one of any: Unmet = %v", err)
 	}

@@ -82,6 +82,16 @@ func (c *checker) report(path, format string, args ...any) {
 	c.tell(durable.Damage{Path: path, Offset: -1, Why: fmt.Sprintf(format, args...)})
 }
 
+// lost reports what a file names and is not there, if the file itself still is.
+func (c *checker) lost(path, format string, args ...any) {
+	if !there(path) {
+		return // deleted while we look
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tell(durable.Damage{Path: path, Offset: -1, Why: fmt.Sprintf(format, args...), Lost: true})
+}
+
 func (c *checker) count(add func(f *Contents)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -181,16 +191,16 @@ func (c *checker) manifest(repo string, d evidence.Digest) error {
 	}
 	for _, b := range m.Blobs {
 		if !b.Foreign && !there(c.s.content(repo, blobs, b.Digest)) {
-			c.report(path, "it names the blob %s, which is deleted or lost", b.Digest)
+			c.lost(path, "it names the blob %s, which is deleted or lost", b.Digest)
 		}
 	}
 	for _, child := range m.Manifests {
 		// An index may name blobs: BuildKit's cache does.
 		if !child.Foreign && !there(c.s.content(repo, manifests, child.Digest)) && !there(c.s.content(repo, blobs, child.Digest)) {
-			c.report(path, "it names %s, which is deleted or lost", child.Digest)
+			c.lost(path, "it names %s, which is deleted or lost", child.Digest)
 		}
 	}
-	if m.Subject != nil && !there(c.s.referrerEntry(repo, m.Subject.Digest, d)) {
+	if m.Subject != nil && !there(c.s.referrerEntry(repo, m.Subject.Digest, d)) && there(path) {
 		c.report(c.s.referrerEntry(repo, m.Subject.Digest, d), "it is missing: %s refers to this subject and would not be found", d)
 	}
 	return nil
@@ -214,7 +224,7 @@ func (c *checker) tag(repo, tag string) error {
 	case err != nil:
 		return err
 	case !there(c.s.content(repo, manifests, d)):
-		c.report(path, "it names the manifest %s, which is lost", d)
+		c.lost(path, "it names the manifest %s, which is deleted or lost", d)
 	}
 	return nil
 }

@@ -66,7 +66,7 @@ func TestCheck(t *testing.T) {
 		"blob lost":             {"team/app/_blobs/sha256/*", remove, "deleted or lost"},
 		"deep blob changed":     {"team/app/deep/_blobs/sha256/*", flip, "not those of its digest"},
 		"manifest changed":      {"team/app/_manifests/sha256/*", flip, "not those of its digest"},
-		"manifest lost":         {"team/app/deep/_manifests/sha256/*", remove, "which is lost"},
+		"manifest lost":         {"team/app/deep/_manifests/sha256/*", remove, "which is deleted or lost"},
 		"tag changed":           {"team/app/_tags/1.0", flip, "seal"},
 		"referrer lost":         {"team/app/_referrers/sha256/*/*", remove, "would not be found"},
 		"a name that is no hex": {"team/app/_blobs/sha256/*", func(t *testing.T, path string) { scribble(t, filepath.Dir(path)+"/zz") }, "not a digest"},

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -23,7 +24,7 @@ func Files(dir string) iter.Seq2[string, error] {
 					if errors.Is(err, fs.ErrNotExist) { // no such part, or deleted while we look
 						return nil
 					}
-					if err != nil || d.IsDir() || d.Name()[0] == '.' {
+					if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), ".tmp-") {
 						return err
 					}
 					rel, err := filepath.Rel(dir, path)

@@ -50,6 +50,8 @@ type Config struct {
 	TreeID int64
 	Now    func() time.Time // default time.Now; what entries are stamped with
 	Log    *slog.Logger     // default: nothing is logged
+	// CheckEntry is for [Check], in the place of what reads an entry back; see tlog.
+	CheckEntry func(entry []byte) (bad int, why string)
 }
 
 // Log is an open log. Its methods may be called concurrently.
@@ -103,7 +105,10 @@ func Open(dir string, cfg Config) (*Log, error) {
 }
 
 func (cfg Config) tlog(s signer) tlog.Config {
-	return tlog.Config{Origin: Origin(cfg.Host, cfg.TreeID), Signer: s, Timed: true, Now: cfg.Now, Log: cfg.Log, CheckEntry: readBack}
+	if cfg.CheckEntry == nil {
+		cfg.CheckEntry = readBack
+	}
+	return tlog.Config{Origin: Origin(cfg.Host, cfg.TreeID), Signer: s, Timed: true, Now: cfg.Now, Log: cfg.Log, CheckEntry: cfg.CheckEntry}
 }
 
 // Check derives everything in a log's folder again, as package tlog's does. Of an

@@ -133,7 +133,7 @@ func CatchUp(dir string, cfg Config, checkpoint []byte, mirror fs.FS) (taken int
 	if mirror == nil || cfg.Timed {
 		return 0, &BehindError{have, size}
 	}
-	return size - have, l.takeOver(t, size, root, checkpoint, mirror)
+	return size - have, l.takeOver(t, size, root, mirror)
 }
 
 // ownCheckpoint reads a checkpoint that this log's key signed.
@@ -155,7 +155,7 @@ func (l *Log) ownCheckpoint(checkpoint []byte) (size int64, root tlog.Hash, err 
 }
 
 // takeOver appends what a tree lacks of a checkpoint, as one commit.
-func (l *Log) takeOver(t *tree, size int64, root tlog.Hash, checkpoint []byte, mirror fs.FS) error {
+func (l *Log) takeOver(t *tree, size int64, root tlog.Hash, mirror fs.FS) error {
 	var data []byte
 	var leaves []tlog.Hash
 	var lengths []int
@@ -182,7 +182,8 @@ func (l *Log) takeOver(t *tree, size int64, root tlog.Hash, checkpoint []byte, m
 	if err := l.disk.appendEntries(data, t.bytes()); err != nil {
 		return err
 	}
-	if err := l.disk.publish(append(strconv.AppendInt(nil, whole.bytes(), 10), "\n"+string(checkpoint)...)); err != nil {
+	// Signed anew: the same text, without the lines that others have added.
+	if err := l.seal(whole); err != nil {
 		return err
 	}
 	return l.disk.settle()

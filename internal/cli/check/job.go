@@ -81,13 +81,15 @@ func (a *Commands) newJob(ctx context.Context, o *verifyOptions, q gate.Requirem
 func inTheirWindows(keys []crypto.PublicKey, known []verify.Key) []verify.Key {
 	var out []verify.Key
 	for _, public := range keys {
-		one := verify.Key{Public: public}
+		named := len(out)
 		for _, k := range known {
 			if key.Fingerprint(k.Public) == key.Fingerprint(public) {
-				one = k
+				out = append(out, k) // it may be believed in several windows
 			}
 		}
-		out = append(out, one)
+		if len(out) == named {
+			out = append(out, verify.Key{Public: public})
+		}
 	}
 	return out
 }
