@@ -60,22 +60,30 @@ func up(t *testing.T, cfg authority.Config) (*authority.Authority, func()) {
 	return a, end
 }
 
-// entry is a signature that can be logged.
-func entry(t testing.TB, content string) string {
+// signedByAnyone is content's digest, a signature over it by a key of its own, and
+// that key.
+func signedByAnyone(t testing.TB, content string) (sum [sha256.Size]byte, sig, spki []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum := sha256.Sum256([]byte(content))
-	sig, err := ecdsa.SignASN1(rand.Reader, key, sum[:])
+	sum = sha256.Sum256([]byte(content))
+	sig, err = ecdsa.SignASN1(rand.Reader, key, sum[:])
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	spki, err = x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return sum, sig, spki
+}
+
+// entry is a signature that can be logged.
+func entry(t testing.TB, content string) string {
+	t.Helper()
+	sum, sig, der := signedByAnyone(t, content)
 	body, err := json.Marshal(map[string]any{"hashedRekordRequestV002": map[string]any{"digest": sum[:],
 		"signature": map[string]any{"content": sig, "verifier": map[string]any{
 			"publicKey": map[string]any{"rawBytes": der}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}}}})
@@ -106,19 +114,7 @@ func logged(url, body string) (string, error) {
 // entryV1 is a signature that the log for older clients takes.
 func entryV1(t testing.TB, content string) string {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256([]byte(content))
-	sig, err := ecdsa.SignASN1(rand.Reader, key, sum[:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
+	sum, sig, der := signedByAnyone(t, content)
 	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 	body, err := json.Marshal(map[string]any{"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": map[string]any{
 		"data":      map[string]any{"hash": map[string]any{"algorithm": "sha256", "value": hex.EncodeToString(sum[:])}},

@@ -108,31 +108,45 @@ func (f *Folder) Advance(ctx context.Context, source Source) (*Advanced, error) 
 		return nil, err
 	}
 	defer unlock()
-	last, err := f.Last()
+	// Nothing goes into the cache before the checkpoint is believed.
+	c, last, err := f.fetch(ctx, source)
 	if err != nil {
 		return nil, err
+	}
+	if err := f.remember(c, last); err != nil {
+		return nil, err
+	}
+	return &Advanced{View: NewView(c, source, NewCache(f.dir)), Before: last}, nil
+}
+
+// fetch is the log's checkpoint, which extends the one that was believed last (nil:
+// none was). One that does not is kept as evidence. The folder is locked.
+func (f *Folder) fetch(ctx context.Context, source Source) (c, last *Checkpoint, err error) {
+	if last, err = f.Last(); err != nil {
+		return nil, nil, err
 	}
 	signed, err := source.Get(ctx, checkpointName, MaxCheckpoint)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	c, err := f.log.ParseCheckpoint(signed, f.now())
-	if err != nil {
+	if c, err = f.log.ParseCheckpoint(signed, f.now()); err != nil {
 		if errors.As(err, new(*Refusal)) {
-			return nil, err
+			return nil, nil, err
 		}
-		return nil, fmt.Errorf("the checkpoint of %s: %w", source.Name(), err)
+		return nil, nil, fmt.Errorf("the checkpoint of %s: %w", source.Name(), err)
 	}
-	// Nothing goes into the cache before the checkpoint is believed.
 	if err := f.extends(ctx, c, last, source); err != nil {
-		return nil, f.keepEvidence(err, c, last)
+		return nil, nil, f.keepEvidence(err, c, last)
 	}
-	if last == nil || !last.Same(c) {
-		if err := durable.WriteFile(filepath.Join(f.dir, checkpointName), c.Note, 0o644); err != nil {
-			return nil, err
-		}
+	return c, last, nil
+}
+
+// remember makes c the checkpoint that is believed.
+func (f *Folder) remember(c, last *Checkpoint) error {
+	if last != nil && last.Same(c) {
+		return nil
 	}
-	return &Advanced{View: NewView(c, source, NewCache(f.dir)), Before: last}, nil
+	return durable.WriteFile(filepath.Join(f.dir, checkpointName), c.Note, 0o644)
 }
 
 // extends makes sure that c is a later state of the tree that last is of.

@@ -3,11 +3,8 @@ package translog
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 
 	"golang.org/x/mod/sumdb/tlog"
-
-	"github.com/hallmark-dev/hallmark/internal/durable"
 )
 
 // Mirrored is what a call of [Mirror] did.
@@ -28,20 +25,9 @@ func Mirror(ctx context.Context, f *Folder, source Source, progress func(done, s
 		return nil, err
 	}
 	defer unlock()
-	last, err := f.Last()
+	c, last, err := f.fetch(ctx, source)
 	if err != nil {
 		return nil, err
-	}
-	signed, err := source.Get(ctx, checkpointName, MaxCheckpoint)
-	if err != nil {
-		return nil, err
-	}
-	c, err := f.log.ParseCheckpoint(signed, f.now())
-	if err != nil {
-		return nil, err
-	}
-	if err := f.extends(ctx, c, last, source); err != nil {
-		return nil, f.keepEvidence(err, c, last)
 	}
 	m := &mirror{view: NewView(c, source, &Cache{dir: f.dir, sync: true}), done: &Mirrored{Checkpoint: c}}
 	if err := m.bundles(ctx, progress); err != nil {
@@ -50,10 +36,8 @@ func Mirror(ctx context.Context, f *Folder, source Source, progress func(done, s
 	if err := m.tiles(ctx); err != nil {
 		return nil, err
 	}
-	if last == nil || !last.Same(c) {
-		if err := durable.WriteFile(filepath.Join(f.dir, checkpointName), c.Note, 0o644); err != nil {
-			return nil, err
-		}
+	if err := f.remember(c, last); err != nil {
+		return nil, err
 	}
 	return m.done, nil
 }
