@@ -346,7 +346,10 @@ func (l *Log) Tile(ctx context.Context, tile sumtlog.Tile) ([]byte, error) {
 		}
 		return data, nil
 	}
-	data, err := l.source.reader.ReadTile(ctx, uint64(tile.L), uint64(tile.N), uint8(tile.W%translog.Width))
+	// The storage has the tile as wide as it is at the checkpoint, which begins with what
+	// was asked for.
+	width := min(translog.Width, have-tile.N*translog.Width)
+	data, err := l.source.reader.ReadTile(ctx, uint64(tile.L), uint64(tile.N), uint8(width%translog.Width))
 	if err != nil {
 		return nil, err
 	}

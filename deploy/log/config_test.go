@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hallmark-dev/hallmark/internal/durable"
+)
+
+const goodConfig = "origin: log.example.com\nkey: log.pem\nlisten: 127.0.0.1:0\nstorage: {driver: posix, path: data}\n"
+
+func TestConfig(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ text, want string }{ // want "" is accepted
+		"posix": {goodConfig, ""},
+		"mysql": {"origin: o\nkey: k\nlisten: '[::1]:1'\nextends: e\ncheckpoint_every: 2s\nstorage: {driver: mysql, dsn_file: d}\n", ""},
+		"aws":   {"origin: o\nkey: k\nlisten: 0.0.0.0:1\ntls: {certificate: c, key: k}\nstorage: {driver: aws, bucket: b, prefix: p, dsn_file: d}\n", ""},
+		"gcp":   {"origin: o\nkey: k\nlisten: localhost:1\nstorage: {driver: gcp, bucket: b, spanner: s}\n", ""},
+
+		"nothing":          {"", "want one YAML document"},
+		"two":              {goodConfig + "---\n" + goodConfig, "want one YAML document"},
+		"unknown word":     {goodConfig + "origins: x\n", "origins"},
+		"twice":            {goodConfig + "origin: x\n", "origin"},
+		"no origin":        {strings.Replace(goodConfig, "origin: log.example.com\n", "", 1), "origin and key are needed"},
+		"no key":           {strings.Replace(goodConfig, "key: log.pem\n", "", 1), "origin and key are needed"},
+		"origin with port": {strings.Replace(goodConfig, "log.example.com", "log.example.com:443", 1), "is not a host name"},
+		"origin a URL":     {strings.Replace(goodConfig, "log.example.com", "https://log.example.com", 1), "is not a host name"},
+		"no port":          {strings.Replace(goodConfig, "127.0.0.1:0", "127.0.0.1", 1), "is not host:port"},
+		"public, no tls":   {strings.Replace(goodConfig, "127.0.0.1:0", "0.0.0.0:80", 1), "that needs tls"},
+		"half a tls":       {goodConfig + "tls: {certificate: c}\n", "tls needs certificate and key"},
+		"no driver":        {strings.Replace(goodConfig, "driver: posix, ", "", 1), `driver "" is none of`},
+		"other driver":     {strings.Replace(goodConfig, "posix", "postgres", 1), `driver "postgres" is none of`},
+		"no path":          {strings.Replace(goodConfig, ", path: data", "", 1), "needs path"},
+		"posix bucket":     {strings.Replace(goodConfig, "path: data", "path: data, bucket: b", 1), "has no bucket"},
+		"mysql password":   {strings.Replace(goodConfig, "posix, path: data", "mysql, dsn: root:secret@/x", 1), "dsn"},
+		"gcp, no spanner":  {strings.Replace(goodConfig, "posix, path: data", "gcp, bucket: b", 1), "needs spanner"},
+		"aws, no bucket":   {strings.Replace(goodConfig, "posix, path: data", "aws, dsn_file: d", 1), "needs bucket"},
+		"too often":        {goodConfig + "checkpoint_every: 50ms\n", "from 100ms"},
+		"mysql, too often": {strings.Replace(goodConfig, "posix, path: data", "mysql, dsn_file: d", 1) + "checkpoint_every: 500ms\n", "from 1s"},
+		"too seldom":       {goodConfig + "checkpoint_every: 2m\n", "to 1m"},
+		"no time":          {goodConfig + "checkpoint_every: often\n", "is not a time"},
+	} {
+		_, err := parseConfig("log.yaml", []byte(c.text))
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+		if err != nil && !strings.Contains(err.Error(), "log.yaml") {
+			t.Errorf("%s: %v does not name the file", name, err)
+		}
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte(goodConfig))
+	f.Add([]byte("origin: o\nkey: k\nlisten: 0.0.0.0:1\ntls: {certificate: c, key: k}\nstorage: {driver: aws, bucket: b, dsn_file: d}\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if c, err := parseConfig("f", data); err == nil && (c.Origin == "" || c.every < leastEvery[c.Storage.Driver] || leastEvery[c.Storage.Driver] == 0) {
+			t.Errorf("%+v", c)
+		}
+	})
+}
+
+// TestDSN: no password and no entry goes over a network in the clear, and no error
+// shows what the file holds.
+func TestDSN(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		text string
+		good bool
+	}{
+		"socket":        {"u:secret@unix(/run/mysqld/s)/log", true},
+		"loopback":      {"u:secret@tcp(127.0.0.1:3306)/log", true},
+		"default":       {"u:secret@/log", true},
+		"far, tls":      {"u:secret@tcp(db.example.com:3306)/log?tls=true", true},
+		"far":           {"u:secret@tcp(db.example.com:3306)/log", false},
+		"far, false":    {"u:secret@tcp(db.example.com:3306)/log?tls=false", false},
+		"far, anybody":  {"u:secret@tcp(db.example.com:3306)/log?tls=skip-verify", false},
+		"far, maybe":    {"u:secret@tcp(db.example.com:3306)/log?tls=preferred", false},
+		"far, no CA":    {"u:secret@tcp(db.example.com:3306)/log?ca=missing.pem", false},
+		"no database":   {"u:secret@tcp(127.0.0.1:3306)/", false},
+		"a URL":         {"mysql://u:secret@127.0.0.1/log", false},
+		"nothing":       {"", false},
+		"unknown tls":   {"u:secret@tcp(db.example.com:3306)/log?tls=other", false},
+		"no port":       {"u:secret@tcp(db.example.com)/log", false},
+		"looks like us": {"u:secret@tcp(127.0.0.1.example.com:3306)/log", false},
+	} {
+		got, err := parseDSN(filepath.Join(dir, "dsn"), c.text)
+		if (err == nil) != c.good {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: the error shows the password: %v", name, err)
+		}
+		if err == nil && (got.ReadTimeout == 0 || got.Timeout == 0 || got.WriteTimeout == 0) {
+			t.Errorf("%s: a server that says nothing is waited for without end", name)
+		}
+	}
+}
+
+func FuzzDSN(f *testing.F) {
+	f.Add("u:secret@tcp(db.example.com:3306)/log?tls=true")
+	f.Add("u@unix(/s)/log?timeout=1s&ca=x")
+	f.Fuzz(func(t *testing.T, text string) {
+		if c, err := parseDSN("/nonexistent/dsn", text); err == nil && c.DBName == "" {
+			t.Errorf("%q", text)
+		}
+	})
+}
+
+// TestKey: the sealed file of a data folder and a bare PEM are read; what is neither is
+// named.
+func TestKey(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "posix", newKey(t))
+	bare, err := os.ReadFile(s.path("log.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.WriteSealed(s.path("sealed"), bare, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := os.ReadFile(s.path("sealed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		data []byte
+		good bool
+	}{
+		"bare": {bare, true}, "sealed": {sealed, true},
+		"flipped":  {append(bytes.Clone(sealed[:len(sealed)-5]), append([]byte{sealed[len(sealed)-5] ^ 1}, sealed[len(sealed)-4:]...)...), false},
+		"cut":      {sealed[:len(sealed)-1], false},
+		"two":      {append(bytes.Clone(bare), bare...), false},
+		"trailing": {append(bytes.Clone(bare), "x"...), false},
+		"other":    {[]byte("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"), false},
+		"empty":    {nil, false},
+		"large":    {bytes.Repeat([]byte("x"), maxSecretFile+1), false},
+	} {
+		s.write(t, "k", c.data)
+		key, err := readKey(s.path("k"))
+		if (err == nil) != c.good {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil && !key.Equal(s.key) {
+			t.Errorf("%s: another key", name)
+		}
+		if err != nil && !strings.Contains(err.Error(), s.path("k")) {
+			t.Errorf("%s: %v does not name the file", name, err)
+		}
+	}
+	var _ ed25519.PrivateKey = s.key
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "posix", newKey(t))
+	for _, args := range [][]string{
+		{"server"}, {"serve"}, {"serve", "--config"}, {"serve", "--config", s.path("log.yaml"), "x"}, {"serve", "--config", s.path("log.yaml"), "--from", "x"},
+		{"migrate", "--config", s.path("log.yaml")}, {"migrate", "--config", s.path("log.yaml"), "--from", "x", "--create"},
+		{"serve", "--config", s.path("log.yaml"), "--log-format", "xml"},
+	} {
+		var out bytes.Buffer
+		if err := run(context.Background(), args, &out, &out); !errors.As(err, new(usageError)) {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	var out bytes.Buffer
+	if err := run(context.Background(), []string{"help"}, &out, &out); err != nil || out.String() != usage {
+		t.Errorf("help: %v", err)
+	}
+	if err := run(context.Background(), []string{"serve", "--config", s.path("missing")}, &out, &out); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a configuration that is missing: %v", err)
+	}
+}
