@@ -1,4 +1,5 @@
 # make build   bin/hallmark, and beside it hallmark-verify and hallmark-conformance; needs only Go
+# make log     bin/hallmark-log, for a log that has outgrown hallmark up (docs/outgrown.md)
 # make demo    the whole story on real parts (REPO=path-or-url REF=tag: on yours; SELF=1: on Hallmark itself; KEEP=1: leave it running)
 # make test    installs what the tests need and runs them all
 # make bench   the benchmark table, beside the peers
@@ -32,6 +33,9 @@ TESTFLAGS ?=
 # The module of the oracles and peers, which are too heavy for go.mod: its tests
 # are run, too, and its benchmark of the verifier as a library is part of bench.
 ORACLE := $(patsubst %/go.mod,%,$(wildcard test/oracle/go.mod))
+# All modules beside the first one whose tests are run: the oracles, and what outgrew
+# hallmark up, with its cloud SDKs.
+MODULES := $(ORACLE) $(patsubst %/go.mod,%,$(wildcard deploy/go.mod))
 
 # Starting BuildKit needs root. Without root, and without a BuildKit that runs
 # already (BUILDKIT_HOST), what starts it runs under sudo.
@@ -40,11 +44,15 @@ AS_ROOT := sudo env "PATH=$(PATH)" "HALLMARK_TOOLS=$(HALLMARK_TOOLS)" "GOMODCACH
 TEST_AS_ROOT := -exec '$(AS_ROOT)'
 endif
 
-.PHONY: build demo test bench tools lint race fuzz clean
+.PHONY: build log demo test bench tools lint race fuzz clean
 
 build:
 	@mkdir -p $(BIN)
 	go build $(BUILDFLAGS) -o $(BIN)/ $(PROGRAMS)
+
+log:
+	@mkdir -p $(BIN)
+	cd deploy && go build -trimpath -ldflags "-s -w" -o $(abspath $(BIN))/ ./hallmark-log
 
 demo: build
 	@tools/install.sh demo
@@ -59,7 +67,7 @@ test:
 	wait $$installer || exit 1; \
 	[ $$rc = 0 ] || exit $$rc; \
 	go test -timeout 30m $(TESTFLAGS) $(TEST_AS_ROOT) $(TOOL_PKGS)
-	$(if $(ORACLE),cd $(ORACLE) && go vet ./... && go test -timeout 30m $(TESTFLAGS) ./...)
+	@for m in $(MODULES); do (cd $$m && go vet ./... && go test -timeout 30m $(TESTFLAGS) ./...) || exit 1; done
 
 race: tools
 	@tools/install.sh race
@@ -70,7 +78,7 @@ lint:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
 	go vet ./...
 	$(HALLMARK_TOOLS)/staticcheck ./...
-	$(if $(ORACLE),cd $(ORACLE) && $(HALLMARK_TOOLS)/staticcheck ./...)
+	@for m in $(MODULES); do (cd $$m && $(HALLMARK_TOOLS)/staticcheck ./...) || exit 1; done
 
 # A short fuzz of every target: FUZZTIME each.
 FUZZTIME ?= 5s

@@ -4,8 +4,8 @@
 #   tools/install.sh [demo|test|bench|race|lint]...     (default: demo test)
 #
 #   demo   git, ssh-keygen, runc, busybox-static (Debian) and buildkitd
-#   test   demo's, and gnupg, openssl, strace, cosign, cosign 2, oras, crane, notation,
-#          and the OCI distribution specification's conformance suite
+#   test   demo's, and gnupg, openssl, strace, MariaDB, cosign, cosign 2, oras, crane,
+#          notation, and the OCI distribution specification's conformance suite
 #   bench  test's, and distribution's registry
 #   race   a C compiler, which Go's race detector wants
 #   lint   staticcheck
@@ -73,6 +73,7 @@ tests() {
 	need openssl openssl
 	need strace strace
 	need unshare util-linux
+	need mariadbd mariadb-server-core mariadb-client-core # no service: tests start their own
 	build peers "1 to 3 minutes" "" github.com/sigstore/cosign/v3/cmd/cosign
 	build cosign2 "2 to 8 minutes" "" cosign2=github.com/sigstore/cosign/v2/cmd/cosign
 	build notation "half a minute" "" github.com/notaryproject/notation/cmd/notation

@@ -29,7 +29,8 @@ type guard struct {
 	// create allows the first checkpoint, of the empty tree, where there is none.
 	create bool
 	floor  *translog.Checkpoint // nil: the log continues no other
-	warn   func(error)
+	// refused is told what will not be signed however often it is asked for.
+	refused func(error)
 
 	mu     sync.Mutex
 	source translog.Source      // nil until the storage can be read
@@ -45,12 +46,21 @@ func (g *guard) setSource(s translog.Source) {
 // Sign implements note.Signer. The signature leaves only when the checkpoint may.
 func (g *guard) Sign(text []byte) ([]byte, error) {
 	sig, err := g.sign(text)
-	if err != nil {
-		err = fmt.Errorf("no checkpoint is signed: %w", err)
-		g.warn(err)
+	if err == nil {
+		return sig, nil
 	}
-	return sig, err
+	err = fmt.Errorf("no checkpoint is signed: %w", err)
+	// A tree whose tiles are missing or do not lead to its root stays as it is.
+	if errors.As(err, new(*forkError)) || errors.As(err, new(*translog.Refusal)) || errors.As(err, new(unfoundedError)) || errors.Is(err, fs.ErrNotExist) {
+		g.refused(err)
+	}
+	return nil, err
 }
+
+// unfoundedError says that there is no checkpoint to go on from.
+type unfoundedError string
+
+func (e unfoundedError) Error() string { return string(e) }
 
 func (g *guard) sign(text []byte) ([]byte, error) {
 	signed, err := note.Sign(&note.Note{Text: string(text)}, g.Signer)
@@ -80,10 +90,10 @@ func (g *guard) sign(text []byte) ([]byte, error) {
 		}
 	}
 	if known == 0 && next.Size > 0 {
-		return nil, fmt.Errorf("the storage has a tree of %d entries and no checkpoint: name the last one of the log that it continues as extends in the configuration", next.Size)
+		return nil, unfoundedError(fmt.Sprintf("the storage has a tree of %d entries and no checkpoint: name the last one of the log that it continues as extends in the configuration", next.Size))
 	}
 	if known == 0 && !g.create {
-		return nil, errors.New("the storage is empty: where a log begins, start once with --create; else it is the wrong storage, or it was lost")
+		return nil, unfoundedError("the storage is empty: where a log begins, start once with --create; else it is the wrong storage, or it was lost")
 	}
 	g.last = next
 	return g.Signer.Sign(text)
@@ -130,7 +140,12 @@ func extends(ctx context.Context, before *translog.Checkpoint, next *translog.Vi
 		return &forkError{before, c, "entries are missing"}
 	}
 	if before.Size == 0 {
-		return nil // every tree extends the empty one, whose root was checked
+		// Every tree extends the empty one; that it is a tree at all is still to be seen.
+		if c.Size > 0 {
+			_, err := next.ProveEntry(ctx, c.Size-1)
+			return err
+		}
+		return nil
 	}
 	root, err := next.RootAt(ctx, before.Size)
 	if err != nil {

@@ -52,6 +52,12 @@ func TestForksAreTried(t *testing.T) {
 	signer := newEntrySigner(t)
 	s.refusedStart(t, "an empty storage without --create", "start once with --create")
 	w := s.mustStart(t, "--create")
+	empty := t.TempDir()
+	copyFolder(t, s.path("data"), empty)
+	emptyCheckpoint, err := os.ReadFile(s.path("data/checkpoint"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	add := func(w *writer, n int) {
 		t.Helper()
 		for range n {
@@ -132,6 +138,15 @@ func TestForksAreTried(t *testing.T) {
 			t.Errorf("%s: the checkpoint was replaced", name)
 		}
 	}
+
+	// A tree that is none, on top of an empty one.
+	put(empty)
+	s.write(t, "last", emptyCheckpoint)
+	if err := os.WriteFile(state, []byte(`{"size":7,"root":"`+strings.Repeat("A", 43)+`="}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.refusedStart(t, "a tree without tiles", "no checkpoint is signed")
+	s.write(t, "last", last)
 
 	// Another log's storage, and this one's under another key or origin.
 	put(newest)

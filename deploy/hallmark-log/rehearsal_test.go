@@ -140,7 +140,7 @@ func TestWritersReplaceEachOther(t *testing.T) {
 			r.use(a)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			clients := r.clients(ctx, t, 24)
+			clients := r.clients(ctx, t, 48)
 			r.more(t, 60)
 
 			// The first host dies in the middle, again and again, and the other takes over.
@@ -205,7 +205,7 @@ func TestTwoWritersAtOnce(t *testing.T) {
 		r.use(a, b)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		clients := r.clients(ctx, t, 24)
+		clients := r.clients(ctx, t, 48)
 		r.more(t, 120)
 		a.kill()
 		r.use(b)

@@ -72,7 +72,7 @@ func OpenLog(ctx context.Context, cfg *Config, create bool, log *slog.Logger) (_
 	if l.known, err = translog.NewLog(cfg.Origin, cfg.key.Public()); err != nil {
 		return nil, err
 	}
-	g := &guard{Signer: l.signer, log: l.known, create: create, warn: func(err error) { log.Error("guard", "error", err) }}
+	g := &guard{Signer: l.signer, log: l.known, create: create, refused: l.fail}
 	if cfg.Extends != "" {
 		if g.floor, err = readFloor(cfg.Extends, l.known); err != nil {
 			return nil, err
@@ -81,11 +81,11 @@ func OpenLog(ctx context.Context, cfg *Config, create bool, log *slog.Logger) (_
 	if l.opened, err = openStorage(ctx, &cfg.Storage); err != nil {
 		return nil, err
 	}
-	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	l.cancel = cancel
+	var background context.Context
+	background, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
-			cancel()
+			l.cancel()
 			l.polled.Wait()
 			err = errors.Join(err, l.opened.close())
 		}
@@ -146,6 +146,9 @@ func (l *Log) ready(ctx context.Context, g *guard, reader tessera.LogReader) err
 	index := l.opened.antispam.Follower(nil)
 	for {
 		n, err := index.EntriesProcessed(ctx)
+		if l.Err() != nil {
+			return l.Err()
+		}
 		if err == nil && n >= size {
 			return nil
 		}
@@ -170,8 +173,9 @@ func (l *Log) poll(ctx context.Context) {
 				last = string(c.Note)
 			}
 		}
-		var fork *forkError
-		if errors.As(err, &fork) {
+		// A checkpoint of somebody else does not become one of ours by waiting.
+		var stranger *translog.Refusal
+		if errors.As(err, new(*forkError)) || errors.As(err, &stranger) && stranger.Code == translog.CodeProofBad {
 			l.fail(err)
 			return
 		}
@@ -218,15 +222,20 @@ func (l *Log) advance(ctx context.Context, c *translog.Checkpoint) error {
 	return nil
 }
 
+// fail stops the log: a fork is tried, or what the storage holds is not what was signed.
 func (l *Log) fail(err error) {
 	l.mu.Lock()
-	if l.failure == nil {
+	first := l.failure == nil
+	if first {
 		l.failure = fmt.Errorf("the log has stopped: %w", err)
 		close(l.moved)
 		l.moved = make(chan struct{})
 	}
 	l.mu.Unlock()
-	l.log.Error("the log has stopped", "error", err)
+	if first {
+		l.cancel() // Tessera would try again, many times a second
+		l.log.Error("the log has stopped", "error", err)
+	}
 }
 
 // covering is a view that covers the entry at index, waiting for it.
@@ -260,6 +269,9 @@ var errBusy = errors.New("too many entries are under way")
 // Write integrates a canonical entry, or finds it. A client that goes away does not
 // take back what the storage was given: others may wait for the same entry.
 func (l *Log) Write(ctx context.Context, entry []byte) (tlog.Receipt, error) {
+	if err := l.Err(); err != nil {
+		return tlog.Receipt{}, err
+	}
 	select {
 	case l.writing <- struct{}{}:
 	default:
