@@ -224,11 +224,10 @@ func (s *site) database(t testing.TB) *sql.DB {
 
 // writer is a running hallmark-log.
 type writer struct {
-	cmd    *exec.Cmd
-	url    string
-	log    *bytes.Buffer
-	ended  chan struct{}
-	killed bool
+	cmd   *exec.Cmd
+	url   string
+	log   *bytes.Buffer
+	ended chan struct{}
 }
 
 var readyLine = regexp.MustCompile(`^hallmark-log is ready: (\S+) has (\d+) entries`)
