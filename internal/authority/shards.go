@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/monitor"
-	"github.com/hallmark-dev/hallmark/internal/authority/rekorv1"
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
 	"github.com/hallmark-dev/hallmark/internal/authority/witness"
 	"github.com/hallmark-dev/hallmark/internal/fault"
@@ -50,37 +48,6 @@ func (a *Authority) openLogs(st *state, keys holders) error {
 		a.logs = append(a.logs, l)
 	}
 	return nil
-}
-
-// openLogsV1 opens the shards of the log for older clients, and makes the first in a
-// folder that has none.
-func (a *Authority) openLogsV1(st *state, keys holders) error {
-	for _, h := range keys[ServiceLogV1] {
-		tree, err := rekorv1.NewTreeID(h.id.key.Public())
-		if err != nil {
-			return err
-		}
-		if h.n == 1 && st.LogV1 == nil {
-			st.LogV1 = &logV1State{TreeID: tree}
-		}
-		l, err := rekorv1.Open(filepath.Join(a.cfg.Dir, shardDir(ServiceLogV1, h.n)), rekorv1.Config{
-			Host: st.Host, Key: h.id.key, TreeID: st.treeOf(h.n, tree), Now: a.cfg.Now, Log: a.cfg.Log,
-		})
-		if err != nil {
-			return fmt.Errorf("log for older clients: %w", err)
-		}
-		a.logsV1 = append(a.logsV1, l)
-	}
-	return nil
-}
-
-// treeOf is the number of the nth tree of the log for older clients, whose key gives
-// it one; that of the first is in the state.
-func (st *state) treeOf(n int, ofKey int64) int64 {
-	if n == 1 && st.LogV1 != nil {
-		return st.LogV1.TreeID
-	}
-	return ofKey
 }
 
 // logPaths is what answers where, for all shards of the log.
@@ -131,44 +98,6 @@ func gone(w http.ResponseWriter, code int, message string) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusGone)
 	_, _ = w.Write(append(body, '\n'))
-}
-
-// logV1Handlers is what answers for the log for older clients: at the base URL, and
-// for each shard below a path of its own.
-func (a *Authority) logV1Handlers(keys holders) (http.Handler, map[string]http.Handler) {
-	current := turns{now: a.cfg.Now}
-	byTree, shards := map[string]http.Handler{}, map[string]http.Handler{}
-	for i, h := range keys[ServiceLogV1] {
-		l := a.logsV1[i]
-		own := l.Handler()
-		current.at = append(current.at, turn{h.Signs, own})
-		byTree[l.Tree()] = own
-		prefix := "/" + shardDir(ServiceLogV1, h.n)
-		shards[prefix+"/"] = http.StripPrefix(prefix, readOnly(own, a.info.URL))
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// An entry's long id begins with the number of its tree.
-		const tree, long = 16, 80
-		id := strings.ToLower(strings.TrimPrefix(r.URL.Path, "/api/v1/log/entries/"))
-		if len(id) == long {
-			if h, ok := byTree[id[:tree]]; ok {
-				h.ServeHTTP(w, r)
-				return
-			}
-		}
-		current.ServeHTTP(w, r)
-	}), shards
-}
-
-// readOnly refuses to add entries to a shard of the log for older clients.
-func readOnly(h http.Handler, base string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost && r.URL.Path == "/api/v1/log/entries" {
-			gone(w, http.StatusGone, "here one tree of the log is read; entries go to "+base)
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
 }
 
 // monitoredLogs are all shards for the status page.
