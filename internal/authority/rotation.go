@@ -98,7 +98,9 @@ func (cfg *RotateConfig) preview(st *state, r *Rotation) (root []byte, err error
 	if err != nil {
 		return nil, err
 	}
-	r.Files = append(r.Files, FileChange{stateFile, "replaced"})
+	if r.Service != ServiceOIDC { // of which it is as it was when all is done
+		r.Files = append(r.Files, FileChange{stateFile, "replaced"})
+	}
 	if r.TUF.Before != r.TUF.After {
 		r.Files = append(r.Files, FileChange{tufRepository, "replaced"})
 	}
