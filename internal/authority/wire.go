@@ -146,7 +146,7 @@ func (a *Authority) openServices(st *state, keys holders, fresh bool) (err error
 func (a *Authority) openTSA(keys holders) error {
 	all := keys[ServiceTSA]
 	for _, h := range all[signing(terms(all), a.cfg.Now())-1:] {
-		one, err := tsa.New(tsa.Config{Key: h.id.key, Chain: h.id.chain, Now: a.cfg.Now})
+		one, err := tsa.New(tsa.Config{Key: h.id.key, Chain: h.id.chain, Now: a.cfg.Now, Log: a.cfg.Log})
 		if err != nil {
 			return fmt.Errorf("timestamp authority: %w", err)
 		}
