@@ -125,7 +125,7 @@ func catchUp(dir string, o RestoreOptions) (taken int64, err error) {
 				taken += more
 				left = slices.Delete(left, i, i+1)
 			case !o.NothingSince:
-				return 0, fault.Usagef("no checkpoint of the log %q in %s is given, nor the word that it published nothing since the backup", s.origin, shardDir(service, n+1))
+				return 0, fault.Usagef("no checkpoint of the log %q%s is given, nor the word that it published nothing since the backup", s.origin, ofShard(service, n+1))
 			}
 		}
 	}
@@ -133,6 +133,14 @@ func catchUp(dir string, o RestoreOptions) (taken int64, err error) {
 		return 0, stray(left[0], all)
 	}
 	return taken, nil
+}
+
+// ofShard says which tree of a log is meant, where it has had several.
+func ofShard(service string, n int) string {
+	if n == 1 {
+		return ""
+	}
+	return ", of its tree in " + shardDir(service, n) + ","
 }
 
 // stray says why a checkpoint is of no tree that still wants one.
