@@ -266,7 +266,7 @@ func TestParseKeysRefuses(t *testing.T) {
 		"ct: {key: a, password-env: 'A B'}":  "password-env",
 		"ct: {key: a}\n---\nct: {key: b}\n":  "want one YAML document",
 		"ct: &a {key: a}\nlog: *a\n":         "anchor",
-		"ca: {key: [ca.key], chain: ca.pem}": "string",
+		"ca: {key: [ca.key], chain: ca.pem}": "must be one value",
 	} {
 		if got, err := authority.ParseKeys(in, []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %+v, %v; want %s", text, got, err, want)
