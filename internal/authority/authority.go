@@ -73,6 +73,10 @@ type Config struct {
 	// of the registry (docs/registry.md); empty lets everyone who may log in do
 	// everything.
 	RegistryConfig string
+	// CAConfig is a file in the form of Fulcio's configuration, YAML or JSON: other
+	// issuers whose tokens the CA takes, and a CT log that certificates are submitted
+	// to (docs/authority.md).
+	CAConfig string
 	// RehearseClaims, when not nil, are the claims of a JSON object that the
 	// GitHub-Actions-shaped token endpoint puts into its tokens.
 	RehearseClaims []byte
@@ -115,6 +119,11 @@ type Authority struct {
 
 	rehearsal *Rehearsal
 
+	caConfig []byte    // of CAConfig
+	chains   chains    // that others gave to keys of the folder
+	ctLogs   []ctLog   // those that certificates were ever submitted to
+	ctLog    *ca.CTLog // the one that they are submitted to now; nil: none
+
 	oidc      *oidc.Provider
 	witnesses *witness.Group // nil: none
 	ca        *ca.CA
@@ -151,6 +160,11 @@ func Open(cfg Config) (_ *Authority, err error) {
 	}
 	if cfg.RegistryConfig != "" {
 		if a.rules, err = loadRules(cfg.RegistryConfig); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.CAConfig != "" {
+		if a.caConfig, err = loadCAConfig(cfg.CAConfig); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/base64"
@@ -15,18 +16,18 @@ import (
 func (a *Authority) publish(st *state, ids identities) error {
 	// As old as the oldest key: what was signed before a state was lost stays good.
 	start := ids.ca.chain[0].NotBefore
+	ctLogs, err := a.publishedCTLogs(ids, start)
+	if err != nil {
+		return err
+	}
 	root, err := trust.RootSpec{
-		CAs: []trust.AuthoritySpec{{URI: a.info.URL, Organization: organization,
-			CommonName: ids.ca.chain[0].Subject.CommonName, Chain: ids.ca.chain,
-			Start: start}},
-		TSAs: []trust.AuthoritySpec{{URI: a.info.URL + timestampPath, Organization: organization,
-			CommonName: ids.tsa.chain[0].Subject.CommonName, Chain: ids.tsa.chain,
-			Start: ids.tsa.chain[0].NotBefore}},
+		CAs:  authoritySpecs(a.info.URL, a.chains.all(ids.ca)),
+		TSAs: authoritySpecs(a.info.URL+timestampPath, a.chains.all(ids.tsa)),
 		TLogs: []trust.LogSpec{
 			{BaseURL: a.info.URL, Key: a.log.Public(), Origin: a.info.Host, KeyID: a.log.KeyID(), Start: start},
 			{BaseURL: a.info.URL, Key: ids.logV1.key.Public(), KeyID: a.logV1.KeyID(), Start: start},
 		},
-		CTLogs: []trust.LogSpec{{BaseURL: a.info.URL + ctPath, Key: ids.ct.key.Public(), Start: start}},
+		CTLogs: ctLogs,
 	}.JSON()
 	if err != nil {
 		return fmt.Errorf("trusted root: %w", err)
@@ -66,9 +67,13 @@ func (a *Authority) publish(st *state, ids identities) error {
 // trusted_root.json (such as cosign 2.2): the keys as single files, by the names of
 // the public instance's first repository. They know no log but Rekor v1's.
 func (a *Authority) olderTargets(ids identities) (map[string][]byte, error) {
-	targets := map[string][]byte{"fulcio_v1.crt.pem": pemOf(ids.ca.chain)}
-	for name, id := range map[string]identity{"rekor.pub": ids.logV1, "ctfe.pub": ids.ct} {
-		der, err := x509.MarshalPKIXPublicKey(id.key.Public())
+	targets := map[string][]byte{"fulcio_v1.crt.pem": pemOf(a.chains.all(ids.ca).distinct())}
+	ct := ids.ct.key.Public()
+	if a.ctLog != nil {
+		ct = a.ctLog.Public()
+	}
+	for name, public := range map[string]crypto.PublicKey{"rekor.pub": ids.logV1.key.Public(), "ctfe.pub": ct} {
+		der, err := x509.MarshalPKIXPublicKey(public)
 		if err != nil {
 			return nil, err
 		}
@@ -80,46 +85,41 @@ func (a *Authority) olderTargets(ids identities) (map[string][]byte, error) {
 // trustRootYAML is a TrustRoot of policy.sigstore.dev for admission. It holds the
 // keys themselves, so that a decision needs no answer from us.
 func (a *Authority) trustRootYAML(ids identities) ([]byte, error) {
-	logKey, err := publicPEM(ids.log.key.Public())
+	ctLogs, err := a.publishedCTLogs(ids, ids.ca.chain[0].NotBefore)
 	if err != nil {
 		return nil, err
 	}
-	logV1Key, err := publicPEM(ids.logV1.key.Public())
-	if err != nil {
-		return nil, err
+	var out bytes.Buffer
+	out.WriteString("apiVersion: policy.sigstore.dev/v1alpha1\nkind: TrustRoot\nmetadata:\n  name: hallmark\nspec:\n  sigstoreKeys:\n")
+	for _, list := range []struct {
+		name string
+		all  []trust.AuthoritySpec
+	}{
+		{"certificateAuthorities", authoritySpecs(a.info.URL, a.chains.all(ids.ca))},
+		{"timestampAuthorities", authoritySpecs(a.info.URL+timestampPath, a.chains.all(ids.tsa))},
+	} {
+		fmt.Fprintf(&out, "    %s:\n", list.name)
+		for _, s := range list.all {
+			fmt.Fprintf(&out, "      - subject: {organization: %q, commonName: %q}\n        uri: %q\n        certChain: %s\n", s.Organization, s.CommonName, s.URI, chainPEM(s.Chain))
+		}
 	}
-	ctKey, err := publicPEM(ids.ct.key.Public())
-	if err != nil {
-		return nil, err
+	for _, list := range []struct {
+		name string
+		all  []trust.LogSpec
+	}{
+		{"tLogs", []trust.LogSpec{{BaseURL: a.info.URL, Key: ids.log.key.Public()}, {BaseURL: a.info.URL, Key: ids.logV1.key.Public()}}},
+		{"ctLogs", ctLogs},
+	} {
+		fmt.Fprintf(&out, "    %s:\n", list.name)
+		for _, l := range list.all {
+			key, err := publicPEM(l.Key)
+			if err != nil {
+				return nil, err
+			}
+			fmt.Fprintf(&out, "      - baseURL: %q\n        hashAlgorithm: sha-256\n        publicKey: %s\n", l.BaseURL, key)
+		}
 	}
-	return fmt.Appendf(nil, `apiVersion: policy.sigstore.dev/v1alpha1
-kind: TrustRoot
-metadata:
-  name: hallmark
-spec:
-  sigstoreKeys:
-    certificateAuthorities:
-      - subject: {organization: %[1]q, commonName: %[2]q}
-        uri: %[3]q
-        certChain: %[4]s
-    timestampAuthorities:
-      - subject: {organization: %[1]q, commonName: %[5]q}
-        uri: %[6]q
-        certChain: %[7]s
-    tLogs:
-      - baseURL: %[3]q
-        hashAlgorithm: sha-256
-        publicKey: %[8]s
-      - baseURL: %[3]q
-        hashAlgorithm: sha-256
-        publicKey: %[9]s
-    ctLogs:
-      - baseURL: %[10]q
-        hashAlgorithm: sha-256
-        publicKey: %[11]s
-`, organization, ids.ca.chain[0].Subject.CommonName, a.info.URL, chainPEM(ids.ca.chain),
-		ids.tsa.chain[0].Subject.CommonName, a.info.URL+timestampPath, chainPEM(ids.tsa.chain),
-		logKey, logV1Key, a.info.URL+ctPath, ctKey), nil
+	return out.Bytes(), nil
 }
 
 // publicPEM is base64 of a PEM public key, as Kubernetes writes []byte.

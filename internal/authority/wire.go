@@ -37,6 +37,9 @@ func (a *Authority) open(st *state, fresh bool) error {
 	if err != nil {
 		return err
 	}
+	if err := a.openForeign(); err != nil {
+		return err
+	}
 	if err := a.openServices(ids, fresh); err != nil {
 		return err
 	}
@@ -140,7 +143,7 @@ func (a *Authority) openServices(ids identities, fresh bool) (err error) {
 	if err != nil {
 		return fmt.Errorf("log: %w", err)
 	}
-	if a.tsa, err = tsa.New(tsa.Config{Key: ids.tsa.key, Chain: ids.tsa.chain, Now: cfg.Now}); err != nil {
+	if a.tsa, err = tsa.New(tsa.Config{Key: ids.tsa.key, Chain: a.chains.active(ids.tsa), Now: cfg.Now}); err != nil {
 		return fmt.Errorf("timestamp authority: %w", err)
 	}
 	rc := registry.Config{Log: cfg.Log, Now: cfg.Now, Rules: a.rules, URL: a.info.URL}
@@ -173,13 +176,13 @@ func (a *Authority) openIssuerAndCA(ids identities, fresh bool) (err error) {
 		}
 		a.rehearsal = r
 	}
-	issuers := []ca.Issuer{{URL: a.info.Issuer, ClientID: ClientID, Type: ca.TypeEmail, Keys: a.oidc}}
-	if a.rehearsal != nil {
-		issuers = append(issuers, ca.Issuer{URL: a.info.Issuer, ClientID: ClientID, Type: ca.TypeGitHubWorkflow, Keys: a.oidc})
+	known, err := a.issuers()
+	if err != nil {
+		return err
 	}
 	a.ca, err = ca.New(ca.Config{
-		CAKey: ids.ca.key, CACert: ids.ca.chain[0], CTKey: ids.ct.key,
-		Issuers: issuers, Now: cfg.Now, Log: cfg.Log,
+		CAKey: ids.ca.key, Chain: a.chains.active(ids.ca), CTKey: ids.ct.key, CTLog: a.ctLog,
+		Issuers: known, Now: cfg.Now, Log: cfg.Log,
 	})
 	if err != nil {
 		return fmt.Errorf("certificate authority: %w", err)
@@ -219,8 +222,8 @@ func (a *Authority) handler() http.Handler {
 // watch makes the monitor, which shows these keys.
 func (a *Authority) watch(ids identities) error {
 	keys := []monitor.Key{
-		monitor.CertifiedKey("certificate authority", ids.ca.chain),
-		monitor.CertifiedKey("timestamp authority", ids.tsa.chain),
+		monitor.CertifiedKey("certificate authority", a.chains.active(ids.ca)),
+		monitor.CertifiedKey("timestamp authority", a.chains.active(ids.tsa)),
 	}
 	for name, id := range map[string]identity{"certificate transparency log": ids.ct, "log": ids.log, "log for older clients": ids.logV1} {
 		k, err := monitor.BareKey(name, id.key.Public())
