@@ -76,6 +76,10 @@ type Config struct {
 	// empty: in the folder, or where they were the last time. OpenKey opens them.
 	KeysFile string
 	OpenKey  OpenKey
+	// CAConfig is a file in the form of Fulcio's configuration, YAML or JSON: other
+	// issuers whose tokens the CA takes, and a CT log that certificates are submitted
+	// to (docs/authority.md).
+	CAConfig string
 	// RehearseClaims, when not nil, are the claims of a JSON object that the
 	// GitHub-Actions-shaped token endpoint puts into its tokens.
 	RehearseClaims []byte
@@ -117,6 +121,10 @@ type Authority struct {
 	server   *http.Server
 
 	rehearsal *Rehearsal
+
+	caConfig []byte    // of CAConfig
+	foreign  foreign   // what others vouch for
+	ctLog    *ca.CTLog // the one that they are submitted to now; nil: none
 
 	oidc      *oidc.Provider
 	keyRefs   map[string]KeyRef
@@ -161,6 +169,11 @@ func Open(cfg Config) (_ *Authority, err error) {
 	}
 	if cfg.KeysFile != "" {
 		if a.keyRefs, err = loadKeys(cfg.KeysFile); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.CAConfig != "" {
+		if a.caConfig, err = loadCAConfig(cfg.CAConfig); err != nil {
 			return nil, err
 		}
 	}

@@ -3,16 +3,14 @@ package authority
 import (
 	"crypto"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/hallmark-dev/hallmark/internal/authority/ca"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/strictyaml"
 )
@@ -129,47 +127,18 @@ func NewKeyRef(service, ref, chain, passwordEnv, dir string) (KeyRef, error) {
 	return r, nil
 }
 
-// Limits of a chain.
-const (
-	maxChainFile = 256 << 10
-	maxChain     = 8
-)
+// maxKeysFile bounds the file of keys and that of a chain, in bytes.
+const maxKeysFile = 256 << 10
 
-// readChain reads a PEM file with certificates and nothing else.
+// readChain reads a PEM file with certificates and nothing else, each issued by the next.
 func readChain(path string) ([]*x509.Certificate, error) {
-	data, err := readBounded(path, maxChainFile)
+	data, err := readUpTo(path, maxKeysFile)
 	if err != nil {
 		return nil, err
 	}
-	return parseChain(data)
-}
-
-func parseChain(data []byte) (chain []*x509.Certificate, err error) {
-	for {
-		for len(data) > 0 && (data[0] == '\n' || data[0] == '\r' || data[0] == ' ' || data[0] == '\t') {
-			data = data[1:]
-		}
-		if len(data) == 0 {
-			break
-		}
-		const begin = "-----BEGIN CERTIFICATE-----"
-		if len(data) < len(begin) || string(data[:len(begin)]) != begin {
-			return nil, errors.New("it holds something else than PEM certificates")
-		}
-		block, rest := pem.Decode(data)
-		if block == nil || block.Type != "CERTIFICATE" || len(block.Headers) > 0 {
-			return nil, errors.New("it holds a PEM block that is no certificate")
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, errors.New("it holds a certificate that cannot be read")
-		}
-		if chain, data = append(chain, c), rest; len(chain) > maxChain {
-			return nil, fmt.Errorf("it holds more than %d certificates", maxChain)
-		}
-	}
-	if len(chain) == 0 {
-		return nil, errors.New("it holds no certificate")
+	chain, err := ca.ParseChain(data)
+	if err != nil {
+		return nil, err
 	}
 	for i, c := range chain[1:] {
 		if err := chain[i].CheckSignatureFrom(c); err != nil {
@@ -179,23 +148,9 @@ func parseChain(data []byte) (chain []*x509.Certificate, err error) {
 	return chain, nil
 }
 
-// readBounded reads a file of at most limit bytes.
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // it was only read
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("it is larger than %d bytes", limit)
-	}
-	return data, err
-}
-
 // loadKeys reads the file of keys.
 func loadKeys(path string) (map[string]KeyRef, error) {
-	data, err := readBounded(path, maxChainFile)
+	data, err := readUpTo(path, maxKeysFile)
 	if err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}

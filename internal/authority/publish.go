@@ -7,8 +7,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
 	"github.com/hallmark-dev/hallmark/internal/trust"
@@ -71,38 +73,32 @@ func speakers(terms map[string][]*term) (map[string][]speaker, error) {
 	return out, nil
 }
 
-// newPublication makes what an authority at these addresses publishes of its terms.
-func newPublication(i Info, terms map[string][]*term) (publication, error) {
+// newPublication makes what an authority at these addresses publishes of its terms, and
+// of what others vouch for.
+func newPublication(i Info, terms map[string][]*term, f foreign) (publication, error) {
 	p := publication{files: map[string][]byte{}}
 	all, err := speakers(terms)
 	if err != nil {
 		return p, err
 	}
-	if p.files[fileTrustedRoot], err = trustedRoot(i, all); err != nil {
+	if p.files[fileTrustedRoot], err = trustedRoot(i, all, f); err != nil {
 		return p, fmt.Errorf("trusted root: %w", err)
 	}
 	if p.files[fileSigningConfig], err = signingConfig(i, all); err != nil {
 		return p, fmt.Errorf("signing config: %w", err)
 	}
-	if p.files[fileTrustRoot], err = trustRootYAML(i, all); err != nil {
+	if p.files[fileTrustRoot], err = trustRootYAML(i, all, f); err != nil {
 		return p, fmt.Errorf("TrustRoot: %w", err)
 	}
-	p.targets, p.custom, err = olderTargets(i, all)
+	p.targets, p.custom, err = olderTargets(i, all, f)
 	return p, err
 }
 
 // trustedRoot has every key that ever signed, each with the time in which it is believed.
-func trustedRoot(i Info, all map[string][]speaker) ([]byte, error) {
-	var root trust.RootSpec
-	authority := func(s speaker, url string) trust.AuthoritySpec {
-		return trust.AuthoritySpec{URI: url, Organization: organization, CommonName: s.chain[0].Subject.CommonName,
-			Chain: s.chain, Start: s.From, End: s.end()}
-	}
-	for _, s := range all[ServiceCA] {
-		root.CAs = append(root.CAs, authority(s, i.URL))
-	}
-	for _, s := range all[ServiceTSA] {
-		root.TSAs = append(root.TSAs, authority(s, i.URL+timestampPath))
+func trustedRoot(i Info, all map[string][]speaker, f foreign) ([]byte, error) {
+	root := trust.RootSpec{
+		CAs:  authoritySpecs(i.URL, all[ServiceCA], f.chains),
+		TSAs: authoritySpecs(i.URL+timestampPath, all[ServiceTSA], f.chains),
 	}
 	for _, s := range all[ServiceLog] {
 		root.TLogs = append(root.TLogs, trust.LogSpec{BaseURL: i.shardURL(s.n), Key: s.key, Origin: i.Host, Start: s.From, End: s.end()})
@@ -110,10 +106,45 @@ func trustedRoot(i Info, all map[string][]speaker) ([]byte, error) {
 	for _, s := range all[ServiceLogV1] {
 		root.TLogs = append(root.TLogs, trust.LogSpec{BaseURL: i.URL, Key: s.key, Start: s.From, End: s.end()})
 	}
-	for _, s := range all[ServiceCT] {
-		root.CTLogs = append(root.CTLogs, trust.LogSpec{BaseURL: i.URL + ctPath, Key: s.key, Start: s.From, End: s.end()})
+	var err error
+	if root.CTLogs, err = ctLogSpecs(i, all[ServiceCT], f.ctLogs); err != nil {
+		return nil, err
 	}
 	return root.JSON()
+}
+
+// authoritySpecs are all chains that spoke for an authority's keys, each within its
+// key's term: the one in use first, the key's own last.
+func authoritySpecs(url string, all []speaker, given chains) (out []trust.AuthoritySpec) {
+	for _, s := range all {
+		add := func(chain []*x509.Certificate, start time.Time) {
+			subject, name := chain[0].Subject, organization
+			if len(subject.Organization) > 0 {
+				name = subject.Organization[0]
+			}
+			out = append(out, trust.AuthoritySpec{URI: url, Organization: name, CommonName: subject.CommonName, Chain: chain, Start: start, End: s.end()})
+		}
+		for _, chain := range given.of(s.key) {
+			add(chain, chain[0].NotBefore)
+		}
+		add(s.chain, s.From)
+	}
+	return out
+}
+
+// ctLogSpecs are our own CT keys and the logs elsewhere.
+func ctLogSpecs(i Info, all []speaker, elsewhere []ctLog) (out []trust.LogSpec, err error) {
+	for _, s := range all {
+		out = append(out, trust.LogSpec{BaseURL: i.URL + ctPath, Key: s.key, Start: s.From, End: s.end()})
+	}
+	for _, l := range elsewhere {
+		public, err := x509.ParsePKIXPublicKey(l.Key)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, trust.LogSpec{BaseURL: l.URL, Key: public, Start: l.Since})
+	}
+	return out, nil
 }
 
 // shardURL is the base URL of the log's nth shard. It never changes; the host is the
@@ -151,21 +182,31 @@ func signingConfig(i Info, all map[string][]speaker) ([]byte, error) {
 // the public instance's first repository. They know no log but Rekor v1's. Where there
 // is more than one key, they go by what the metadata says that each is for; the CA's
 // certificates are all in one file.
-func olderTargets(i Info, all map[string][]speaker) (map[string][]byte, map[string]json.RawMessage, error) {
+func olderTargets(i Info, all map[string][]speaker, f foreign) (map[string][]byte, map[string]json.RawMessage, error) {
 	targets, custom := map[string][]byte{}, map[string]json.RawMessage{}
-	for _, s := range all[ServiceCA] {
-		targets["fulcio_v1.crt.pem"] = append(targets["fulcio_v1.crt.pem"], pemOf(s.chain)...)
+	var issuing chains
+	for _, s := range authoritySpecs(i.URL, all[ServiceCA], f.chains) {
+		issuing = append(issuing, s.Chain)
 	}
-	for service, is := range map[string]struct{ name, usage, url string }{
-		ServiceLogV1: {"rekor", "Rekor", i.URL}, ServiceCT: {"ctfe", "CTFE", i.URL + ctPath},
-	} {
-		for _, s := range all[service] {
-			name := numbered(is.name, s.n) + ".pub"
-			targets[name] = pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: s.Key})
-			if len(all[service]) == 1 {
+	targets["fulcio_v1.crt.pem"] = pemOf(issuing.distinct())
+	var rekor, ctfe []ctLog
+	for _, s := range all[ServiceLogV1] {
+		rekor = append(rekor, ctLog{URL: i.URL, Key: s.Key})
+	}
+	for _, s := range all[ServiceCT] {
+		ctfe = append(ctfe, ctLog{URL: i.URL + ctPath, Key: s.Key})
+	}
+	for _, is := range []struct {
+		name, usage string
+		keys        []ctLog
+	}{{"rekor", "Rekor", rekor}, {"ctfe", "CTFE", append(ctfe, f.ctLogs...)}} {
+		for n, l := range is.keys {
+			name := numbered(is.name, n+1) + ".pub"
+			targets[name] = pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: l.Key})
+			if len(is.keys) == 1 {
 				continue
 			}
-			says, err := json.Marshal(map[string]any{"sigstore": map[string]string{"status": "Active", "uri": is.url, "usage": is.usage}})
+			says, err := json.Marshal(map[string]any{"sigstore": map[string]string{"status": "Active", "uri": l.URL, "usage": is.usage}})
 			if err != nil {
 				return nil, nil, err
 			}
@@ -178,7 +219,11 @@ func olderTargets(i Info, all map[string][]speaker) (map[string][]byte, map[stri
 // trustRootYAML is a TrustRoot of policy.sigstore.dev for admission. It holds the
 // keys themselves, so that a decision needs no answer from us. It cannot say when a
 // key is believed: it has all of them.
-func trustRootYAML(i Info, all map[string][]speaker) ([]byte, error) {
+func trustRootYAML(i Info, all map[string][]speaker, f foreign) ([]byte, error) {
+	ctLogs, err := ctLogSpecs(i, all[ServiceCT], f.ctLogs)
+	if err != nil {
+		return nil, err
+	}
 	var b bytes.Buffer
 	b.WriteString(`apiVersion: policy.sigstore.dev/v1alpha1
 kind: TrustRoot
@@ -187,29 +232,41 @@ metadata:
 spec:
   sigstoreKeys:
 `)
-	authorities := func(what, service, url string) {
-		fmt.Fprintf(&b, "    %s:\n", what)
-		for _, s := range all[service] {
+	for _, list := range []struct {
+		name string
+		all  []trust.AuthoritySpec
+	}{
+		{"certificateAuthorities", authoritySpecs(i.URL, all[ServiceCA], f.chains)},
+		{"timestampAuthorities", authoritySpecs(i.URL+timestampPath, all[ServiceTSA], f.chains)},
+	} {
+		fmt.Fprintf(&b, "    %s:\n", list.name)
+		for _, s := range list.all {
 			fmt.Fprintf(&b, "      - subject: {organization: %q, commonName: %q}\n        uri: %q\n        certChain: %s\n",
-				organization, s.chain[0].Subject.CommonName, url, base64.StdEncoding.EncodeToString(pemOf(s.chain)))
+				s.Organization, s.CommonName, s.URI, base64.StdEncoding.EncodeToString(pemOf(s.Chain)))
 		}
 	}
-	log := func(s speaker, url string) {
-		fmt.Fprintf(&b, "      - baseURL: %q\n        hashAlgorithm: sha-256\n        publicKey: %s\n",
-			url, base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: s.Key})))
+	log := func(public crypto.PublicKey, url string) error {
+		der, err := x509.MarshalPKIXPublicKey(public)
+		if err == nil {
+			fmt.Fprintf(&b, "      - baseURL: %q\n        hashAlgorithm: sha-256\n        publicKey: %s\n",
+				url, base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+		}
+		return err
 	}
-	authorities("certificateAuthorities", ServiceCA, i.URL)
-	authorities("timestampAuthorities", ServiceTSA, i.URL+timestampPath)
+	var errs []error
 	b.WriteString("    tLogs:\n")
 	for _, s := range all[ServiceLog] {
-		log(s, i.shardURL(s.n))
+		errs = append(errs, log(s.key, i.shardURL(s.n)))
 	}
 	for _, s := range all[ServiceLogV1] {
-		log(s, i.URL)
+		errs = append(errs, log(s.key, i.URL))
 	}
 	b.WriteString("    ctLogs:\n")
-	for _, s := range all[ServiceCT] {
-		log(s, i.URL+ctPath)
+	for _, l := range ctLogs {
+		errs = append(errs, log(l.Key, l.BaseURL))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	return b.Bytes(), nil
 }

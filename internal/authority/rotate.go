@@ -232,8 +232,7 @@ func (cfg *RotateConfig) fits(st *state, id identity) error {
 		} else {
 			ct = id
 		}
-		_, err = ca.New(ca.Config{CAKey: own.key, CACert: own.chain[0], CTKey: ct.key})
-		return err
+		return fitTogether(own, ct)
 	case ServiceTSA:
 		_, err := tsa.New(tsa.Config{Key: id.key, Chain: id.chain})
 		return err
@@ -247,6 +246,21 @@ func (cfg *RotateConfig) fits(st *state, id identity) error {
 		}
 	}
 	return nil
+}
+
+// fitTogether refuses a CA and a CT key that the CA would not start with.
+func fitTogether(own, ct identity) error {
+	public, ok := own.key.Public().(*ecdsa.PublicKey)
+	if !ok || public.Curve != elliptic.P256() && public.Curve != elliptic.P384() {
+		return errors.New("the key of the certificate authority must be an ECDSA key on P-256 or P-384")
+	}
+	if second, ok := ct.key.Public().(*ecdsa.PublicKey); !ok || second.Curve != elliptic.P256() {
+		return errors.New("the key of the certificate transparency log must be an ECDSA key on P-256")
+	}
+	if sameKey(own.key.Public(), ct.key.Public()) {
+		return errors.New("certificate authority and certificate transparency log must have different keys")
+	}
+	return ca.CheckChain(own.chain, own.key.Public())
 }
 
 // write makes durable what the new term needs, and then that there is one: from that
@@ -307,7 +321,11 @@ func (cfg *RotateConfig) publish(st *state, r *Rotation) error {
 	if err != nil {
 		return err
 	}
-	p, err := newPublication(i, st.Keys)
+	given, err := readForeign(cfg.Dir)
+	if err != nil {
+		return err
+	}
+	p, err := newPublication(i, st.Keys, given)
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,11 @@ func (cfg *RotateConfig) preview(st *state, r *Rotation) (root []byte, err error
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPublication(i, st.Keys)
+	given, err := readForeign(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPublication(i, st.Keys, given)
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,9 @@ func (a *Authority) open(st *state, fresh bool) error {
 	if err != nil {
 		return err
 	}
+	if err := a.openForeign(); err != nil {
+		return err
+	}
 	if err := a.openServices(st, keys, fresh); err != nil {
 		return err
 	}
@@ -71,7 +74,7 @@ func (a *Authority) finish(st *state) error {
 			return err
 		}
 	}
-	p, err := newPublication(a.info, st.Keys)
+	p, err := newPublication(a.info, st.Keys, a.foreign)
 	if err != nil {
 		return err
 	}
@@ -146,7 +149,7 @@ func (a *Authority) openServices(st *state, keys holders, fresh bool) (err error
 func (a *Authority) openTSA(keys holders) error {
 	all := keys[ServiceTSA]
 	for _, h := range all[signing(terms(all), a.cfg.Now())-1:] {
-		one, err := tsa.New(tsa.Config{Key: h.id.key, Chain: h.id.chain, Now: a.cfg.Now, Log: a.cfg.Log})
+		one, err := tsa.New(tsa.Config{Key: h.id.key, Chain: a.foreign.chains.active(h.id), Now: a.cfg.Now, Log: a.cfg.Log})
 		if err != nil {
 			return fmt.Errorf("timestamp authority: %w", err)
 		}
@@ -172,16 +175,16 @@ func (a *Authority) openIssuerAndCA(keys holders, fresh bool) (err error) {
 		}
 		a.rehearsal = r
 	}
-	issuers := []ca.Issuer{{URL: a.info.Issuer, ClientID: ClientID, Type: ca.TypeEmail, Keys: a.oidc}}
-	if a.rehearsal != nil {
-		issuers = append(issuers, ca.Issuer{URL: a.info.Issuer, ClientID: ClientID, Type: ca.TypeGitHubWorkflow, Keys: a.oidc})
+	known, err := a.issuers()
+	if err != nil {
+		return err
 	}
 	a.caTurns.now = cfg.Now
 	for _, from := range changes(cfg.Now(), keys[ServiceCA], keys[ServiceCT]) {
 		own, ct := at(keys[ServiceCA], from), at(keys[ServiceCT], from)
 		a.ca, err = ca.New(ca.Config{
-			CAKey: own.id.key, CACert: own.id.chain[0], CTKey: ct.id.key,
-			Issuers: issuers, Now: cfg.Now, Log: cfg.Log,
+			CAKey: own.id.key, Chain: a.foreign.chains.active(own.id), CTKey: ct.id.key, CTLog: a.ctLog,
+			Issuers: known, Now: cfg.Now, Log: cfg.Log,
 		})
 		if err != nil {
 			return fmt.Errorf("certificate authority: %w", err)
@@ -228,7 +231,7 @@ func (a *Authority) handler(keys holders) (http.Handler, error) {
 
 // watch makes the monitor, which shows these keys.
 func (a *Authority) watch(keys holders) error {
-	shown, err := monitored(keys, a.cfg.Now())
+	shown, err := monitored(keys, a.foreign.chains, a.cfg.Now())
 	if err != nil {
 		return err
 	}
@@ -246,7 +249,7 @@ func (a *Authority) watch(keys holders) error {
 
 // monitored are the keys for the status page: of those whose time is over it only says
 // until when they are believed, and their certificates may end.
-func monitored(keys holders, now time.Time) ([]monitor.Key, error) {
+func monitored(keys holders, given chains, now time.Time) ([]monitor.Key, error) {
 	var out []monitor.Key
 	for service, all := range keys {
 		for i, h := range all {
@@ -261,7 +264,7 @@ func monitored(keys holders, now time.Time) ([]monitor.Key, error) {
 				return nil, err
 			}
 			if len(h.id.chain) > 0 && h.Until == nil {
-				k = monitor.CertifiedKey(name, h.id.chain)
+				k = monitor.CertifiedKey(name, given.active(h.id))
 			}
 			out = append(out, k)
 		}
