@@ -89,6 +89,18 @@ type Document struct {
 
 // Documents reads all documents of a file. Empty documents are left out.
 func Documents(file string, data []byte) ([]*Document, error) {
+	return documents(&checker{file: file}, data)
+}
+
+// DocumentsWithAliases is [Documents] for formats whose files are known to name
+// single values: an alias of one is read as that value. Those of mappings and
+// lists stay refused, so that no file means more than its length.
+func DocumentsWithAliases(file string, data []byte) ([]*Document, error) {
+	return documents(&checker{file: file, aliases: true}, data)
+}
+
+func documents(c *checker, data []byte) ([]*Document, error) {
+	file := c.file
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("%s: %d bytes; at most %d are read", file, len(data), MaxSize)
 	}
@@ -97,7 +109,6 @@ func Documents(file string, data []byte) ([]*Document, error) {
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var docs []*Document
-	c := &checker{file: file}
 	for {
 		var n yaml.Node
 		err := decode(dec, &n)
@@ -145,11 +156,28 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag(
 
 // checker refuses what makes YAML mean more than it says.
 type checker struct {
-	file  string
-	nodes int
+	file    string
+	nodes   int
+	aliases bool // of single values are replaced by them
+}
+
+// resolve puts the value in the place of its alias.
+func (c *checker) resolve(n *yaml.Node) {
+	if !c.aliases {
+		return
+	}
+	if n.Kind == yaml.AliasNode && n.Alias != nil && n.Alias.Kind == yaml.ScalarNode {
+		line := n.Line
+		*n = *n.Alias
+		n.Line = line
+	}
+	if n.Kind == yaml.ScalarNode {
+		n.Anchor = ""
+	}
 }
 
 func (c *checker) check(n *yaml.Node, path string, depth int) error {
+	c.resolve(n)
 	at := Pos{File: c.file, Line: n.Line, Path: path}
 	c.nodes++
 	switch {
@@ -179,6 +207,7 @@ func (c *checker) checkMap(n *yaml.Node, path string, depth int) error {
 	seen := make(map[string]int, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
+		c.resolve(k)
 		at := Pos{File: c.file, Line: k.Line, Path: join(path, k.Value)}
 		switch {
 		case k.Kind != yaml.ScalarNode || k.Anchor != "":

@@ -32,6 +32,7 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/ca"
+	"github.com/hallmark-dev/hallmark/internal/authority/issuers"
 	"github.com/hallmark-dev/hallmark/internal/authority/oidc"
 )
 
@@ -67,17 +68,26 @@ func start(t *testing.T) *authority {
 		t.Fatal(err)
 	}
 	ct, es := p256(t), p256(t)
-	c, err := ca.New(ca.Config{CAKey: private, CACert: root, CTKey: ct, Issuers: []ca.Issuer{
-		{URL: issuerURL, ClientID: "sigstore", Type: ca.TypeEmail, Keys: p},
-		{URL: issuerURL, ClientID: "sigstore", Type: ca.TypeGitHubWorkflow, Keys: p},
-		{URL: "http://es256.example", ClientID: "sigstore", Type: ca.TypeEmail, Algorithms: []string{"ES256"}, Keys: ec{es}},
-	}})
+	c, err := ca.New(ca.Config{CAKey: private, Chain: []*x509.Certificate{root}, CTKey: ct, Issuers: set(t,
+		issuers.Issuer{URL: issuerURL, ClientID: "sigstore", Type: issuers.TypeEmail, Keys: p},
+		issuers.Issuer{URL: issuerURL, ClientID: "sigstore", Type: issuers.TypeGitHubWorkflow, Keys: p},
+		issuers.Issuer{URL: "http://es256.example", ClientID: "sigstore", Type: issuers.TypeEmail, Algorithms: []string{"ES256"}, Keys: ec{es}},
+	)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := httptest.NewServer(c.Handler())
 	t.Cleanup(s.Close)
 	return &authority{s.URL, p, root, ct, es, s.Client()}
+}
+
+func set(t *testing.T, all ...issuers.Issuer) *issuers.Set {
+	t.Helper()
+	s, err := issuers.New(issuers.Config{Issuers: all})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func p256(t *testing.T) *ecdsa.PrivateKey {
@@ -549,30 +559,29 @@ func TestKeysAndProofsAreRefused(t *testing.T) {
 		request any
 		want    string
 	}{
-		"proof over another subject":  {body(public, prove(t, private, "mallory@example.com")), "proofOfPossession"},
-		"proof over the whole token":  {body(public, prove(t, private, token)), "proofOfPossession"},
-		"proof with another key":      {body(public, prove(t, other, "alice@example.com")), "proofOfPossession"},
-		"proof replayed for a key":    {body(publicPEM(t, other.Public()), proof), "proofOfPossession"},
-		"proof with another hash":     {body(public, otherHash), "proofOfPossession"},
-		"proof cut":                   {body(public, proof[:len(proof)-1]), "proofOfPossession"},
-		"no proof":                    {body(public, nil), "proofOfPossession"},
-		"weak exponent":               {body(publicPEM(t, weak), proof), "insecure"},
-		"RSA-1024":                    {body(publicPEM(t, &short), proof), "insecure"},
-		"P-224":                       {body(publicPEM(t, p224.Public()), proof), "insecure"},
-		"no key":                      {body("", proof), "PEM"},
-		"DER":                         {body("MFkwEwYHKoZIzj0CAQ==", proof), "PEM"},
-		"two keys":                    {body(public+public, proof), "PEM"},
-		"text before the key":         {body("x\n"+public, proof), "PEM"},
-		"a certificate":               {body(strings.ReplaceAll(public, "PUBLIC KEY", "CERTIFICATE"), proof), "PEM"},
-		"empty":                       {[]byte{}, "CreateSigningCertificateRequest"},
-		"null key":                    {[]byte(`{"publicKeyRequest":null}`), "missing"},
-		"unknown member":              {replace(`{"publicKeyRequest"`, `{"x":1,"publicKeyRequest"`), "CreateSigningCertificateRequest"},
-		"member twice":                {replace(`{"publicKeyRequest"`, `{"publicKeyRequest":{},"publicKeyRequest"`), "CreateSigningCertificateRequest"},
-		"other case":                  {replace(`"publicKeyRequest"`, `"PublicKeyRequest"`), "CreateSigningCertificateRequest"},
-		"trailing data":               {append(append([]byte{}, encoded...), '{', '}'), "CreateSigningCertificateRequest"},
-		"too large":                   {bytes.Repeat([]byte(" "), 70<<10), "longer"},
-		"certificate signing request": {[]byte(`{"certificateSigningRequest":"AAAA"}`), "not supported"},
-		"two tokens":                  {replace(`{"publicKeyRequest"`, `{"credentials":{"oidcIdentityToken":"eyJ"},"publicKeyRequest"`), "no other token"},
+		"proof over another subject": {body(public, prove(t, private, "mallory@example.com")), "proofOfPossession"},
+		"proof over the whole token": {body(public, prove(t, private, token)), "proofOfPossession"},
+		"proof with another key":     {body(public, prove(t, other, "alice@example.com")), "proofOfPossession"},
+		"proof replayed for a key":   {body(publicPEM(t, other.Public()), proof), "proofOfPossession"},
+		"proof with another hash":    {body(public, otherHash), "proofOfPossession"},
+		"proof cut":                  {body(public, proof[:len(proof)-1]), "proofOfPossession"},
+		"no proof":                   {body(public, nil), "proofOfPossession"},
+		"weak exponent":              {body(publicPEM(t, weak), proof), "insecure"},
+		"RSA-1024":                   {body(publicPEM(t, &short), proof), "insecure"},
+		"P-224":                      {body(publicPEM(t, p224.Public()), proof), "insecure"},
+		"no key":                     {body("", proof), "PEM"},
+		"DER":                        {body("MFkwEwYHKoZIzj0CAQ==", proof), "PEM"},
+		"two keys":                   {body(public+public, proof), "PEM"},
+		"text before the key":        {body("x\n"+public, proof), "PEM"},
+		"a certificate":              {body(strings.ReplaceAll(public, "PUBLIC KEY", "CERTIFICATE"), proof), "PEM"},
+		"empty":                      {[]byte{}, "CreateSigningCertificateRequest"},
+		"null key":                   {[]byte(`{"publicKeyRequest":null}`), "missing"},
+		"unknown member":             {replace(`{"publicKeyRequest"`, `{"x":1,"publicKeyRequest"`), "CreateSigningCertificateRequest"},
+		"member twice":               {replace(`{"publicKeyRequest"`, `{"publicKeyRequest":{},"publicKeyRequest"`), "CreateSigningCertificateRequest"},
+		"other case":                 {replace(`"publicKeyRequest"`, `"PublicKeyRequest"`), "CreateSigningCertificateRequest"},
+		"trailing data":              {append(append([]byte{}, encoded...), '{', '}'), "CreateSigningCertificateRequest"},
+		"too large":                  {bytes.Repeat([]byte(" "), 70<<10), "longer"},
+		"two tokens":                 {replace(`{"publicKeyRequest"`, `{"credentials":{"oidcIdentityToken":"eyJ"},"publicKeyRequest"`), "no other token"},
 	} {
 		status, answer := a.post(t, token, tc.request)
 		var e struct {
@@ -620,27 +629,22 @@ func TestNewRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuer := ca.Issuer{URL: issuerURL, ClientID: "sigstore", Type: ca.TypeEmail, Keys: p}
+	issued := set(t, issuers.Issuer{URL: issuerURL, ClientID: "sigstore", Type: issuers.TypeEmail, Keys: p})
 	good := func() ca.Config {
-		return ca.Config{CAKey: private, CACert: root, CTKey: p256(t), Issuers: []ca.Issuer{issuer}}
+		return ca.Config{CAKey: private, Chain: []*x509.Certificate{root}, CTKey: p256(t), Issuers: issued}
 	}
 	if _, err := ca.New(good()); err != nil {
 		t.Fatal(err)
 	}
-	with := func(change func(*ca.Issuer)) []ca.Issuer { i := issuer; change(&i); return []ca.Issuer{i} }
 	p384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	for name, change := range maps.All(map[string]func(*ca.Config){
 		"no key":         func(c *ca.Config) { c.CAKey = nil },
-		"no certificate": func(c *ca.Config) { c.CACert = nil },
+		"no certificate": func(c *ca.Config) { c.Chain = nil },
 		"another key":    func(c *ca.Config) { c.CAKey = p256(t) },
+		"no CT key":      func(c *ca.Config) { c.CTKey = nil },
 		"P-384":          func(c *ca.Config) { c.CTKey = p384 },
 		"one key":        func(c *ca.Config) { c.CTKey = private },
-		"issuer twice":   func(c *ca.Config) { c.Issuers = append(c.Issuers, issuer) },
-		"no URL":         func(c *ca.Config) { c.Issuers = with(func(i *ca.Issuer) { i.URL = "" }) },
-		"no client":      func(c *ca.Config) { c.Issuers = with(func(i *ca.Issuer) { i.ClientID = "" }) },
-		"unknown type":   func(c *ca.Config) { c.Issuers = with(func(i *ca.Issuer) { i.Type = "uri" }) },
-		"no keys":        func(c *ca.Config) { c.Issuers = with(func(i *ca.Issuer) { i.Keys = nil }) },
-		"alg none":       func(c *ca.Config) { c.Issuers = with(func(i *ca.Issuer) { i.Algorithms = []string{"none"} }) },
+		"no issuers":     func(c *ca.Config) { c.Issuers = nil },
 	}) {
 		c := good()
 		change(&c)
