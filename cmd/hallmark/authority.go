@@ -26,13 +26,14 @@ func newAuthorityCommand(a *app) *cobra.Command {
 		Short: "Check, back up and restore the private Sigstore, replace its keys",
 		Long: `Check, back up, restore and tidy the data folder of hallmark up, and replace its keys.
 All of it works on the files alone: check and backup also while an authority is
-running on them.`,
+running on them. With replica and move-log it grows beyond one machine.`,
 		Example: `  hallmark authority check
   hallmark authority backup sigstore-2026-11-25.tar`,
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newAuthorityCheckCommand(a), newAuthorityBackupCommand(a), newAuthorityRestoreCommand(a), newAuthorityGCCommand(a), newAuthorityRotateCommand(a))
+	c.AddCommand(newAuthorityCheckCommand(a), newAuthorityBackupCommand(a), newAuthorityRestoreCommand(a), newAuthorityGCCommand(a), newAuthorityRotateCommand(a),
+		newAuthorityReplicaCommand(a), newAuthorityMoveLogCommand(a))
 	return c
 }
 

@@ -215,6 +215,7 @@ var jsonAnswers = map[string][]any{
 	"authority backup":   {authorityBackupAnswer{}},
 	"authority restore":  {authorityRestoreAnswer{}},
 	"authority rotate":   {authority.Rotation{}},
+	"authority move-log": {moveLogAnswer{}},
 	"token":              {tokenAnswer{}},
 	"key generate":       {keyAnswer{}},
 	"key import":         {keyAnswer{}},

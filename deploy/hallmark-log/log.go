@@ -67,8 +67,11 @@ var _ tlog.Backend = (*Log)(nil)
 // OpenLog starts the log on its storage and returns when it can take entries: a
 // checkpoint is published and the index of duplicates knows every entry.
 func OpenLog(ctx context.Context, cfg *Config, create bool, log *slog.Logger) (_ *Log, err error) {
-	l := &Log{cfg: cfg, log: log, signer: tlog.NewSigner(cfg.Origin, cfg.key),
+	l := &Log{cfg: cfg, log: log,
 		writing: make(chan struct{}, maxWriting), moved: make(chan struct{}), heard: time.Now()}
+	if l.signer, err = tlog.NewSigner(cfg.Origin, cfg.key); err != nil {
+		return nil, err
+	}
 	if l.known, err = translog.NewLog(cfg.Origin, cfg.key.Public()); err != nil {
 		return nil, err
 	}

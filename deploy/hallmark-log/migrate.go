@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
-	"path/filepath"
 	"time"
 
 	"github.com/transparency-dev/tessera"
@@ -192,11 +190,10 @@ func snapshotOrigin(dir string, known translog.Log) (*origin, error) {
 }
 
 func originOf(s *tlog.Snapshot, dir string, known translog.Log) (*origin, error) {
-	sealed, err := durable.Unseal(filepath.Join(dir, "checkpoint.sealed"), s.Head)
+	note, err := s.Checkpoint(dir)
 	if err != nil {
 		return nil, err
 	}
-	_, note, _ := bytes.Cut(sealed, []byte("\n"))
 	c, err := known.ParseCheckpoint(note, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("the checkpoint in %s: %w", dir, err)

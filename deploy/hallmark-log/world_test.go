@@ -456,7 +456,11 @@ func rootsOf(t testing.TB, entries [][]byte) []sumtlog.Hash {
 func (s *site) sign(t testing.TB, size int64, root sumtlog.Hash) []byte {
 	t.Helper()
 	text := fmt.Sprintf("%s\n%d\n%s\n", testOrigin, size, base64.StdEncoding.EncodeToString(root[:]))
-	signed, err := note.Sign(&note.Note{Text: text}, tlog.NewSigner(testOrigin, s.key))
+	signer, err := tlog.NewSigner(testOrigin, s.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := note.Sign(&note.Note{Text: text}, signer)
 	if err != nil {
 		t.Fatal(err)
 	}

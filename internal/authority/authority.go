@@ -89,6 +89,8 @@ type Config struct {
 	// waited for; 0 is all.
 	Witnesses     []witness.Target
 	WitnessQuorum int
+	// replica serves certificates and timestamps alone, and writes nothing.
+	replica bool
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// Log gets what an operator must know and, at level Info, a line for every
@@ -109,6 +111,8 @@ type Info struct {
 	TrustRoot     string // path of the TrustRoot for admission
 	CosignTUF     string // path of a TUF_ROOT of this authority's own for cosign
 	Host          string // host name: the log's origin
+
+	moved *movedLog // nil: all trees of the log are here
 }
 
 // Authority is an open data folder with its listener. [Authority.Serve] answers.
@@ -199,7 +203,7 @@ func Open(cfg Config) (_ *Authority, err error) {
 	if err := a.listen(host); err != nil {
 		return nil, err
 	}
-	st.URL = a.info.URL
+	st.URL, a.info.moved = a.info.URL, st.Moved
 	if err := a.open(st, fresh); err != nil {
 		return nil, damaged(err)
 	}
@@ -254,7 +258,7 @@ func (cfg Config) check() (string, error) {
 		return "", fault.Hint(fault.Usagef("--listen %s listens on every address and says no host name", cfg.Listen),
 			"add --url https://NAME, which is what others will use")
 	}
-	if public && cfg.RegistryUsers == "" && cfg.RegistryConfig == "" || !loopback.Host(host) && cfg.TLSCert == "" {
+	if public && cfg.RegistryUsers == "" && cfg.RegistryConfig == "" && !cfg.replica || !loopback.Host(host) && cfg.TLSCert == "" {
 		return "", fault.Hint(fault.Usagef("%s can be reached from other machines: that needs TLS and a login for the registry", cfg.Listen),
 			"add --tls-cert, --tls-key and --registry-user-file, or listen on 127.0.0.1")
 	}
@@ -346,6 +350,9 @@ func (a *Authority) Close() error {
 		}
 	}
 	for _, l := range a.logs {
+		if l == nil { // moved
+			continue
+		}
 		errs = append(errs, l.Close())
 	}
 	for _, l := range a.logsV1 {

@@ -48,7 +48,7 @@ func (c *Checked) check(dir string, full bool) error {
 	} else if err != nil {
 		return err
 	}
-	if c.Info, err = info(st.URL, st.Host, dir); err != nil {
+	if c.Info, err = st.info(dir); err != nil {
 		return err
 	}
 	in := func(name string) string { return filepath.Join(dir, name) }

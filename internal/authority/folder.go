@@ -24,7 +24,7 @@ func Read(dir string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return info(st.URL, st.Host, dir)
+	return st.info(dir)
 }
 
 func readState(dir string) (*state, string, error) {
@@ -41,6 +41,13 @@ func readState(dir string) (*state, string, error) {
 		err = fmt.Errorf("there is no authority in %s", dir)
 	}
 	return st, dir, err
+}
+
+// info is where everything is, in a folder with this state.
+func (st *state) info(dir string) (Info, error) {
+	i, err := info(st.URL, st.Host, dir)
+	i.moved = st.Moved
+	return i, err
 }
 
 // info is where everything is for a base URL and a folder.

@@ -169,6 +169,10 @@ func (a *Authority) rememberCTLog() error {
 	if slices.ContainsFunc(a.foreign.ctLogs, func(l ctLog) bool { return l.URL == a.ctLog.URL() && bytes.Equal(l.Key, der) }) {
 		return nil
 	}
+	if a.cfg.replica {
+		return fault.Hint(fmt.Errorf("the CT log %s is not among those that this authority publishes", a.ctLog.URL()),
+			"start hallmark up with the same --ca-config once, and copy its folder again")
+	}
 	// Its clock may be behind ours.
 	since := a.cfg.Now().UTC().Truncate(time.Second).Add(-5 * time.Minute)
 	a.foreign.ctLogs = append(a.foreign.ctLogs, ctLog{a.ctLog.URL(), der, since})

@@ -221,11 +221,11 @@ func (h holders) adopt() (changed bool) {
 	return changed
 }
 
-// holders loads the keys of all terms of a folder that has a state with them: those
+// holders loads the keys of all terms of these services, in a folder that has a state with them: those
 // that still sign or answer, and of the others what is public.
-func (k keyring) holders(terms map[string][]*term, now time.Time) (holders, error) {
+func (k keyring) holders(services []string, terms map[string][]*term, now time.Time) (holders, error) {
 	out := holders{}
-	for _, service := range keyed() {
+	for _, service := range services {
 		all := terms[service]
 		for i, t := range all {
 			h := held{term: t, n: i + 1}

@@ -150,6 +150,9 @@ func ctLogSpecs(i Info, all []speaker, elsewhere []ctLog) (out []trust.LogSpec, 
 // shardURL is the base URL of the log's nth shard. It never changes; the host is the
 // origin of all of them, and their keys tell them apart.
 func (i Info) shardURL(n int) string {
+	if i.moved.is(n) {
+		return i.moved.URL
+	}
 	if n == 1 {
 		return i.URL
 	}
@@ -160,7 +163,7 @@ func (i Info) shardURL(n int) string {
 // the other services answer at one, whichever of their keys signs.
 func signingConfig(i Info, all map[string][]speaker) ([]byte, error) {
 	spec := trust.SigningConfigSpec{
-		CAURL: i.URL, OIDCURL: i.Issuer, LogURL: i.URL, LogV1URL: i.URL, TSAURL: i.URL + timestampPath,
+		CAURL: i.URL, OIDCURL: i.Issuer, LogURL: i.shardURL(1), LogV1URL: i.URL, TSAURL: i.URL + timestampPath,
 		Operator: "hallmark up on " + i.Host, Start: all[ServiceCA][0].From,
 	}
 	logs := all[ServiceLog]

@@ -110,6 +110,9 @@ func catchUp(dir string, o RestoreOptions) (taken int64, err error) {
 	var all []restoring
 	for _, service := range []string{ServiceLog, ServiceLogV1} {
 		for n := range st.shards(service) {
+			if service == ServiceLog && st.Moved.is(n+1) {
+				continue // nothing is signed here
+			}
 			s, err := k.shard(st, dir, service, n+1)
 			if err != nil {
 				return 0, err

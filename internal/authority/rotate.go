@@ -76,6 +76,9 @@ func Rotate(cfg RotateConfig) (_ *Rotation, err error) {
 			return nil, err
 		}
 	}
+	if cfg.Service == ServiceLog && st.Moved != nil {
+		return nil, fault.Usagef("the log is written to at %s, with its key: that key cannot be replaced here", st.Moved.URL)
+	}
 	if err := st.checkPublished(dir); err != nil {
 		return nil, damaged(err)
 	}
@@ -317,7 +320,7 @@ func (cfg *RotateConfig) makeShard(st *state, id identity, n int) error {
 
 // publish tells clients, and notes what came of it.
 func (cfg *RotateConfig) publish(st *state, r *Rotation) error {
-	i, err := info(st.URL, st.Host, cfg.Dir)
+	i, err := st.info(cfg.Dir)
 	if err != nil {
 		return err
 	}

@@ -83,7 +83,7 @@ func (cfg *RotateConfig) plan(st *state, n int) (*Rotation, error) {
 
 // preview adds what will be published to the changes, and returns TUF's newest root.
 func (cfg *RotateConfig) preview(st *state, r *Rotation) (root []byte, err error) {
-	i, err := info(st.URL, st.Host, cfg.Dir)
+	i, err := st.info(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func (r *Rotation) todo(dir string, st *state) {
 	say("who fetches trust through TUF: nothing; whoever has fetched it once before %s notices nothing", signs)
 	say("who keeps a copy of %s, a trust bundle or the TrustRoot of a cluster: replace it before %s; an older one goes on to verify what was signed before, and nothing after", fileTrustedRoot, signs)
 	if r.Service == ServiceLog {
-		i, err := info(st.URL, st.Host, dir)
+		i, err := st.info(dir)
 		if err == nil {
 			r.Old.URL, r.New.URL = i.shardURL(r.Old.Number), i.shardURL(r.New.Number)
 		}

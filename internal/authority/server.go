@@ -153,8 +153,10 @@ func (a *Authority) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var background sync.WaitGroup
-	background.Go(func() { a.tuf.Run(ctx) })
-	background.Go(func() { a.registry.Run(ctx) })
+	if !a.cfg.replica {
+		background.Go(func() { a.tuf.Run(ctx) })
+		background.Go(func() { a.registry.Run(ctx) })
+	}
 	served := make(chan error, 1)
 	go func() { served <- a.server.Serve(a.listener) }()
 	var err error

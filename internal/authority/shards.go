@@ -26,6 +26,9 @@ import (
 func (a *Authority) openLogs(st *state, keys holders) error {
 	cfg, all := a.cfg, keys[ServiceLog]
 	if len(cfg.Witnesses) > 0 || cfg.WitnessQuorum != 0 {
+		if st.Moved != nil {
+			return fault.Hint(fault.Usagef("--witness: the log is written to at %s: no checkpoint is signed here", st.Moved.URL), "start it without --witness")
+		}
 		if len(all) > 1 {
 			return fault.Hint(fault.Usagef("--witness: the log has had %d keys, and its trees have one name: no witness can tell them apart", len(all)),
 				"start it without --witness")
@@ -37,6 +40,10 @@ func (a *Authority) openLogs(st *state, keys holders) error {
 		}
 	}
 	for _, h := range all {
+		if st.Moved.is(h.n) {
+			a.logs = append(a.logs, nil)
+			continue
+		}
 		signer, err := tlog.NewSigner(st.Host, h.id.key)
 		if err != nil {
 			return fmt.Errorf("key of the log, %s: %w", h.where(ServiceLog, h.n), err)
@@ -54,7 +61,12 @@ func (a *Authority) openLogs(st *state, keys holders) error {
 func (a *Authority) logPaths(keys holders) map[string]http.Handler {
 	out := map[string]http.Handler{}
 	for i, h := range keys[ServiceLog] {
-		c := closing{Handler: a.logs[i].Handler(), now: a.cfg.Now}
+		c := closing{now: a.cfg.Now}
+		if a.info.moved.is(h.n) {
+			c.Handler = a.info.moved.handler(a.info.URL)
+		} else {
+			c.Handler = a.logs[i].Handler()
+		}
 		if h.Until != nil {
 			c.until, c.next = *h.Until, a.info.shardURL(h.n+1)
 		}
@@ -104,6 +116,9 @@ func gone(w http.ResponseWriter, code int, message string) {
 func (a *Authority) monitoredLogs() []monitor.Log {
 	var out []monitor.Log
 	for i, l := range a.logs {
+		if l == nil { // moved: how it does is said where it is
+			continue
+		}
 		path := "/api/v2/checkpoint"
 		if i > 0 {
 			path = "/" + shardDir(ServiceLog, i+1) + path

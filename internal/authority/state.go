@@ -56,6 +56,8 @@ type state struct {
 	Keys map[string][]*term `json:"keys,omitempty"`
 	// Rotating is a rotation that is decided and not published yet.
 	Rotating *rotating `json:"rotating,omitempty"`
+	// Moved is the tree of the log that another program writes to, nil while all are here.
+	Moved *movedLog `json:"moved,omitempty"`
 	// Published has the SHA-256 of each file that is derived from the keys: what
 	// is in the folder, and, while it is being replaced, also what comes next.
 	Published map[string][]string `json:"published"`
@@ -126,6 +128,9 @@ func readStateJSON(path string, data []byte) (*state, error) {
 		if err := checkTerms(st.Keys); err != nil {
 			return nil, damaged(&durable.CorruptError{Path: path, Why: err.Error()})
 		}
+	}
+	if st.Moved != nil && (st.Version < 3 || st.Moved.Shard < 1 || st.Moved.Shard > len(st.Keys[ServiceLog]) || st.Moved.URL == "") {
+		return nil, damaged(&durable.CorruptError{Path: path, Why: "it says that a tree of the log was moved that there is none of"})
 	}
 	if st.Rotating != nil && !slices.Contains(Services(), st.Rotating.Service) {
 		return nil, damaged(&durable.CorruptError{Path: path, Why: "it names a rotation of no service"})

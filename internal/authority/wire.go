@@ -91,7 +91,7 @@ func (a *Authority) loadHolders(st *state, fresh bool) (holders, error) {
 	if st.Version < stateVersion {
 		return k.firstHolders(st)
 	}
-	keys, err := k.holders(st.Keys, a.cfg.Now())
+	keys, err := k.holders(keyed(), st.Keys, a.cfg.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +202,7 @@ func (a *Authority) handler(keys holders) (http.Handler, error) {
 			mux.Handle(p, a.monitor.Count(service, h))
 		}
 	}
-	handle("certificate authority", a.caTurns, "/api/v2/signingCert", "/api/v2/trustBundle", "/api/v2/configuration", "/api/v1/signingCert", "/api/v1/rootCert")
+	handle("certificate authority", a.caTurns, caPaths()...)
 	for path, h := range a.logPaths(keys) {
 		handle("log", h, path)
 	}
@@ -240,6 +240,9 @@ func (a *Authority) watch(keys holders) error {
 		notes := ""
 		if a.witnesses != nil {
 			notes = a.witnesses.Describe()
+		}
+		if i.moved != nil {
+			notes = "the log is kept by another program at " + i.moved.URL
 		}
 		return monitor.Facts{URL: i.URL, Notes: strings.Split(strings.TrimSpace(notes), "\n"), Registry: i.Registry, TUF: i.TUF, TUFRootSHA256: i.TUFRootSHA256, Keys: shown,
 			Logs: a.monitoredLogs()}

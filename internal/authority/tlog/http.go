@@ -2,7 +2,6 @@ package tlog
 
 import (
 	"context"
-	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,9 +37,6 @@ type Backend interface {
 	// Refuse answers a request that ended in an error, with WriteError.
 	Refuse(w http.ResponseWriter, err error)
 }
-
-// NewSigner is a log's key as a signer of checkpoints (c2sp.org/signed-note, Ed25519).
-func NewSigner(origin string, key ed25519.PrivateKey) Signer { return newNoteSigner(origin, key) }
 
 // NewHandler serves the Rekor v2 API and the tiles below /api/v2:
 //
