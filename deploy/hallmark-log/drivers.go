@@ -65,6 +65,11 @@ func openStorage(ctx context.Context, c *StorageConfig) (*opened, error) {
 	return o, nil
 }
 
+// maxBehind is how many entries the index of duplicates, which follows the tree once a
+// second, may lack before no more are taken. The newest ones are known from memory, where
+// there is room for four times as many.
+const maxBehind = tessera.DefaultAntispamInMemorySize / 4
+
 const (
 	// duplicatesDir is below posix' folder, where no path of a log lies.
 	duplicatesDir = ".duplicates"
@@ -96,7 +101,7 @@ func openPOSIX(ctx context.Context, c *StorageConfig) (_ *opened, err error) {
 	if err != nil {
 		return nil, err
 	}
-	antispam, err := posixantispam.NewAntispam(ctx, filepath.Join(c.Path, duplicatesDir), posixantispam.AntispamOpts{})
+	antispam, err := posixantispam.NewAntispam(ctx, filepath.Join(c.Path, duplicatesDir), posixantispam.AntispamOpts{PushbackThreshold: maxBehind})
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +135,7 @@ func openMySQL(ctx context.Context, c *StorageConfig) (_ *opened, err error) {
 		return nil, err
 	}
 	// The index of the AWS driver is one of MySQL; its tables are beside the log's.
-	antispam, err := awsantispam.NewAntispam(ctx, dsn.FormatDSN(), awsantispam.AntispamOpts{MaxOpenConns: 32, MaxIdleConns: 32})
+	antispam, err := awsantispam.NewAntispam(ctx, dsn.FormatDSN(), awsantispam.AntispamOpts{PushbackThreshold: maxBehind, MaxOpenConns: 32, MaxIdleConns: 32})
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +247,7 @@ func openAWS(ctx context.Context, c *StorageConfig) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	antispam, err := awsantispam.NewAntispam(ctx, dsn.FormatDSN(), awsantispam.AntispamOpts{MaxOpenConns: 32, MaxIdleConns: 32})
+	antispam, err := awsantispam.NewAntispam(ctx, dsn.FormatDSN(), awsantispam.AntispamOpts{PushbackThreshold: maxBehind, MaxOpenConns: 32, MaxIdleConns: 32})
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +260,7 @@ func openGCP(ctx context.Context, c *StorageConfig) (*opened, error) {
 		return nil, err
 	}
 	// The index is a database of its own beside the log's, as Tessera has it.
-	antispam, err := gcpantispam.NewAntispam(ctx, c.Spanner+"-antispam", gcpantispam.AntispamOpts{})
+	antispam, err := gcpantispam.NewAntispam(ctx, c.Spanner+"-antispam", gcpantispam.AntispamOpts{PushbackThreshold: maxBehind})
 	if err != nil {
 		return nil, err
 	}
