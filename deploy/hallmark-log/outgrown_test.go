@@ -82,9 +82,11 @@ func (m *move) here(text string) string {
 // do runs one line: a server until it is ready, anything else to its end.
 func (m *move) do(line string) {
 	m.t.Helper()
+	began := time.Now()
 	if err := m.try(line); err != nil {
 		m.t.Fatalf("%s\n%v", line, err)
 	}
+	m.t.Logf("%s (%v)", line, time.Since(began).Round(time.Millisecond))
 }
 
 func (m *move) try(line string) error {
@@ -154,7 +156,10 @@ func (m *move) balance(text string) {
 		m.t.Fatal(err)
 	}
 	proxy := &http.Server{Handler: &httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: r.In.Host}); r.Out.Host = r.In.Host },
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: r.In.Host})
+			r.Out.Host = r.In.Host
+		},
 		Transport: &balancer{routes: routes},
 	}}
 	go func() { _ = proxy.Serve(l) }()
