@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -161,6 +162,7 @@ func (m *move) balance(text string) {
 			r.Out.Host = r.In.Host
 		},
 		Transport: &balancer{routes: routes},
+		ErrorLog:  log.New(io.Discard, "", 0),
 	}}
 	go func() { _ = proxy.Serve(l) }()
 	m.t.Cleanup(func() { _ = proxy.Close() })
@@ -211,15 +213,37 @@ func commands(text string) (lines []string) {
 	return lines
 }
 
+// built is hallmark, for all tests of the package.
+var built struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+func hallmark(t *testing.T) string {
+	t.Helper()
+	built.once.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "hallmark-built-"); built.err != nil {
+			return
+		}
+		build := exec.Command("go", "build", "-o", built.dir, "./cmd/hallmark")
+		build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			built.err = fmt.Errorf("%w\n%s", err, out)
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return filepath.Join(built.dir, "hallmark")
+}
+
 func newMove(t *testing.T, text string) *move {
 	t.Helper()
 	m := &move{t: t, dir: t.TempDir(), ports: map[string]string{}, servers: map[string]*server{}}
 	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", filepath.Join(bin, "hallmark"), "./cmd/hallmark")
-	build.Dir = "../.."
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	if err := os.Symlink(hallmark(t), filepath.Join(bin, "hallmark")); err != nil {
+		t.Fatal(err)
 	}
 	self, err := filepath.Abs(os.Args[0])
 	if err != nil {

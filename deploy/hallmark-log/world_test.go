@@ -49,6 +49,7 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	stopMariaDB()
+	_ = os.RemoveAll(built.dir)
 	os.Exit(code)
 }
 
