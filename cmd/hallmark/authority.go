@@ -23,15 +23,16 @@ const CodeDamaged = "DAMAGED"
 func newAuthorityCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "authority",
-		Short: "Check, back up, restore and tidy the private Sigstore",
-		Long: `Check, back up, restore and tidy the data folder of hallmark up. All of it works on
-the files alone: check and backup also while an authority is running on them.`,
+		Short: "Check, back up and restore the private Sigstore, replace its keys",
+		Long: `Check, back up, restore and tidy the data folder of hallmark up, and replace its keys.
+All of it works on the files alone: check and backup also while an authority is
+running on them.`,
 		Example: `  hallmark authority check
   hallmark authority backup sigstore-2026-11-25.tar`,
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newAuthorityCheckCommand(a), newAuthorityBackupCommand(a), newAuthorityRestoreCommand(a), newAuthorityGCCommand(a))
+	c.AddCommand(newAuthorityCheckCommand(a), newAuthorityBackupCommand(a), newAuthorityRestoreCommand(a), newAuthorityGCCommand(a), newAuthorityRotateCommand(a))
 	return c
 }
 
@@ -263,7 +264,7 @@ func (a *app) runRestore(name string, o authorityRestoreOptions) error {
 		return fault.Hint(fault.Usagef("say what is known of the logs since the backup: --checkpoint FILE, --nothing-since, or both"),
 			"see hallmark authority restore --help for why")
 	}
-	ro := authority.RestoreOptions{NothingSince: o.nothingSince}
+	ro := authority.RestoreOptions{NothingSince: o.nothingSince, OpenKey: a.openKey}
 	for _, name := range o.checkpoints {
 		data, err := readSmall(name, maxCheckpoint)
 		if err != nil {

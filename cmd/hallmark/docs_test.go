@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 
+	"github.com/hallmark-dev/hallmark/internal/authority"
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/cli/check"
 )
@@ -63,6 +64,8 @@ func TestFlags(t *testing.T) {
 		limit := 15
 		switch c.CommandPath() { // docs/manual.md says why
 		case "hallmark sign", "hallmark attest":
+			limit = 17
+		case "hallmark up":
 			limit = 17
 		case "hallmark build":
 			limit = 22
@@ -211,6 +214,7 @@ var jsonAnswers = map[string][]any{
 	"authority check":    {authorityCheckAnswer{Damage: []damageAnswer{{Offset: new(int64)}}}},
 	"authority backup":   {authorityBackupAnswer{}},
 	"authority restore":  {authorityRestoreAnswer{}},
+	"authority rotate":   {authority.Rotation{}},
 	"token":              {tokenAnswer{}},
 	"key generate":       {keyAnswer{}},
 	"key import":         {keyAnswer{}},

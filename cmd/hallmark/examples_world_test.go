@@ -160,6 +160,7 @@ func newExampleWorld(t *testing.T) *exampleWorld {
 		"hallmark attest --key release.key --predicate provenance.json --type slsaprovenance1 " + exampleAddress + "/app:1.0",
 		"hallmark sign --key release.key app.tar --bundle app.sigstore.json",
 		"hallmark authority backup sigstore.tar",
+		"hallmark authority restore sigstore.tar --data stopped --nothing-since",
 		"$HALLMARK_TOOLS/cosign attest --yes --key release.key --new-bundle-format=false --use-signing-config=false --tlog-upload=false " +
 			"--predicate sbom.spdx.json --type spdxjson " + exampleAddress + "/legacy:1.0",
 	} {

@@ -86,6 +86,7 @@ also after a crash: the next start with the same folder goes on.`,
 	f.StringVar(&o.RegistryUsers, "registry-user-file", "", "htpasswd `FILE` (bcrypt): who may log in to the registry")
 	f.StringVar(&o.RegistryConfig, "registry-config", "", "YAML `FILE` with the registry's rights, quotas and garbage collection")
 	f.StringVar(&o.CAConfig, "ca-config", "", "YAML or JSON `FILE` as Fulcio's: other issuers of identity tokens, and a CT log")
+	f.StringVar(&o.KeysFile, "keys", "", "YAML `FILE` that says where the services' keys are, when not in the data folder")
 	f.StringVar(&o.login, "login", "", "`EMAIL` that the printed one-time code logs in as (default USER@localhost)")
 	f.BoolVar(&o.rehearse, "rehearse-github", false, "also hand out GitHub-Actions-shaped tokens with the claims of --claims")
 	f.StringVar(&o.claimsFile, "claims", "", "JSON `FILE` with the claims of rehearsed tokens")
@@ -148,7 +149,7 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 	if o.Log, err = newLogger(a.Stderr, o.logFormat, o.logLevel); err != nil {
 		return err
 	}
-	o.Version = a.Version
+	o.Version, o.OpenKey = a.Version, a.openKey
 	up, err := authority.Open(o.Config)
 	if err != nil {
 		return err

@@ -37,7 +37,6 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/authority/registry"
 	"github.com/hallmark-dev/hallmark/internal/authority/rekorv1"
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
-	"github.com/hallmark-dev/hallmark/internal/authority/tsa"
 	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
 	"github.com/hallmark-dev/hallmark/internal/authority/witness"
 	"github.com/hallmark-dev/hallmark/internal/durable"
@@ -77,6 +76,10 @@ type Config struct {
 	// issuers whose tokens the CA takes, and a CT log that certificates are submitted
 	// to (docs/authority.md).
 	CAConfig string
+	// KeysFile is a YAML file that says where the services' keys are (docs/authority.md);
+	// empty: in the folder, or where they were the last time. OpenKey opens them.
+	KeysFile string
+	OpenKey  OpenKey
 	// RehearseClaims, when not nil, are the claims of a JSON object that the
 	// GitHub-Actions-shaped token endpoint puts into its tokens.
 	RehearseClaims []byte
@@ -120,16 +123,16 @@ type Authority struct {
 	rehearsal *Rehearsal
 
 	caConfig []byte    // of CAConfig
-	chains   chains    // that others gave to keys of the folder
-	ctLogs   []ctLog   // those that certificates were ever submitted to
-	ctLog    *ca.CTLog // the one that they are submitted to now; nil: none
+	ctLog    *ca.CTLog // that certificates are submitted to; nil: none
 
 	oidc      *oidc.Provider
+	keyRefs   map[string]KeyRef
 	witnesses *witness.Group // nil: none
-	ca        *ca.CA
-	log       *tlog.Log
-	logV1     *rekorv1.Log
-	tsa       *tsa.TSA
+	ca        *ca.CA         // the newest: all know the same issuers
+	caTurns   turns
+	logs      []*tlog.Log    // of each of its keys, oldest first
+	logsV1    []*rekorv1.Log // likewise
+	tsa       turns
 	tuf       *tuf.Repo
 	registry  *registry.Server
 	monitor   *monitor.Monitor
@@ -165,6 +168,11 @@ func Open(cfg Config) (_ *Authority, err error) {
 	}
 	if cfg.CAConfig != "" {
 		if a.caConfig, err = loadCAConfig(cfg.CAConfig); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.KeysFile != "" {
+		if a.keyRefs, err = loadKeys(cfg.KeysFile); err != nil {
 			return nil, err
 		}
 	}
@@ -336,11 +344,11 @@ func (a *Authority) Close() error {
 			errs = append(errs, err)
 		}
 	}
-	if a.log != nil {
-		errs = append(errs, a.log.Close())
+	for _, l := range a.logs {
+		errs = append(errs, l.Close())
 	}
-	if a.logV1 != nil {
-		errs = append(errs, a.logV1.Close())
+	for _, l := range a.logsV1 {
+		errs = append(errs, l.Close())
 	}
 	if a.witnesses != nil {
 		a.witnesses.Close()

@@ -52,12 +52,13 @@ func Backup(dir string, w io.Writer) (Saved, error) {
 	if err != nil {
 		return Saved{}, damaged(err)
 	}
-	if b.saved.Entries, err = b.log(logDir); err != nil {
-		return Saved{}, damaged(err)
-	}
-	if st.LogV1 != nil {
-		if b.saved.EntriesV1, err = b.log(logV1Dir); err != nil {
-			return Saved{}, damaged(err)
+	for service, entries := range map[string]*int64{ServiceLog: &b.saved.Entries, ServiceLogV1: &b.saved.EntriesV1} {
+		for _, shard := range st.shards(service) {
+			n, err := b.log(shard)
+			if err != nil {
+				return Saved{}, damaged(err)
+			}
+			*entries += n
 		}
 	}
 	if err := b.images(); err != nil {

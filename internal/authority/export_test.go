@@ -29,3 +29,17 @@ func NewCrowd(l net.Listener, places int) (net.Listener, func(net.Conn, http.Con
 
 // Lock is the file that locks the folder.
 func (a *Authority) Lock() *os.File { return a.lock }
+
+// RotateKilled is Rotate that ends at its nth write (from 0) as a kill would; it
+// reports what would have been written, "" when there are fewer writes.
+func RotateKilled(cfg RotateConfig, n int) (at string, err error) {
+	cfg.wrote = func(what string) error {
+		if n--; n < 0 {
+			at = what
+			return os.ErrDeadlineExceeded
+		}
+		return nil
+	}
+	_, err = Rotate(cfg)
+	return at, err
+}

@@ -2,7 +2,6 @@ package authority
 
 import (
 	"archive/tar"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/rekorv1"
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
@@ -29,6 +31,8 @@ type RestoreOptions struct {
 	// Mirror is a copy of the log in the form of C2SP tlog-tiles, from which the
 	// entries since the backup are taken; nil: none.
 	Mirror fs.FS
+	// OpenKey opens the keys that are kept elsewhere; needed where a log has such a one.
+	OpenKey OpenKey
 	// NothingSince is the operator's word that the logs of which there is no
 	// checkpoint here published nothing after the backup.
 	NothingSince bool
@@ -94,60 +98,127 @@ func Restore(r io.Reader, dir string, o RestoreOptions) (_ *Restored, err error)
 	return out, durable.SyncDir(filepath.Dir(dir))
 }
 
-// catchUp brings each log to its checkpoint, and wants one of each or the word
-// that none is needed.
+// catchUp brings each log, of each of its keys, to its checkpoint, and wants one of
+// each or the word that none is needed.
 func catchUp(dir string, o RestoreOptions) (taken int64, err error) {
 	st, dir, err := readState(dir)
 	if err != nil {
 		return 0, err
 	}
-	k := keyring{dir: filepath.Join(dir, keyDir)}
-	logs := []struct {
-		name, origin string
-		catchUp      func(checkpoint []byte) error
-	}{{"log.pem", st.Host, func(checkpoint []byte) error {
-		id, err := k.load("log.pem", nil)
-		if err != nil {
-			return err
-		}
-		key, ok := id.key.(ed25519.PrivateKey)
-		if !ok {
-			return errors.New("the backup's log key is not an Ed25519 key")
-		}
-		taken, err = tlog.CatchUp(filepath.Join(dir, logDir), tlog.Config{Origin: st.Host, Key: key}, checkpoint, o.Mirror)
-		return behind(err, "name a mirror of the log that has the entries since (hallmark log mirror makes one)")
-	}}}
-	if st.LogV1 != nil {
-		logs = append(logs, struct {
-			name, origin string
-			catchUp      func(checkpoint []byte) error
-		}{"log-v1.pem", rekorv1.Origin(st.Host, st.LogV1.TreeID), func(checkpoint []byte) error {
-			id, err := k.load("log-v1.pem", nil)
-			if err != nil {
-				return err
-			}
-			err = rekorv1.CatchUp(filepath.Join(dir, logV1Dir), rekorv1.Config{Host: st.Host, Key: id.key, TreeID: st.LogV1.TreeID}, checkpoint)
-			return behind(err, "only a backup that has these entries can be restored: no mirror has the times of the log for older clients")
-		}})
-	}
+	k := keyring{dir: filepath.Join(dir, keyDir), open: o.OpenKey}
 	left := slices.Clone(o.Checkpoints)
-	for _, l := range logs {
-		i := slices.IndexFunc(left, func(c []byte) bool { return strings.HasPrefix(string(c), l.origin+"\n") })
-		switch {
-		case i >= 0:
-			if err := l.catchUp(left[i]); err != nil {
+	var all []restoring
+	for _, service := range []string{ServiceLog, ServiceLogV1} {
+		for n := range st.shards(service) {
+			s, err := k.shard(st, dir, service, n+1)
+			if err != nil {
 				return 0, err
 			}
-			left = slices.Delete(left, i, i+1)
-		case !o.NothingSince:
-			return 0, fault.Usagef("no checkpoint of the log %q is given, nor the word that it published nothing since the backup", l.origin)
+			all = append(all, s)
+			i := slices.IndexFunc(left, s.signed)
+			switch {
+			case i >= 0:
+				more, err := s.catchUp(left[i], o.Mirror)
+				if err != nil {
+					return 0, err
+				}
+				taken += more
+				left = slices.Delete(left, i, i+1)
+			case !o.NothingSince:
+				return 0, fault.Usagef("no checkpoint of the log %q%s is given, nor the word that it published nothing since the backup", s.origin, ofShard(service, n+1))
+			}
 		}
 	}
 	if len(left) > 0 {
-		origin, _, _ := strings.Cut(string(left[0]), "\n")
-		return 0, fault.Usagef("a checkpoint is of %.80q, which is no log of this backup, or one of which there is another", origin)
+		return 0, stray(left[0], all)
 	}
 	return taken, nil
+}
+
+// ofShard says which tree of a log is meant, where it has had several.
+func ofShard(service string, n int) string {
+	if n == 1 {
+		return ""
+	}
+	return ", of its tree in " + shardDir(service, n) + ","
+}
+
+// stray says why a checkpoint is of no tree that still wants one.
+func stray(checkpoint []byte, all []restoring) error {
+	origin, _, _ := strings.Cut(string(checkpoint), "\n")
+	named := func(r restoring) bool { return r.origin == origin }
+	switch {
+	case !slices.ContainsFunc(all, named):
+		return fault.Usagef("a checkpoint is of %.80q, which is no log of this backup", origin)
+	case !slices.ContainsFunc(all, func(r restoring) bool { return r.signed(checkpoint) }):
+		return fault.Usagef("the checkpoint of %.80q is not signed by this log, with none of its keys", origin)
+	}
+	return fault.Usagef("a checkpoint is of %.80q, of which there is another", origin)
+}
+
+// restoring is a log's tree of one key, in a folder that is being restored.
+type restoring struct {
+	origin  string
+	signer  note.Verifier
+	catchUp func(checkpoint []byte, mirror fs.FS) (taken int64, err error)
+}
+
+// signed reports whether a checkpoint is of this tree: trees of one origin have
+// different keys.
+func (r restoring) signed(checkpoint []byte) bool {
+	if !strings.HasPrefix(string(checkpoint), r.origin+"\n") {
+		return false
+	}
+	_, err := note.Open(checkpoint, note.VerifierList(r.signer))
+	return err == nil
+}
+
+// shard is a log's nth tree, with the key that signs its checkpoints.
+func (k keyring) shard(st *state, dir, service string, n int) (r restoring, err error) {
+	var id identity
+	if t := st.termOf(service, n); t != nil {
+		h, err := k.holder(service, t, n, false)
+		if err != nil && t.over(time.Now()) { // it is closed: nothing is signed with it
+			h.id, err = t.withoutKey()
+		}
+		if err != nil {
+			return r, err
+		}
+		id = h.id
+	} else if id, err = k.load(keyName(service, n), nil); err != nil {
+		return r, err
+	}
+	folder := filepath.Join(dir, shardDir(service, n))
+	if service == ServiceLog {
+		signer, err := tlog.NewSigner(st.Host, id.key)
+		if err != nil {
+			return r, fmt.Errorf("the backup's log key: %w", err)
+		}
+		return restoring{st.Host, signer, func(checkpoint []byte, mirror fs.FS) (int64, error) {
+			taken, err := tlog.CatchUp(folder, tlog.Config{Origin: st.Host, Signer: signer}, checkpoint, mirror)
+			return taken, behind(err, "name a mirror of the log that has the entries since (hallmark log mirror makes one)")
+		}}, nil
+	}
+	tree, err := rekorv1.NewTreeID(id.key.Public())
+	if err != nil {
+		return r, err
+	}
+	cfg := rekorv1.Config{Host: st.Host, Key: id.key, TreeID: st.treeOf(n, tree)}
+	verifier, err := rekorv1.NewVerifier(cfg)
+	if err != nil {
+		return r, err
+	}
+	return restoring{rekorv1.Origin(st.Host, cfg.TreeID), verifier, func(checkpoint []byte, _ fs.FS) (int64, error) {
+		return 0, behind(rekorv1.CatchUp(folder, cfg, checkpoint), "only a backup that has these entries can be restored: no mirror has the times of the log for older clients")
+	}}, nil
+}
+
+// termOf is a service's nth term, nil where the state does not name it.
+func (st *state) termOf(service string, n int) *term {
+	if all := st.Keys[service]; n <= len(all) {
+		return all[n-1]
+	}
+	return nil
 }
 
 func behind(err error, hint string) error {

@@ -32,9 +32,8 @@ const (
 	registryDir = "registry"
 	cosignDir   = "cosign-tuf" // a TUF_ROOT for cosign, so that ~/.sigstore stays as it is
 
-	// The files without which log and TUF repository would begin anew.
-	logHead       = logDir + "/checkpoint.sealed"
-	logV1Head     = logV1Dir + "/checkpoint.sealed"
+	// The files without which a log and the TUF repository would begin anew.
+	logHead       = "checkpoint.sealed"
 	tufRepository = tufDir + "/repository.sealed"
 
 	fileTrustedRoot   = "trusted_root.json"
@@ -50,11 +49,29 @@ type state struct {
 	Host    string    `json:"host"` // the log's origin; never changes
 	URL     string    `json:"url"`  // base URL of the last start
 	Created time.Time `json:"created"`
-	// LogV1 is the log for older clients; a folder of version 1 has none.
+	// LogV1 is the first tree of the log for older clients; a folder of version 1 has none.
 	LogV1 *logV1State `json:"log_v1,omitempty"`
+	// Keys are the terms of each service's keys, oldest first; a folder of version 2
+	// or less does not name them.
+	Keys map[string][]*term `json:"keys,omitempty"`
+	// CTLogs are the CT logs elsewhere that certificates were ever submitted to.
+	CTLogs []ctLog `json:"ct_logs,omitempty"`
+	// Rotating is a rotation that is decided and not published yet.
+	Rotating *rotating `json:"rotating,omitempty"`
 	// Published has the SHA-256 of each file that is derived from the keys: what
 	// is in the folder, and, while it is being replaced, also what comes next.
 	Published map[string][]string `json:"published"`
+
+	// wrote, when it is there, is called before each write; an error ends it (tests).
+	wrote func(what string) error
+}
+
+// rotating is the service whose key is being replaced.
+type rotating struct {
+	Service string `json:"service"`
+	// From is what must be replaced of services whose keys are not here: the TUF
+	// root's version, the issuer's key id.
+	From string `json:"from,omitempty"`
 }
 
 // logV1State is what never changes about the log for older clients.
@@ -62,11 +79,12 @@ type logV1State struct {
 	TreeID int64 `json:"tree_id,string"` // in its origin, and in the ids of its entries
 }
 
-// stateVersion is of the folders that are made. Those of version 1, which have no
-// log for older clients, are brought to it when they are opened: what it adds is
-// made first, then the state says that it is there. A crash in between leaves a
-// folder of version 1 with files that the next start takes up.
-const stateVersion = 2
+// stateVersion is of the folders that are made. Older ones are brought to it when they
+// are opened: those of version 1 have no log for older clients, those of version 2 do
+// not name their keys. What is added is made first, then the state says that it is
+// there. A crash in between leaves an older folder with files that the next start
+// takes up.
+const stateVersion = 3
 
 // loadState reads the state; nil without an error when the folder is new.
 func loadState(dir string) (*state, error) {
@@ -103,10 +121,51 @@ func readStateJSON(path string, data []byte) (*state, error) {
 	if (st.Version == 1) != (st.LogV1 == nil) || st.LogV1 != nil && st.LogV1.TreeID <= 0 {
 		return nil, damaged(&durable.CorruptError{Path: path, Why: "its version and its log_v1 do not belong together"})
 	}
+	if (st.Version < 3) != (st.Keys == nil) || st.Version < 3 && st.Rotating != nil {
+		return nil, damaged(&durable.CorruptError{Path: path, Why: "its version and its keys do not belong together"})
+	}
+	if st.Version >= 3 {
+		err := checkTerms(st.Keys)
+		for _, l := range st.CTLogs {
+			err = errors.Join(err, l.check())
+		}
+		if err != nil {
+			return nil, damaged(&durable.CorruptError{Path: path, Why: err.Error()})
+		}
+	}
+	if st.Rotating != nil && !slices.Contains(Services(), st.Rotating.Service) {
+		return nil, damaged(&durable.CorruptError{Path: path, Why: "it names a rotation of no service"})
+	}
 	return st, nil
 }
 
+// before is called with what is about to be written.
+func (st *state) before(what string) error {
+	if st.wrote == nil {
+		return nil
+	}
+	return st.wrote(what)
+}
+
+// shards are the folders of a log's trees, one for each key, oldest first.
+func (st *state) shards(service string) []string {
+	n := 1
+	if st.Version >= 3 {
+		n = len(st.Keys[service])
+	} else if service == ServiceLogV1 && st.LogV1 == nil {
+		n = 0
+	}
+	var out []string
+	for i := range n {
+		out = append(out, shardDir(service, i+1))
+	}
+	return out
+}
+
 func (st *state) save(dir string) error {
+	if err := st.before(stateFile); err != nil {
+		return err
+	}
 	data, err := json.MarshalIndent(st, "", "  ")
 	if err != nil {
 		return err
@@ -229,6 +288,9 @@ func (st *state) writePublished(dir string, files map[string][]byte) error {
 		return err
 	}
 	for _, name := range changed {
+		if err := st.before(name); err != nil {
+			return err
+		}
 		if err := durable.WriteFile(filepath.Join(dir, name), files[name], 0o644); err != nil {
 			return err
 		}

@@ -39,19 +39,29 @@ var ErrPassword = errors.New("wrong password, or the file is damaged")
 
 // Load reads the private key in a file; see [Parse].
 func Load(path string, password Password) (Signer, Info, error) {
-	data, err := ReadFile(path)
+	private, info, err := Open(path, password)
 	if err != nil {
 		return nil, Info{}, err
-	}
-	private, info, err := Parse(data, password)
-	if err != nil {
-		return nil, Info{}, fmt.Errorf("key %s: %w", path, err)
 	}
 	s, err := NewSigner(private)
 	if err != nil {
 		return nil, Info{}, fmt.Errorf("key %s: %w", path, err)
 	}
 	return s, info, nil
+}
+
+// Open opens a key by its reference, for those who sign by other rules than a
+// [Signer] does: so far a reference is the path of a key file.
+func Open(ref string, password Password) (crypto.Signer, Info, error) {
+	data, err := ReadFile(ref)
+	if err != nil {
+		return nil, Info{}, err
+	}
+	private, info, err := Parse(data, password)
+	if err != nil {
+		return nil, Info{}, fmt.Errorf("key %s: %w", ref, err)
+	}
+	return private, info, nil
 }
 
 // ReadFile reads a key file of at most [MaxFile] bytes.

@@ -21,7 +21,6 @@ const maxRequest = 64 << 10 // bytes; a token, an RSA-4096 key and a proof are 6
 const (
 	codeInvalidArgument = 3
 	codeUnimplemented   = 12
-	codeInternal        = 13
 	codeUnavailable     = 14
 	codeUnauthenticated = 16
 )
@@ -140,7 +139,7 @@ func (c *CA) certify(w http.ResponseWriter, r *http.Request, parse func([]byte) 
 	}
 	if err != nil {
 		c.cfg.Log.ErrorContext(r.Context(), "issuing a certificate", "error", err)
-		refuse(w, http.StatusInternalServerError, codeInternal, "the CA could not issue the certificate; its log says why")
+		refuse(w, http.StatusServiceUnavailable, codeUnavailable, "the CA cannot issue a certificate now; its log says why")
 		return
 	}
 	c.cfg.Log.InfoContext(r.Context(), "certificate", "issuer", who.Extensions.Issuer, "subject", who.Proof)

@@ -36,6 +36,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
 	"github.com/hallmark-dev/hallmark/internal/durable"
 )
@@ -134,6 +136,15 @@ func CatchUp(dir string, cfg Config, checkpoint []byte) error {
 	return err
 }
 
+// NewVerifier knows the signatures of a log's checkpoints.
+func NewVerifier(cfg Config) (note.Verifier, error) {
+	s, err := newSigner(cfg.Host, cfg.Key)
+	if err != nil {
+		return nil, fmt.Errorf("rekor v1 log: %w", err)
+	}
+	return s, nil
+}
+
 // readBack reads an entry back.
 func readBack(body []byte) (bad int, why string) {
 	if bytes.HasPrefix(body, []byte(`{"apiVersion":"0.0.1","kind":"dsse",`)) {
@@ -150,6 +161,9 @@ func readBack(body []byte) (bad int, why string) {
 
 // Origin is the first line of the log's checkpoints.
 func (l *Log) Origin() string { return Origin(l.signer.name, l.treeID) }
+
+// Tree is the tree's number as the ids of its entries begin with it: 16 hex digits.
+func (l *Log) Tree() string { return l.tree }
 
 // Err is the reason why the log answers no more, as tlog's.
 func (l *Log) Err() error { return l.log.Err() }

@@ -174,7 +174,7 @@ func create(st *state, now time.Time) error {
 	if err := st.appendRoot(root); err != nil {
 		return err
 	}
-	return st.publish(nil, now)
+	return st.publish(nil, nil, now)
 }
 
 // newKeys makes a key for each role and puts them into root.
@@ -245,8 +245,20 @@ func sign[T metadata.Roles](md *metadata.Metadata[T], seed []byte) error {
 	return nil
 }
 
-// holds tells whether targets are what the newest targets metadata names.
-func (st *state) holds(targets map[string][]byte) (bool, error) {
+// versions are those of the newest metadata.
+func (st *state) versions() (Versions, error) {
+	v := Versions{Root: int64(len(st.Roots)), Targets: last(st.Targets).Version, Snapshot: last(st.Snapshots).Version}
+	md, err := metadata.Timestamp().FromBytes(st.Timestamp)
+	if err != nil {
+		return v, err
+	}
+	v.Timestamp = md.Signed.Version
+	return v, nil
+}
+
+// holds tells whether targets are what the newest targets metadata names, and says
+// of them.
+func (st *state) holds(targets map[string][]byte, custom map[string]json.RawMessage) (bool, error) {
 	md, err := metadata.Targets().FromBytes(last(st.Targets).Data)
 	if err != nil {
 		return false, err
@@ -256,20 +268,33 @@ func (st *state) holds(targets map[string][]byte) (bool, error) {
 	}
 	for name, data := range targets {
 		sum := sha256.Sum256(data)
-		if info, ok := md.Signed.Targets[name]; !ok || !bytes.Equal(info.Hashes["sha256"], sum[:]) {
+		info, ok := md.Signed.Targets[name]
+		if !ok || !bytes.Equal(info.Hashes["sha256"], sum[:]) || !sameCustom(info.Custom, custom[name]) {
 			return false, nil
 		}
 	}
 	return true, nil
 }
 
+// sameCustom compares what metadata says with what it is to say, whatever the spaces.
+func sameCustom(have *json.RawMessage, want json.RawMessage) bool {
+	if have == nil || want == nil {
+		return have == nil && want == nil
+	}
+	var a, b bytes.Buffer
+	return json.Compact(&a, *have) == nil && json.Compact(&b, want) == nil && bytes.Equal(a.Bytes(), b.Bytes())
+}
+
 // publish signs new targets and all that depends on them.
-func (st *state) publish(targets map[string][]byte, now time.Time) error {
+func (st *state) publish(targets map[string][]byte, custom map[string]json.RawMessage, now time.Time) error {
 	md := metadata.Targets(now.Add(targetsLife))
 	for name, data := range targets {
 		info, err := metadata.TargetFile().FromBytes(name, data, "sha256")
 		if err != nil {
 			return err
+		}
+		if c, ok := custom[name]; ok {
+			info.Custom = &c
 		}
 		md.Signed.Targets[name] = info
 		st.Files[hashedName(name, info)] = bytes.Clone(data)
