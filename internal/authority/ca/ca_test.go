@@ -220,7 +220,7 @@ func (a *authority) certificate(t *testing.T, status int, answer string) *x509.C
 // out of the certificate, rebuild what was signed, verify.
 func checkSCT(t *testing.T, leaf, issuer *x509.Certificate, ct *ecdsa.PublicKey) {
 	t.Helper()
-	tbs, list := withoutSCT(t, leaf.RawTBSCertificate)
+	tbs, list := without(t, leaf.RawTBSCertificate, "1.3.6.1.4.1.11129.2.4.2")
 	var octets []byte
 	if rest, err := asn1.Unmarshal(list, &octets); err != nil || len(rest) != 0 {
 		t.Fatalf("SCT extension: %v", err)
@@ -257,8 +257,8 @@ func checkSCT(t *testing.T, leaf, issuer *x509.Certificate, ct *ecdsa.PublicKey)
 	}
 }
 
-// withoutSCT cuts the SCT list out of a TBSCertificate and returns its value.
-func withoutSCT(t *testing.T, raw []byte) (tbs, sct []byte) {
+// without cuts an extension out of a TBSCertificate and returns its value.
+func without(t testing.TB, raw []byte, extension string) (tbs, cut []byte) {
 	t.Helper()
 	input := cryptobyte.String(raw)
 	var inner cryptobyte.String
@@ -293,20 +293,20 @@ func withoutSCT(t *testing.T, raw []byte) (tbs, sct []byte) {
 						if !copied.ReadASN1(&fields, cbasn1.SEQUENCE) || !fields.ReadASN1ObjectIdentifier(&oid) {
 							t.Fatal("extension id")
 						}
-						if oid.String() != "1.3.6.1.4.1.11129.2.4.2" {
+						if oid.String() != extension {
 							b.AddBytes(one)
 							continue
 						}
-						if !fields.ReadASN1(&value, cbasn1.OCTET_STRING) || sct != nil {
-							t.Fatal("SCT extension")
+						if !fields.SkipOptionalASN1(cbasn1.BOOLEAN) || !fields.ReadASN1(&value, cbasn1.OCTET_STRING) || cut != nil {
+							t.Fatal("extension")
 						}
-						sct = value
+						cut = value
 					}
 				})
 			})
 		}
 	})
-	return b.BytesOrPanic(), sct
+	return b.BytesOrPanic(), cut
 }
 
 func TestEmailCertificates(t *testing.T) {
