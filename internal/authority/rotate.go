@@ -32,6 +32,9 @@ const DefaultOverlap = 24 * time.Hour
 // maxOverlap is a year: who plans further ahead rotates later.
 const maxOverlap = 366 * 24 * time.Hour
 
+// backdate is how much earlier than its rotation a key is believed.
+const backdate = time.Minute
+
 // RotateConfig says which key is replaced by which.
 type RotateConfig struct {
 	Dir     string
@@ -147,7 +150,9 @@ func (cfg *RotateConfig) rotate(st *state) (*Rotation, error) {
 	if err != nil {
 		return nil, err
 	}
-	next, err := newTerm(id, now)
+	// A certificate begins a moment before it is made, and some clients look whether
+	// its CA was believed then.
+	next, err := newTerm(id, now.Add(-backdate))
 	if err != nil {
 		return nil, err
 	}

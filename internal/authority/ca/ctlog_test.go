@@ -5,9 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/binary"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -17,72 +15,11 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/authority/ca"
 	"github.com/hallmark-dev/hallmark/internal/authority/issuers"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/ctlog"
 )
 
-// testLog answers add-pre-chain as a log of RFC 6962 does that keeps nothing: from
-// the precertificate alone. change spoils its answer.
-type testLog struct {
-	key    crypto.Signer
-	change func(map[string]any)
-	status int
-	seen   [][]*x509.Certificate
-}
-
-func (l *testLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var in struct {
-		Chain [][]byte `json:"chain"`
-	}
-	if r.URL.Path != "/2026/ct/v1/add-pre-chain" || r.Method != http.MethodPost || json.NewDecoder(r.Body).Decode(&in) != nil {
-		http.Error(w, "no", http.StatusBadRequest)
-		return
-	}
-	if l.status != 0 {
-		w.WriteHeader(l.status)
-		return
-	}
-	var chain []*x509.Certificate
-	for _, der := range in.Chain {
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			http.Error(w, "no", http.StatusBadRequest)
-			return
-		}
-		chain = append(chain, c)
-	}
-	l.seen = append(l.seen, chain)
-	issuerKey := sha256.Sum256(chain[1].RawSubjectPublicKeyInfo)
-	tbs, poison := without(new(testing.T), chain[0].RawTBSCertificate, "1.3.6.1.4.1.11129.2.4.3")
-	if string(poison) != "\x05\x00" || chain[0].CheckSignatureFrom(chain[1]) != nil {
-		http.Error(w, "no precertificate", http.StatusBadRequest)
-		return
-	}
-	ms := uint64(time.Now().UnixMilli())
-	signed := append([]byte{0, 0}, binary.BigEndian.AppendUint64(nil, ms)...)
-	signed = append(append(signed, 0, 1), issuerKey[:]...)
-	signed = append(signed, byte(len(tbs)>>16), byte(len(tbs)>>8), byte(len(tbs)))
-	signed = append(append(signed, tbs...), 0, 2, 7, 7)
-	digest := sha256.Sum256(signed)
-	sig, err := l.key.Sign(rand.Reader, digest[:], crypto.SHA256)
-	if err != nil {
-		http.Error(w, "no", http.StatusInternalServerError)
-		return
-	}
-	kind := byte(3)
-	if _, ok := l.key.(*rsa.PrivateKey); ok {
-		kind = 1
-	}
-	spki, _ := x509.MarshalPKIXPublicKey(l.key.Public())
-	id := sha256.Sum256(spki)
-	answer := map[string]any{"sct_version": 0, "id": id[:], "timestamp": ms, "extensions": []byte{7, 7},
-		"signature": append([]byte{4, kind, byte(len(sig) >> 8), byte(len(sig))}, sig...)}
-	if l.change != nil {
-		l.change(answer)
-	}
-	_ = json.NewEncoder(w).Encode(answer)
-}
-
 // withLog is a CA that submits to a log.
-func withLog(t *testing.T, l *testLog) (*authority, []*x509.Certificate, *httptest.Server) {
+func withLog(t *testing.T, l *ctlog.Log) (*authority, []*x509.Certificate, *httptest.Server) {
 	t.Helper()
 	p, err := provider()
 	if err != nil {
@@ -90,7 +27,7 @@ func withLog(t *testing.T, l *testLog) (*authority, []*x509.Certificate, *httpte
 	}
 	at := httptest.NewServer(l)
 	t.Cleanup(at.Close)
-	log, err := ca.NewCTLog(at.URL+"/2026/", l.key.Public())
+	log, err := ca.NewCTLog(at.URL+"/2026/", l.Key.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,14 +54,14 @@ func TestCTLog(t *testing.T) {
 	t.Parallel()
 	rsaKey, _ := rsa.GenerateKey(rand.Reader, 2048)
 	for _, key := range []crypto.Signer{p256(t), rsaKey} {
-		l := &testLog{key: key}
+		l := &ctlog.Log{Key: key}
 		a, chain, _ := withLog(t, l)
 		status, answer := a.ask(t)
 		certs := chainOf(t, status, answer)
-		if len(l.seen) != 1 || len(l.seen[0]) != 3 || !l.seen[0][1].Equal(chain[0]) || !l.seen[0][2].Equal(chain[1]) {
-			t.Fatalf("the log saw %d chains", len(l.seen))
+		if len(l.Seen()) != 1 || len(l.Seen()[0]) != 3 || !l.Seen()[0][1].Equal(chain[0]) || !l.Seen()[0][2].Equal(chain[1]) {
+			t.Fatalf("the log saw %d chains", len(l.Seen()))
 		}
-		precertificate, _ := without(t, l.seen[0][0].RawTBSCertificate, "1.3.6.1.4.1.11129.2.4.3")
+		precertificate, _ := without(t, l.Seen()[0][0].RawTBSCertificate, "1.3.6.1.4.1.11129.2.4.3")
 		final, sct := without(t, certs[0].RawTBSCertificate, "1.3.6.1.4.1.11129.2.4.2")
 		if string(precertificate) != string(final) || len(sct) == 0 {
 			t.Error("the certificate is not the one that was logged")
@@ -158,14 +95,14 @@ func TestCTLogRefuses(t *testing.T) {
 		"a huge answer":      {func(a map[string]any) { a["x"] = strings.Repeat("x", 70<<10) }, 0, "longer"},
 		"a time out of time": {func(a map[string]any) { a["timestamp"] = uint64(1) << 63 }, 0, "not of now"},
 	} {
-		a, _, _ := withLog(t, &testLog{key: p256(t), change: tc.change, status: tc.status})
+		a, _, _ := withLog(t, &ctlog.Log{Key: p256(t), Spoil: tc.change, Status: tc.status})
 		status, answer := a.ask(t)
 		if status != http.StatusServiceUnavailable || !strings.Contains(answer, "certificate transparency log") || !strings.Contains(answer, tc.want) ||
 			!strings.Contains(answer, `"code":14`) || strings.Contains(answer, "BEGIN CERTIFICATE") {
 			t.Errorf("%s: %d %s", name, status, answer)
 		}
 	}
-	a, _, at := withLog(t, &testLog{key: p256(t)})
+	a, _, at := withLog(t, &ctlog.Log{Key: p256(t)})
 	at.Close()
 	if status, answer := a.ask(t); status != http.StatusServiceUnavailable || !strings.Contains(answer, "refused") {
 		t.Errorf("no log: %d %s", status, answer)
