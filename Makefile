@@ -22,6 +22,9 @@ COLD := cuelang.org/go/... github.com/moby/buildkit/... github.com/lestrrat-go/.
 	github.com/tonistiigi/... github.com/theupdateframework/... github.com/sigstore/... github.com/spiffe/... \
 	github.com/google/... github.com/opencontainers/... github.com/cockroachdb/... oras.land/... \
 	html/template text/template/... archive/... net/http crypto/tls vendor/... \
+	$(addprefix github.com/open-policy-agent/opa/,internal/... v1/bundle/... v1/format/... v1/loader/... v1/plugins/...) \
+	github.com/emicklei/... github.com/pelletier/... github.com/secure-systems-lab/... github.com/docker/... github.com/moby/... \
+	golang.org/x/crypto/ssh/... encoding/gob encoding/xml go/... image/... mime/... net log/slog text/tabwriter \
 	$(OURS)/cmd/... $(foreach p,cli authority translog build git sign idtoken policy admission trust rewrite,$(OURS)/internal/$(p)/...)
 BUILDFLAGS := -trimpath -tags grpcnotrace -ldflags "$(LDFLAGS)" $(foreach p,$(COLD),-gcflags=$(p)=-l)
 BIN ?= bin

@@ -24,7 +24,8 @@ func newAuthorityCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "authority",
 		Short: "Check, back up and restore the private Sigstore, replace its keys",
-		Long: `Check, back up, restore and tidy the data folder of hallmark up, and replace its keys.
+		Long: `Check, back up, restore and tidy the data folder of hallmark up, replace its keys, and
+put them under a root that stays offline.
 All of it works on the files alone: check and backup also while an authority is
 running on them. With replica and move-log it grows beyond one machine.`,
 		Example: `  hallmark authority check
@@ -33,6 +34,7 @@ running on them. With replica and move-log it grows beyond one machine.`,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newAuthorityCheckCommand(a), newAuthorityBackupCommand(a), newAuthorityRestoreCommand(a), newAuthorityGCCommand(a), newAuthorityRotateCommand(a),
+		newAuthorityRootCommand(a), newAuthorityIssueCommand(a), newAuthorityCSRCommand(a), newAuthorityChainCommand(a),
 		newAuthorityReplicaCommand(a), newAuthorityMoveLogCommand(a))
 	return c
 }

@@ -72,14 +72,14 @@ type Config struct {
 	// of the registry (docs/registry.md); empty lets everyone who may log in do
 	// everything.
 	RegistryConfig string
-	// KeysFile is a YAML file that says where the services' keys are (docs/authority.md);
-	// empty: in the folder, or where they were the last time. OpenKey opens them.
-	KeysFile string
-	OpenKey  OpenKey
 	// CAConfig is a file in the form of Fulcio's configuration, YAML or JSON: other
 	// issuers whose tokens the CA takes, and a CT log that certificates are submitted
 	// to (docs/authority.md).
 	CAConfig string
+	// KeysFile is a YAML file that says where the services' keys are (docs/authority.md);
+	// empty: in the folder, or where they were the last time. OpenKey opens them.
+	KeysFile string
+	OpenKey  OpenKey
 	// RehearseClaims, when not nil, are the claims of a JSON object that the
 	// GitHub-Actions-shaped token endpoint puts into its tokens.
 	RehearseClaims []byte
@@ -127,8 +127,7 @@ type Authority struct {
 	rehearsal *Rehearsal
 
 	caConfig []byte    // of CAConfig
-	foreign  foreign   // what others vouch for
-	ctLog    *ca.CTLog // the one that they are submitted to now; nil: none
+	ctLog    *ca.CTLog // that certificates are submitted to; nil: none
 
 	oidc      *oidc.Provider
 	keyRefs   map[string]KeyRef
@@ -171,13 +170,13 @@ func Open(cfg Config) (_ *Authority, err error) {
 			return nil, err
 		}
 	}
-	if cfg.KeysFile != "" {
-		if a.keyRefs, err = loadKeys(cfg.KeysFile); err != nil {
+	if cfg.CAConfig != "" {
+		if a.caConfig, err = loadCAConfig(cfg.CAConfig); err != nil {
 			return nil, err
 		}
 	}
-	if cfg.CAConfig != "" {
-		if a.caConfig, err = loadCAConfig(cfg.CAConfig); err != nil {
+	if cfg.KeysFile != "" {
+		if a.keyRefs, err = loadKeys(cfg.KeysFile); err != nil {
 			return nil, err
 		}
 	}

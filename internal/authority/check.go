@@ -59,7 +59,6 @@ func (c *Checked) check(dir string, full bool) error {
 			return err
 		},
 		func() error { return tuf.Check(in(tufDir)) },
-		func() error { _, err := readForeign(dir); return err },
 		func() error { return c.log(st, dir, full, report) },
 	}
 	if full {

@@ -2,8 +2,6 @@ package authority
 
 import (
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/issuers"
 	"github.com/hallmark-dev/hallmark/internal/fault"
@@ -13,26 +11,12 @@ import (
 // loadCAConfig reads the file of other issuers, and refuses a wrong one before
 // anything is made.
 func loadCAConfig(path string) ([]byte, error) {
-	data, err := readUpTo(path, strictyaml.MaxSize)
+	data, err := readBounded(path, strictyaml.MaxSize)
 	if err != nil {
-		return nil, fmt.Errorf("CA configuration: %w", err)
+		return nil, fmt.Errorf("CA configuration %s: %w", path, err)
 	}
 	_, err = issuers.ParseConfig(path, data, "")
 	return data, fault.As(fault.Usage, err)
-}
-
-// readUpTo reads a file of at most limit bytes.
-func readUpTo(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // it was only read
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s has more than %d bytes", path, limit)
-	}
-	return data, err
 }
 
 // issuers are those whose tokens the CA takes: our own first, then those of the

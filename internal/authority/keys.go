@@ -212,10 +212,8 @@ func (h holders) adopt() (changed bool) {
 			last.Ref, last.PasswordEnv, changed = last.id.ref.Ref, last.id.ref.PasswordEnv, true
 		}
 		if !last.sameChain(last.id.chain) {
-			changed, last.Chain = true, nil
-			for _, c := range last.id.chain {
-				last.Chain = append(last.Chain, c.Raw)
-			}
+			changed = true
+			last.setChain(last.id.chain)
 		}
 	}
 	return changed
@@ -287,7 +285,9 @@ func (k keyring) holder(service string, t *term, n int, newest bool) (held, erro
 		if public, err := t.public(); err != nil || !sameKey(public, h.id.key.Public()) {
 			return h, damaged(&durable.CorruptError{Path: path, Why: "it is not the key that " + stateFile + " names"})
 		}
-		return h, nil
+		// The chain of the file is the key's first; the state has the one that it has now.
+		h.id.chain, err = t.certificates()
+		return h, err
 	}
 	if h.id, err = k.byRef(service, ref); err != nil {
 		return h, err

@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -127,17 +129,20 @@ func NewKeyRef(service, ref, chain, passwordEnv, dir string) (KeyRef, error) {
 	return r, nil
 }
 
-// maxKeysFile bounds the file of keys and that of a chain, in bytes.
-const maxKeysFile = 256 << 10
+// maxChainFile bounds a chain, in bytes.
+const maxChainFile = 256 << 10
 
-// readChain reads a PEM file with certificates and nothing else, each issued by the next.
+// readChain reads a PEM file with certificates and nothing else.
 func readChain(path string) ([]*x509.Certificate, error) {
-	data, err := readUpTo(path, maxKeysFile)
+	data, err := readBounded(path, maxChainFile)
 	if err != nil {
 		return nil, err
 	}
-	chain, err := ca.ParseChain(data)
-	if err != nil {
+	return parseChain(data)
+}
+
+func parseChain(data []byte) (chain []*x509.Certificate, err error) {
+	if chain, err = ca.ParseChain(data); err != nil {
 		return nil, err
 	}
 	for i, c := range chain[1:] {
@@ -148,9 +153,23 @@ func readChain(path string) ([]*x509.Certificate, error) {
 	return chain, nil
 }
 
+// readBounded reads a file of at most limit bytes.
+func readBounded(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("it is larger than %d bytes", limit)
+	}
+	return data, err
+}
+
 // loadKeys reads the file of keys.
 func loadKeys(path string) (map[string]KeyRef, error) {
-	data, err := readUpTo(path, maxKeysFile)
+	data, err := readBounded(path, maxChainFile)
 	if err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}

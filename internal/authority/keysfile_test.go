@@ -259,7 +259,7 @@ func TestParseKeysRefuses(t *testing.T) {
 		"tuf: {key: x}":                      "tuf",
 		"ct: {key: ct.key, chain: ca.pem}":   "has no certificates",
 		"ca: {key: ca.key, chain: none}":     "no such file",
-		"ca: {key: ca.key, chain: ca.key}":   "want certificates in PEM",
+		"ca: {key: ca.key, chain: ca.key}":   "something else than PEM certificates",
 		"ca: {key: ca.key, chain: ct.pem}":   "no certificate",
 		"ct: {key: a, key: b}":               "key",
 		"ct: {key: a, password-env: 1x}":     "password-env",

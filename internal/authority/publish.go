@@ -7,10 +7,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"maps"
-	"time"
+	"slices"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
 	"github.com/hallmark-dev/hallmark/internal/trust"
@@ -50,9 +49,10 @@ func publish(dir string, st *state, repo *tuf.Repo, p publication) error {
 // speaker is a term with what is public of it, parsed.
 type speaker struct {
 	*term
-	n     int
-	key   crypto.PublicKey
-	chain []*x509.Certificate
+	n   int
+	key crypto.PublicKey
+	// chains are those of CA and TSA, the present one first.
+	chains [][]*x509.Certificate
 }
 
 func speakers(terms map[string][]*term) (map[string][]speaker, error) {
@@ -64,8 +64,15 @@ func speakers(terms map[string][]*term) (map[string][]speaker, error) {
 			if s.key, err = t.public(); err != nil {
 				return nil, err
 			}
-			if s.chain, err = t.certificates(); err != nil {
+			chain, err := t.certificates()
+			if err != nil {
 				return nil, err
+			}
+			if s.chains, err = t.former(); err != nil {
+				return nil, err
+			}
+			if len(chain) > 0 {
+				s.chains = append([][]*x509.Certificate{chain}, s.chains...)
 			}
 			out[service] = append(out[service], s)
 		}
@@ -73,32 +80,41 @@ func speakers(terms map[string][]*term) (map[string][]speaker, error) {
 	return out, nil
 }
 
-// newPublication makes what an authority at these addresses publishes of its terms, and
-// of what others vouch for.
-func newPublication(i Info, terms map[string][]*term, f foreign) (publication, error) {
+// newPublication makes what an authority at these addresses publishes of its state.
+func newPublication(i Info, st *state) (publication, error) {
 	p := publication{files: map[string][]byte{}}
-	all, err := speakers(terms)
+	all, err := speakers(st.Keys)
 	if err != nil {
 		return p, err
 	}
-	if p.files[fileTrustedRoot], err = trustedRoot(i, all, f); err != nil {
+	if p.files[fileTrustedRoot], err = trustedRoot(i, all, st.CTLogs); err != nil {
 		return p, fmt.Errorf("trusted root: %w", err)
 	}
 	if p.files[fileSigningConfig], err = signingConfig(i, all); err != nil {
 		return p, fmt.Errorf("signing config: %w", err)
 	}
-	if p.files[fileTrustRoot], err = trustRootYAML(i, all, f); err != nil {
+	if p.files[fileTrustRoot], err = trustRootYAML(i, all, st.CTLogs); err != nil {
 		return p, fmt.Errorf("TrustRoot: %w", err)
 	}
-	p.targets, p.custom, err = olderTargets(i, all, f)
+	p.targets, p.custom, err = olderTargets(i, all, st.CTLogs)
 	return p, err
 }
 
 // trustedRoot has every key that ever signed, each with the time in which it is believed.
-func trustedRoot(i Info, all map[string][]speaker, f foreign) ([]byte, error) {
-	root := trust.RootSpec{
-		CAs:  authoritySpecs(i.URL, all[ServiceCA], f.chains),
-		TSAs: authoritySpecs(i.URL+timestampPath, all[ServiceTSA], f.chains),
+func trustedRoot(i Info, all map[string][]speaker, elsewhere []ctLog) ([]byte, error) {
+	var root trust.RootSpec
+	authorities := func(s speaker, url string) (out []trust.AuthoritySpec) {
+		for _, chain := range s.chains {
+			out = append(out, trust.AuthoritySpec{URI: url, Organization: organizationOf(chain[0]), CommonName: chain[0].Subject.CommonName,
+				Chain: chain, Start: s.From, End: s.end()})
+		}
+		return out
+	}
+	for _, s := range all[ServiceCA] {
+		root.CAs = append(root.CAs, authorities(s, i.URL)...)
+	}
+	for _, s := range all[ServiceTSA] {
+		root.TSAs = append(root.TSAs, authorities(s, i.URL+timestampPath)...)
 	}
 	for _, s := range all[ServiceLog] {
 		root.TLogs = append(root.TLogs, trust.LogSpec{BaseURL: i.shardURL(s.n), Key: s.key, Origin: i.Host, Start: s.From, End: s.end()})
@@ -106,45 +122,25 @@ func trustedRoot(i Info, all map[string][]speaker, f foreign) ([]byte, error) {
 	for _, s := range all[ServiceLogV1] {
 		root.TLogs = append(root.TLogs, trust.LogSpec{BaseURL: i.URL, Key: s.key, Start: s.From, End: s.end()})
 	}
-	var err error
-	if root.CTLogs, err = ctLogSpecs(i, all[ServiceCT], f.ctLogs); err != nil {
-		return nil, err
-	}
-	return root.JSON()
-}
-
-// authoritySpecs are all chains that spoke for an authority's keys, each within its
-// key's term: the one in use first, the key's own last.
-func authoritySpecs(url string, all []speaker, given chains) (out []trust.AuthoritySpec) {
-	for _, s := range all {
-		add := func(chain []*x509.Certificate, start time.Time) {
-			subject, name := chain[0].Subject, organization
-			if len(subject.Organization) > 0 {
-				name = subject.Organization[0]
-			}
-			out = append(out, trust.AuthoritySpec{URI: url, Organization: name, CommonName: subject.CommonName, Chain: chain, Start: start, End: s.end()})
-		}
-		for _, chain := range given.of(s.key) {
-			add(chain, chain[0].NotBefore)
-		}
-		add(s.chain, s.From)
-	}
-	return out
-}
-
-// ctLogSpecs are our own CT keys and the logs elsewhere.
-func ctLogSpecs(i Info, all []speaker, elsewhere []ctLog) (out []trust.LogSpec, err error) {
-	for _, s := range all {
-		out = append(out, trust.LogSpec{BaseURL: i.URL + ctPath, Key: s.key, Start: s.From, End: s.end()})
+	for _, s := range all[ServiceCT] {
+		root.CTLogs = append(root.CTLogs, trust.LogSpec{BaseURL: i.URL + ctPath, Key: s.key, Start: s.From, End: s.end()})
 	}
 	for _, l := range elsewhere {
 		public, err := x509.ParsePKIXPublicKey(l.Key)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, trust.LogSpec{BaseURL: l.URL, Key: public, Start: l.Since})
+		root.CTLogs = append(root.CTLogs, trust.LogSpec{BaseURL: l.URL, Key: public, Start: l.Since})
 	}
-	return out, nil
+	return root.JSON()
+}
+
+// organizationOf is the organization of a certificate's subject, ours if it names none.
+func organizationOf(c *x509.Certificate) string {
+	if len(c.Subject.Organization) == 0 {
+		return organization
+	}
+	return c.Subject.Organization[0]
 }
 
 // shardURL is the base URL of the log's nth shard. It never changes; the host is the
@@ -185,35 +181,42 @@ func signingConfig(i Info, all map[string][]speaker) ([]byte, error) {
 // the public instance's first repository. They know no log but Rekor v1's. Where there
 // is more than one key, they go by what the metadata says that each is for; the CA's
 // certificates are all in one file.
-func olderTargets(i Info, all map[string][]speaker, f foreign) (map[string][]byte, map[string]json.RawMessage, error) {
+func olderTargets(i Info, all map[string][]speaker, elsewhere []ctLog) (map[string][]byte, map[string]json.RawMessage, error) {
 	targets, custom := map[string][]byte{}, map[string]json.RawMessage{}
-	var issuing chains
-	for _, s := range authoritySpecs(i.URL, all[ServiceCA], f.chains) {
-		issuing = append(issuing, s.Chain)
+	var certificates []*x509.Certificate
+	for _, s := range all[ServiceCA] {
+		for _, c := range slices.Concat(s.chains...) {
+			if !slices.ContainsFunc(certificates, c.Equal) { // chains share a root
+				certificates = append(certificates, c)
+			}
+		}
 	}
-	targets["fulcio_v1.crt.pem"] = pemOf(issuing.distinct())
-	var rekor, ctfe []ctLog
+	targets["fulcio_v1.crt.pem"] = pemOf(certificates)
+	type key struct {
+		name, url string
+		der       []byte
+	}
+	keys := map[string][]key{}
 	for _, s := range all[ServiceLogV1] {
-		rekor = append(rekor, ctLog{URL: i.URL, Key: s.Key})
+		keys["Rekor"] = append(keys["Rekor"], key{numbered("rekor", s.n), i.URL, s.Key})
 	}
 	for _, s := range all[ServiceCT] {
-		ctfe = append(ctfe, ctLog{URL: i.URL + ctPath, Key: s.Key})
+		keys["CTFE"] = append(keys["CTFE"], key{numbered("ctfe", s.n), i.URL + ctPath, s.Key})
 	}
-	for _, is := range []struct {
-		name, usage string
-		keys        []ctLog
-	}{{"rekor", "Rekor", rekor}, {"ctfe", "CTFE", append(ctfe, f.ctLogs...)}} {
-		for n, l := range is.keys {
-			name := numbered(is.name, n+1) + ".pub"
-			targets[name] = pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: l.Key})
-			if len(is.keys) == 1 {
+	for n, l := range elsewhere {
+		keys["CTFE"] = append(keys["CTFE"], key{numbered("ctfe-elsewhere", n+1), l.URL, l.Key})
+	}
+	for usage, list := range keys {
+		for _, k := range list {
+			targets[k.name+".pub"] = pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.der})
+			if len(list) == 1 {
 				continue
 			}
-			says, err := json.Marshal(map[string]any{"sigstore": map[string]string{"status": "Active", "uri": l.URL, "usage": is.usage}})
+			says, err := json.Marshal(map[string]any{"sigstore": map[string]string{"status": "Active", "uri": k.url, "usage": usage}})
 			if err != nil {
 				return nil, nil, err
 			}
-			custom[name] = says
+			custom[k.name+".pub"] = says
 		}
 	}
 	return targets, custom, nil
@@ -222,11 +225,7 @@ func olderTargets(i Info, all map[string][]speaker, f foreign) (map[string][]byt
 // trustRootYAML is a TrustRoot of policy.sigstore.dev for admission. It holds the
 // keys themselves, so that a decision needs no answer from us. It cannot say when a
 // key is believed: it has all of them.
-func trustRootYAML(i Info, all map[string][]speaker, f foreign) ([]byte, error) {
-	ctLogs, err := ctLogSpecs(i, all[ServiceCT], f.ctLogs)
-	if err != nil {
-		return nil, err
-	}
+func trustRootYAML(i Info, all map[string][]speaker, elsewhere []ctLog) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteString(`apiVersion: policy.sigstore.dev/v1alpha1
 kind: TrustRoot
@@ -235,41 +234,34 @@ metadata:
 spec:
   sigstoreKeys:
 `)
-	for _, list := range []struct {
-		name string
-		all  []trust.AuthoritySpec
-	}{
-		{"certificateAuthorities", authoritySpecs(i.URL, all[ServiceCA], f.chains)},
-		{"timestampAuthorities", authoritySpecs(i.URL+timestampPath, all[ServiceTSA], f.chains)},
-	} {
-		fmt.Fprintf(&b, "    %s:\n", list.name)
-		for _, s := range list.all {
-			fmt.Fprintf(&b, "      - subject: {organization: %q, commonName: %q}\n        uri: %q\n        certChain: %s\n",
-				s.Organization, s.CommonName, s.URI, base64.StdEncoding.EncodeToString(pemOf(s.Chain)))
+	authorities := func(what, service, url string) {
+		fmt.Fprintf(&b, "    %s:\n", what)
+		for _, s := range all[service] {
+			for _, chain := range s.chains {
+				fmt.Fprintf(&b, "      - subject: {organization: %q, commonName: %q}\n        uri: %q\n        certChain: %s\n",
+					organizationOf(chain[0]), chain[0].Subject.CommonName, url, base64.StdEncoding.EncodeToString(pemOf(chain)))
+			}
 		}
 	}
-	log := func(public crypto.PublicKey, url string) error {
-		der, err := x509.MarshalPKIXPublicKey(public)
-		if err == nil {
-			fmt.Fprintf(&b, "      - baseURL: %q\n        hashAlgorithm: sha-256\n        publicKey: %s\n",
-				url, base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
-		}
-		return err
+	log := func(key []byte, url string) {
+		fmt.Fprintf(&b, "      - baseURL: %q\n        hashAlgorithm: sha-256\n        publicKey: %s\n",
+			url, base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: key})))
 	}
-	var errs []error
+	authorities("certificateAuthorities", ServiceCA, i.URL)
+	authorities("timestampAuthorities", ServiceTSA, i.URL+timestampPath)
 	b.WriteString("    tLogs:\n")
 	for _, s := range all[ServiceLog] {
-		errs = append(errs, log(s.key, i.shardURL(s.n)))
+		log(s.Key, i.shardURL(s.n))
 	}
 	for _, s := range all[ServiceLogV1] {
-		errs = append(errs, log(s.key, i.URL))
+		log(s.Key, i.URL)
 	}
 	b.WriteString("    ctLogs:\n")
-	for _, l := range ctLogs {
-		errs = append(errs, log(l.Key, l.BaseURL))
+	for _, s := range all[ServiceCT] {
+		log(s.Key, i.URL+ctPath)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
+	for _, l := range elsewhere {
+		log(l.Key, l.URL)
 	}
 	return b.Bytes(), nil
 }

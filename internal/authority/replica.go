@@ -80,7 +80,7 @@ func (a *Authority) openReplica(st *state) error {
 	if err != nil {
 		return err
 	}
-	if err := a.openForeign(); err != nil {
+	if err := a.openCTLog(st); err != nil {
 		return err
 	}
 	if err := a.openIssuerAndCA(keys, false); err != nil {

@@ -32,6 +32,9 @@ const DefaultOverlap = 24 * time.Hour
 // maxOverlap is a year: who plans further ahead rotates later.
 const maxOverlap = 366 * 24 * time.Hour
 
+// backdate is how much earlier than its rotation a key is believed.
+const backdate = time.Minute
+
 // RotateConfig says which key is replaced by which.
 type RotateConfig struct {
 	Dir     string
@@ -150,7 +153,9 @@ func (cfg *RotateConfig) rotate(st *state) (*Rotation, error) {
 	if err != nil {
 		return nil, err
 	}
-	next, err := newTerm(id, now)
+	// A certificate begins a moment before it is made, and some clients look whether
+	// its CA was believed then.
+	next, err := newTerm(id, now.Add(-backdate))
 	if err != nil {
 		return nil, err
 	}
@@ -235,7 +240,7 @@ func (cfg *RotateConfig) fits(st *state, id identity) error {
 		} else {
 			ct = id
 		}
-		return fitTogether(own, ct)
+		return ca.CheckKeys(own.key.Public(), own.chain, ct.key.Public())
 	case ServiceTSA:
 		_, err := tsa.New(tsa.Config{Key: id.key, Chain: id.chain})
 		return err
@@ -249,21 +254,6 @@ func (cfg *RotateConfig) fits(st *state, id identity) error {
 		}
 	}
 	return nil
-}
-
-// fitTogether refuses a CA and a CT key that the CA would not start with.
-func fitTogether(own, ct identity) error {
-	public, ok := own.key.Public().(*ecdsa.PublicKey)
-	if !ok || public.Curve != elliptic.P256() && public.Curve != elliptic.P384() {
-		return errors.New("the key of the certificate authority must be an ECDSA key on P-256 or P-384")
-	}
-	if second, ok := ct.key.Public().(*ecdsa.PublicKey); !ok || second.Curve != elliptic.P256() {
-		return errors.New("the key of the certificate transparency log must be an ECDSA key on P-256")
-	}
-	if sameKey(own.key.Public(), ct.key.Public()) {
-		return errors.New("certificate authority and certificate transparency log must have different keys")
-	}
-	return ca.CheckChain(own.chain, own.key.Public())
 }
 
 // write makes durable what the new term needs, and then that there is one: from that
@@ -324,11 +314,7 @@ func (cfg *RotateConfig) publish(st *state, r *Rotation) error {
 	if err != nil {
 		return err
 	}
-	given, err := readForeign(cfg.Dir)
-	if err != nil {
-		return err
-	}
-	p, err := newPublication(i, st.Keys, given)
+	p, err := newPublication(i, st)
 	if err != nil {
 		return err
 	}

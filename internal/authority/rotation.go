@@ -87,11 +87,7 @@ func (cfg *RotateConfig) preview(st *state, r *Rotation) (root []byte, err error
 	if err != nil {
 		return nil, err
 	}
-	given, err := readForeign(cfg.Dir)
-	if err != nil {
-		return nil, err
-	}
-	p, err := newPublication(i, st.Keys, given)
+	p, err := newPublication(i, st)
 	if err != nil {
 		return nil, err
 	}

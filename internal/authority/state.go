@@ -54,6 +54,8 @@ type state struct {
 	// Keys are the terms of each service's keys, oldest first; a folder of version 2
 	// or less does not name them.
 	Keys map[string][]*term `json:"keys,omitempty"`
+	// CTLogs are the CT logs elsewhere that certificates were ever submitted to.
+	CTLogs []ctLog `json:"ct_logs,omitempty"`
 	// Rotating is a rotation that is decided and not published yet.
 	Rotating *rotating `json:"rotating,omitempty"`
 	// Moved is the tree of the log that another program writes to, nil while all are here.
@@ -125,7 +127,11 @@ func readStateJSON(path string, data []byte) (*state, error) {
 		return nil, damaged(&durable.CorruptError{Path: path, Why: "its version and its keys do not belong together"})
 	}
 	if st.Version >= 3 {
-		if err := checkTerms(st.Keys); err != nil {
+		err := checkTerms(st.Keys)
+		for _, l := range st.CTLogs {
+			err = errors.Join(err, l.check())
+		}
+		if err != nil {
 			return nil, damaged(&durable.CorruptError{Path: path, Why: err.Error()})
 		}
 	}

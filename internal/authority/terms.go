@@ -54,6 +54,9 @@ type term struct {
 	PasswordEnv string `json:"password_env,omitempty"`
 	// Chain is the DER certificates of CA and TSA, leaf first.
 	Chain [][]byte `json:"chain,omitempty"`
+	// Former are the chains that the key had before, the newest first: what was signed
+	// under one is believed under that one.
+	Former [][][]byte `json:"former,omitempty"`
 	// The key is believed from From, signs from Signs on, and is believed until
 	// Until; the last term has no Until. All are whole seconds in UTC.
 	From  time.Time  `json:"from"`
@@ -74,9 +77,38 @@ func (t *term) over(now time.Time) bool { return t.Until != nil && now.After(*t.
 
 func (t *term) public() (crypto.PublicKey, error) { return x509.ParsePKIXPublicKey(t.Key) }
 
-func (t *term) certificates() ([]*x509.Certificate, error) {
+func (t *term) certificates() ([]*x509.Certificate, error) { return parseRaw(t.Chain) }
+
+// former are the chains of Former, parsed.
+func (t *term) former() (out [][]*x509.Certificate, err error) {
+	for _, raw := range t.Former {
+		chain, err := parseRaw(raw)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, chain)
+	}
+	return out, nil
+}
+
+// setChain gives the key another chain, and keeps the one that it had.
+func (t *term) setChain(chain []*x509.Certificate) {
+	before := t.Former
+	t.Former = nil
+	for _, raw := range append([][][]byte{t.Chain}, before...) {
+		if len(raw) > 0 && !sameRaw(raw, chain) {
+			t.Former = append(t.Former, raw)
+		}
+	}
+	t.Chain = nil
+	for _, c := range chain {
+		t.Chain = append(t.Chain, c.Raw)
+	}
+}
+
+func parseRaw(raw [][]byte) ([]*x509.Certificate, error) {
 	var out []*x509.Certificate
-	for _, der := range t.Chain {
+	for _, der := range raw {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
 			return nil, err
@@ -150,6 +182,15 @@ func checkTerms(terms map[string][]*term) error {
 			if chain, err := t.certificates(); err != nil || (len(chain) > 0) != certified(service) || len(chain) > 0 && !sameKey(chain[0].PublicKey, public) {
 				return bad("has certificates that are not of its key")
 			}
+			former, err := t.former()
+			if err != nil || len(former) > 0 && !certified(service) {
+				return bad("has former certificates that nothing here writes")
+			}
+			for _, chain := range former {
+				if len(chain) == 0 || !sameKey(chain[0].PublicKey, public) {
+					return bad("has former certificates that are not of its key")
+				}
+			}
 			if seen[string(t.Key)] {
 				return bad("has a key that was used before")
 			}
@@ -183,12 +224,14 @@ func (t *term) fingerprint() string {
 }
 
 // sameChain reports whether a term has these certificates.
-func (t *term) sameChain(chain []*x509.Certificate) bool {
-	if len(chain) != len(t.Chain) {
+func (t *term) sameChain(chain []*x509.Certificate) bool { return sameRaw(t.Chain, chain) }
+
+func sameRaw(raw [][]byte, chain []*x509.Certificate) bool {
+	if len(chain) != len(raw) {
 		return false
 	}
 	for i, c := range chain {
-		if !bytes.Equal(c.Raw, t.Chain[i]) {
+		if !bytes.Equal(c.Raw, raw[i]) {
 			return false
 		}
 	}

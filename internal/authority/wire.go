@@ -30,7 +30,7 @@ func (a *Authority) open(st *state, fresh bool) error {
 	if err != nil {
 		return err
 	}
-	if err := a.openForeign(); err != nil {
+	if err := a.openCTLog(st); err != nil {
 		return err
 	}
 	if err := a.openServices(st, keys, fresh); err != nil {
@@ -74,7 +74,7 @@ func (a *Authority) finish(st *state) error {
 			return err
 		}
 	}
-	p, err := newPublication(a.info, st.Keys, a.foreign)
+	p, err := newPublication(a.info, st)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (a *Authority) openServices(st *state, keys holders, fresh bool) (err error
 func (a *Authority) openTSA(keys holders) error {
 	all := keys[ServiceTSA]
 	for _, h := range all[signing(terms(all), a.cfg.Now())-1:] {
-		one, err := tsa.New(tsa.Config{Key: h.id.key, Chain: a.foreign.chains.active(h.id), Now: a.cfg.Now, Log: a.cfg.Log})
+		one, err := tsa.New(tsa.Config{Key: h.id.key, Chain: h.id.chain, Now: a.cfg.Now, Log: a.cfg.Log})
 		if err != nil {
 			return fmt.Errorf("timestamp authority: %w", err)
 		}
@@ -183,7 +183,7 @@ func (a *Authority) openIssuerAndCA(keys holders, fresh bool) (err error) {
 	for _, from := range changes(cfg.Now(), keys[ServiceCA], keys[ServiceCT]) {
 		own, ct := at(keys[ServiceCA], from), at(keys[ServiceCT], from)
 		a.ca, err = ca.New(ca.Config{
-			CAKey: own.id.key, Chain: a.foreign.chains.active(own.id), CTKey: ct.id.key, CTLog: a.ctLog,
+			CAKey: own.id.key, Chain: own.id.chain, CTKey: ct.id.key, CTLog: a.ctLog,
 			Issuers: known, Now: cfg.Now, Log: cfg.Log,
 		})
 		if err != nil {
@@ -231,7 +231,7 @@ func (a *Authority) handler(keys holders) (http.Handler, error) {
 
 // watch makes the monitor, which shows these keys.
 func (a *Authority) watch(keys holders) error {
-	shown, err := monitored(keys, a.foreign.chains, a.cfg.Now())
+	shown, err := monitored(keys, a.cfg.Now())
 	if err != nil {
 		return err
 	}
@@ -252,7 +252,7 @@ func (a *Authority) watch(keys holders) error {
 
 // monitored are the keys for the status page: of those whose time is over it only says
 // until when they are believed, and their certificates may end.
-func monitored(keys holders, given chains, now time.Time) ([]monitor.Key, error) {
+func monitored(keys holders, now time.Time) ([]monitor.Key, error) {
 	var out []monitor.Key
 	for service, all := range keys {
 		for i, h := range all {
@@ -267,7 +267,7 @@ func monitored(keys holders, given chains, now time.Time) ([]monitor.Key, error)
 				return nil, err
 			}
 			if len(h.id.chain) > 0 && h.Until == nil {
-				k = monitor.CertifiedKey(name, given.active(h.id))
+				k = monitor.CertifiedKey(name, h.id.chain)
 			}
 			out = append(out, k)
 		}

@@ -83,11 +83,12 @@ func New(cfg Config) (*CA, error) {
 	if cfg.CAKey == nil || len(cfg.Chain) == 0 || cfg.CTKey == nil && cfg.CTLog == nil || cfg.Issuers == nil {
 		return nil, errors.New("CA: the CA's key and chain, a CT key and the issuers are needed")
 	}
-	if pub, ok := cfg.CAKey.Public().(*ecdsa.PublicKey); !ok || pub.Curve != elliptic.P256() && pub.Curve != elliptic.P384() {
-		return nil, errors.New("CA: the CA key is not an ECDSA P-256 or P-384 key")
+	var ct crypto.PublicKey
+	if cfg.CTLog == nil {
+		ct = cfg.CTKey.Public()
 	}
-	if err := CheckChain(cfg.Chain, cfg.CAKey.Public()); err != nil {
-		return nil, fmt.Errorf("CA: %w", err)
+	if err := CheckKeys(cfg.CAKey.Public(), cfg.Chain, ct); err != nil {
+		return nil, err
 	}
 	c := &CA{cfg: cfg, issuerKey: sha256.Sum256(cfg.Chain[0].RawSubjectPublicKeyInfo), from: cfg.Chain[0].NotBefore, to: cfg.Chain[0].NotAfter}
 	for _, one := range cfg.Chain {
@@ -102,19 +103,34 @@ func New(cfg Config) (*CA, error) {
 	if cfg.CTLog != nil {
 		return c, nil
 	}
-	ct, ok := cfg.CTKey.Public().(*ecdsa.PublicKey)
-	if !ok || ct.Curve != elliptic.P256() {
-		return nil, errors.New("CA: the CT key is not an ECDSA P-256 key")
-	}
-	if ct.Equal(cfg.CAKey.Public()) {
-		return nil, errors.New("CA: the CT key must be another key than the CA's")
-	}
 	spki, err := x509.MarshalPKIXPublicKey(ct)
 	if err != nil {
 		return nil, fmt.Errorf("CA: CT key: %w", err)
 	}
 	c.logID = sha256.Sum256(spki)
 	return c, nil
+}
+
+// CheckKeys refuses keys and a chain that a CA could not use. The CT key may be nil:
+// then a log elsewhere has it.
+func CheckKeys(public crypto.PublicKey, chain []*x509.Certificate, ct crypto.PublicKey) error {
+	if err := forCA(public); err != nil {
+		return fmt.Errorf("CA: the key: %w", err)
+	}
+	if err := CheckChain(chain, public); err != nil {
+		return fmt.Errorf("CA: %w", err)
+	}
+	if ct == nil {
+		return nil
+	}
+	k, ok := ct.(*ecdsa.PublicKey)
+	if !ok || k.Curve != elliptic.P256() {
+		return errors.New("CA: the CT key is not an ECDSA P-256 key")
+	}
+	if k.Equal(public) {
+		return errors.New("CA: the CT key must be another key than the CA's")
+	}
+	return nil
 }
 
 func certPEM(der []byte) string {

@@ -29,11 +29,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/sigstore/fulcio/pkg/certificate"
 	"golang.org/x/crypto/cryptobyte"
-	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/ca"
 	"github.com/hallmark-dev/hallmark/internal/authority/issuers"
 	"github.com/hallmark-dev/hallmark/internal/authority/oidc"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/ctlog"
 )
 
 const issuerURL = "http://127.0.0.1:8420"
@@ -220,7 +220,7 @@ func (a *authority) certificate(t *testing.T, status int, answer string) *x509.C
 // out of the certificate, rebuild what was signed, verify.
 func checkSCT(t *testing.T, leaf, issuer *x509.Certificate, ct *ecdsa.PublicKey) {
 	t.Helper()
-	tbs, list := withoutSCT(t, leaf.RawTBSCertificate)
+	tbs, list := without(t, leaf.RawTBSCertificate, "1.3.6.1.4.1.11129.2.4.2")
 	var octets []byte
 	if rest, err := asn1.Unmarshal(list, &octets); err != nil || len(rest) != 0 {
 		t.Fatalf("SCT extension: %v", err)
@@ -257,56 +257,14 @@ func checkSCT(t *testing.T, leaf, issuer *x509.Certificate, ct *ecdsa.PublicKey)
 	}
 }
 
-// withoutSCT cuts the SCT list out of a TBSCertificate and returns its value.
-func withoutSCT(t *testing.T, raw []byte) (tbs, sct []byte) {
+// without cuts an extension out of a TBSCertificate and returns its value.
+func without(t *testing.T, raw []byte, extension string) (tbs, cut []byte) {
 	t.Helper()
-	input := cryptobyte.String(raw)
-	var inner cryptobyte.String
-	if !input.ReadASN1(&inner, cbasn1.SEQUENCE) {
-		t.Fatal("TBS")
+	tbs, cut, err := ctlog.Without(raw, extension)
+	if err != nil || cut == nil {
+		t.Fatalf("extension %s: %v", extension, err)
 	}
-	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		for !inner.Empty() {
-			var element cryptobyte.String
-			var tag cbasn1.Tag
-			if !inner.ReadAnyASN1Element(&element, &tag) {
-				t.Fatal("TBS element")
-			}
-			if tag != cbasn1.Tag(3).ContextSpecific().Constructed() {
-				b.AddBytes(element)
-				continue
-			}
-			var wrapper, list cryptobyte.String
-			if !element.ReadASN1(&wrapper, tag) || !wrapper.ReadASN1(&list, cbasn1.SEQUENCE) {
-				t.Fatal("extensions")
-			}
-			b.AddASN1(tag, func(b *cryptobyte.Builder) {
-				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-					for !list.Empty() {
-						var one, fields, value cryptobyte.String
-						var oid asn1.ObjectIdentifier
-						if !list.ReadASN1Element(&one, cbasn1.SEQUENCE) {
-							t.Fatal("extension")
-						}
-						copied := one
-						if !copied.ReadASN1(&fields, cbasn1.SEQUENCE) || !fields.ReadASN1ObjectIdentifier(&oid) {
-							t.Fatal("extension id")
-						}
-						if oid.String() != "1.3.6.1.4.1.11129.2.4.2" {
-							b.AddBytes(one)
-							continue
-						}
-						if !fields.ReadASN1(&value, cbasn1.OCTET_STRING) || sct != nil {
-							t.Fatal("SCT extension")
-						}
-						sct = value
-					}
-				})
-			})
-		}
-	})
-	return b.BytesOrPanic(), sct
+	return tbs, cut
 }
 
 func TestEmailCertificates(t *testing.T) {

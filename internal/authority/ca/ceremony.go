@@ -23,7 +23,7 @@ const (
 )
 
 // maxChain bounds a chain, as verifiers do.
-const maxChain = 10
+const maxChain = 8
 
 // NewOfflineRoot makes the self-signed certificate of a root that certifies what an
 // online authority signs with, and nothing else: path length 1, so that what it
@@ -130,23 +130,23 @@ func ParseChain(text []byte) ([]*x509.Certificate, error) {
 	var out []*x509.Certificate
 	for rest := bytes.TrimSpace(text); len(rest) > 0; rest = bytes.TrimSpace(rest) {
 		if !bytes.HasPrefix(rest, []byte("-----BEGIN CERTIFICATE-----")) {
-			return nil, errors.New("want certificates in PEM, and nothing else")
+			return nil, errors.New("it holds something else than PEM certificates")
 		}
 		block, after := pem.Decode(rest)
 		if block == nil || block.Type != "CERTIFICATE" || len(block.Headers) != 0 {
-			return nil, errors.New("want certificates in PEM, and nothing else")
+			return nil, errors.New("it holds a PEM block that is no certificate")
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("certificate %d cannot be read: %w", len(out)+1, err)
+			return nil, errors.New("it holds a certificate that cannot be read")
 		}
 		if len(out) == maxChain {
-			return nil, fmt.Errorf("more than %d certificates", maxChain)
+			return nil, fmt.Errorf("it holds more than %d certificates", maxChain)
 		}
 		out, rest = append(out, c), after
 	}
 	if len(out) == 0 {
-		return nil, errors.New("it has no certificate")
+		return nil, errors.New("it holds no certificate")
 	}
 	return out, nil
 }

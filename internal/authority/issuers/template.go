@@ -16,7 +16,7 @@ import (
 )
 
 // maxExtension bounds the text of one extension, in bytes.
-const maxExtension = 16 << 10
+const maxExtension = 4 << 10
 
 // Provider says what the jobs of a CI system are called in certificates: an entry
 // of Fulcio's ci-issuer-metadata.
