@@ -49,6 +49,7 @@ var layers = map[string]int{
 	"internal/sign":                   20,
 	"internal/authority/tlog":         19,
 	"internal/authority/":             20,
+	"internal/authority/postings":     18,
 	"internal/authority/witness":      18,
 	"internal/authority":              21,
 	"internal/assess":                 20,
