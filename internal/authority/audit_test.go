@@ -257,7 +257,7 @@ func (w *watchedLog) addV2(url, body string) (*loggedEntry, error) {
 		}
 	}
 	if err := json.Unmarshal(data, &a); err != nil || status != http.StatusCreated {
-		return nil, fmt.Errorf("%d %s: %v", status, data, err)
+		return nil, fmt.Errorf("answer %d %s: %v", status, data, err)
 	}
 	index, err := number(a.LogIndex)
 	size, serr := number(a.InclusionProof.TreeSize)
@@ -278,7 +278,7 @@ func (w *watchedLog) addV1(url, body string) (*loggedEntry, error) {
 		return nil, err
 	}
 	if status != http.StatusCreated {
-		return nil, fmt.Errorf("%d %s", status, data)
+		return nil, fmt.Errorf("answer %d %s", status, data)
 	}
 	return w.readV1(data, "")
 }
