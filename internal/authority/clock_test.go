@@ -107,7 +107,7 @@ func TestClockBeforeTheKeys(t *testing.T) {
 	c.set(day)
 	check("set back while it runs")
 	end()
-	a, end = up(t, cfg)
+	a, _ = up(t, cfg)
 	check("set back before it starts")
 	c.set(0)
 	token, err := a.Mint("alice@example.com")
