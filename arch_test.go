@@ -47,6 +47,7 @@ var layers = map[string]int{
 	"internal/translog/watch":         23,
 	"internal/verify":                 20,
 	"internal/sign":                   20,
+	"internal/visibility":             20,
 	"internal/authority/tlog":         19,
 	"internal/authority/":             20,
 	"internal/authority/postings":     18,

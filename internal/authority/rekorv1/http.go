@@ -152,6 +152,9 @@ func (l *Log) read(r *http.Request) (body []byte, done func(), err error) {
 			return nil, nil, refused(http.StatusUnsupportedMediaType, "the request must be application/json")
 		}
 	}
+	if r.ContentLength > maxRequest { // nothing of it is read
+		return nil, nil, refused(http.StatusRequestEntityTooLarge, "the request is larger than %d bytes", maxRequest)
+	}
 	done = func() {}
 	body, err = io.ReadAll(io.LimitReader(r.Body, smallRequest))
 	if err == nil && len(body) == smallRequest {
