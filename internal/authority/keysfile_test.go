@@ -225,7 +225,7 @@ func TestKeyThatFails(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ca, body := post(t, url+"/api/v2/signingCert", certificateRequest(t, token, "alice@example.com"))
+		ca, body := post(t, url+"/api/v2/signingCert", certifying(t, token, "alice@example.com"))
 		if strings.Contains(body, "pulled out") {
 			t.Errorf("the client is told %s", body)
 		}
@@ -314,7 +314,7 @@ func tsq(t *testing.T) string {
 }
 
 // certificateRequest asks the CA for a certificate of a new key.
-func certificateRequest(t *testing.T, token, subject string) string {
+func certifying(t *testing.T, token, subject string) string {
 	t.Helper()
 	_, proof, spki := signedByAnyone(t, subject)
 	body, err := json.Marshal(map[string]any{"credentials": map[string]any{"oidcIdentityToken": token}, "publicKeyRequest": map[string]any{

@@ -97,7 +97,7 @@ func (a *Authority) openReplica(st *state) error {
 		return err
 	}
 	a.server = newServer(guarded(base, a.replicaHandler()), a.cfg.Log)
-	a.server.ConnState = a.crowd.state
+	a.server.ConnState, a.server.ConnContext = a.crowd.state, a.crowd.context
 	return nil
 }
 
@@ -111,7 +111,7 @@ func (a *Authority) replicaHandler() http.Handler {
 	mux.Handle("/healthz", a.monitor.Handler())
 	mux.Handle("/metrics", a.monitor.Handler())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		r.Body = limited(w, r, maxBody)
 		mux.ServeHTTP(w, r)
 	})
 }

@@ -176,7 +176,7 @@ func (b backend) Write(ctx context.Context, entry []byte) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	proof, err := tlog.ProveRecord(t.size(), index, t)
+	proof, err := t.inclusion(index)
 	return Receipt{Index: index, Size: t.size(), Root: t.root, Proof: proof, Checkpoint: t.note}, err
 }
 
@@ -188,9 +188,9 @@ func (b backend) Tile(_ context.Context, tile tlog.Tile) ([]byte, error) {
 	case !t.has(tile):
 		return nil, nil
 	case tile.L >= 0:
-		return t.tile(tile), nil
+		return t.tile(tile)
 	}
-	return b.store.read(t, tile)
+	return t.bundle(b.store, tile)
 }
 
 func (b backend) Refuse(w http.ResponseWriter, err error) {
