@@ -225,7 +225,7 @@ func TestKeyThatFails(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ca, body := post(t, url+"/api/v2/signingCert", certifying(t, token, "alice@example.com"))
+		ca, body := posted(t, url+"/api/v2/signingCert", certifying(t, token, "alice@example.com"))
 		if strings.Contains(body, "pulled out") {
 			t.Errorf("the client is told %s", body)
 		}
@@ -313,7 +313,7 @@ func tsq(t *testing.T) string {
 	return string(der)
 }
 
-// certificateRequest asks the CA for a certificate of a new key.
+// certifying asks the CA for a certificate of a new key.
 func certifying(t *testing.T, token, subject string) string {
 	t.Helper()
 	_, proof, spki := signedByAnyone(t, subject)

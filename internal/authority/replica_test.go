@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/digitorus/timestamp"
+	rfc3161 "github.com/digitorus/timestamp"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hallmark-dev/hallmark/internal/authority"
@@ -131,13 +131,13 @@ func TestReplicas(t *testing.T) {
 			t.Errorf("the certificate is not by the authority's CA: %v", err)
 		}
 		sum := sha256.Sum256([]byte("stamped"))
-		query, err := (&timestamp.Request{HashAlgorithm: crypto.SHA256, HashedMessage: sum[:], Certificates: true}).Marshal()
+		query, err := (&rfc3161.Request{HashAlgorithm: crypto.SHA256, HashedMessage: sum[:], Certificates: true}).Marshal()
 		if err != nil {
 			t.Fatal(err)
 		}
 		resp, err = client.Post(url+"/api/v1/timestamp", "application/timestamp-query", bytes.NewReader(query))
 		status, body = fetched(t, resp, err)
-		stamp, err := timestamp.ParseResponse(body)
+		stamp, err := rfc3161.ParseResponse(body)
 		if err != nil || status/100 != 2 {
 			t.Fatalf("timestamp: %d %v", status, err)
 		}
