@@ -85,7 +85,8 @@ bench: build
 	@tools/install.sh bench
 	@go build -trimpath -o bin/bench ./bench
 	@$(if $(ORACLE),cd $(ORACLE) && go build -trimpath -o $(CURDIR)/bin/verifybench ./cmd/verifybench)
-	@bin/bench -hallmark bin/hallmark -hallmark-verify bin/hallmark-verify -cosign $(HALLMARK_TOOLS)/cosign -distribution $(HALLMARK_TOOLS)/registry
+	@bin/bench -hallmark bin/hallmark -hallmark-verify bin/hallmark-verify -cosign $(HALLMARK_TOOLS)/cosign -distribution $(HALLMARK_TOOLS)/registry \
+		-rekor $(HALLMARK_TOOLS)/rekor-server -fulcio $(HALLMARK_TOOLS)/fulcio -timestamp-server $(HALLMARK_TOOLS)/timestamp-server
 	@$(if $(ORACLE),echo; bin/verifybench)
 
 tools:

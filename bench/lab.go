@@ -29,6 +29,7 @@ type lab struct {
 		SigningConfig string `json:"signing_config"`
 	}
 	client *registry.Client
+	data   string // folder of the authority
 	token  string // file
 	images int
 }
@@ -38,6 +39,7 @@ const identity = "bench@example.com"
 func (b *bench) openLab(ctx context.Context) (*lab, error) {
 	l := &lab{client: registry.NewClient(registry.Options{})}
 	data := filepath.Join(b.dir, "authority")
+	l.data = data
 	l.up = exec.CommandContext(ctx, b.hallmark, "up", "--data", data, "--listen", "127.0.0.1:0", "--json")
 	l.up.Env, l.up.Stderr = b.env, os.Stderr
 	out, err := l.up.StdoutPipe()

@@ -25,8 +25,11 @@ func main() {
 	flag.StringVar(&b.hallmark, "hallmark", "bin/hallmark", "the hallmark binary")
 	flag.StringVar(&b.verifier, "hallmark-verify", "bin/hallmark-verify", "the hallmark-verify binary")
 	flag.StringVar(&b.cosign, "cosign", "cosign", "the cosign binary")
-	flag.StringVar(&b.only, "only", "", "measure only `ROWS`: start, size, keyless, keyed, verify, many, requests, registry")
+	flag.StringVar(&b.only, "only", "", "measure only `ROWS`: start, size, keyless, keyed, verify, many, requests, registry, log, ca, tsa, issue, growth")
 	flag.StringVar(&b.distribution, "distribution", "registry", "distribution's registry binary")
+	flag.StringVar(&b.rekor, "rekor", "rekor-server", "rekor-tiles' server with the POSIX driver")
+	flag.StringVar(&b.fulcio, "fulcio", "fulcio", "the fulcio binary")
+	flag.StringVar(&b.tsaServer, "timestamp-server", "timestamp-server", "timestamp-authority's server")
 	flag.IntVar(&b.runs, "n", 15, "counted runs of each command")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -40,6 +43,7 @@ func main() {
 // bench is one run of the whole table.
 type bench struct {
 	hallmark, verifier, cosign, distribution string
+	rekor, fulcio, tsaServer                 string
 
 	runs int
 	only string
@@ -63,7 +67,7 @@ func (b *bench) run(ctx context.Context) error {
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
-	for _, p := range []*string{&b.hallmark, &b.verifier, &b.cosign, &b.distribution} {
+	for _, p := range []*string{&b.hallmark, &b.verifier, &b.cosign, &b.distribution, &b.rekor, &b.fulcio, &b.tsaServer} {
 		if *p, err = filepath.Abs(*p); err != nil {
 			return err
 		}
@@ -84,7 +88,10 @@ func (b *bench) run(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	return b.table(ctx, "distribution", []group{{"registry", b.registries}})
+	if err := b.table(ctx, "distribution", []group{{"registry", b.registries}}); err != nil {
+		return err
+	}
+	return b.table(ctx, "Sigstore's", []group{{"log", b.logs}, {"ca", b.certificates}, {"tsa", b.timestamps}, {"issue", b.keylessIssues}})
 }
 
 // group is some rows of a table that are measured together.

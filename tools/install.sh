@@ -6,7 +6,8 @@
 #   demo   git, ssh-keygen, runc, busybox-static (Debian) and buildkitd
 #   test   demo's, and gnupg, openssl, strace, cosign, cosign 2, oras, crane, notation,
 #          and the OCI distribution specification's conformance suite
-#   bench  test's, and distribution's registry
+#   bench  test's, and distribution's registry and Sigstore's services: rekor-tiles,
+#          fulcio and timestamp-authority
 #   race   a C compiler, which Go's race detector wants
 #   lint   staticcheck
 #
@@ -82,6 +83,8 @@ tests() {
 peers() {
 	tests
 	build distribution "1 to 3 minutes" "" github.com/distribution/distribution/v3/cmd/registry
+	build sigstore "2 to 6 minutes" "" rekor-server=github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix \
+		github.com/sigstore/fulcio github.com/sigstore/timestamp-authority/v2/cmd/timestamp-server
 }
 race() { need gcc gcc libc6-dev; }
 lint() { build lint "half a minute" "" honnef.co/go/tools/cmd/staticcheck; }
@@ -94,6 +97,6 @@ for what in "$@"; do
 	bench) peers ;;
 	race) race ;;
 	lint) lint ;;
-	*) sed -n 2,15p "$0" >&2; exit 2 ;;
+	*) sed -n 2,16p "$0" >&2; exit 2 ;;
 	esac
 done
