@@ -29,3 +29,9 @@ func NewCrowd(l net.Listener, places int) (net.Listener, func(net.Conn, http.Con
 
 // Lock is the file that locks the folder.
 func (a *Authority) Lock() *os.File { return a.lock }
+
+// Handler is everything that the server answers with, guards included.
+func (a *Authority) Handler() http.Handler { return a.server.Handler }
+
+// Sizes are the numbers of entries of both logs.
+func (a *Authority) Sizes() [2]int64 { return [2]int64{a.log.Size(), a.logV1.Size()} }

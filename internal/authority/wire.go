@@ -54,7 +54,7 @@ func (a *Authority) open(st *state, fresh bool) error {
 		return err
 	}
 	a.server = newServer(guarded(base, a.handler()), a.cfg.Log)
-	a.server.ConnState = a.crowd.state
+	a.server.ConnState, a.server.ConnContext = a.crowd.state, a.crowd.context
 	return nil
 }
 
@@ -210,7 +210,7 @@ func (a *Authority) handler() http.Handler {
 			return
 		}
 		if !strings.HasPrefix(r.URL.Path, "/api/v1/log/") { // it takes whole attestations
-			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+			r.Body = limited(w, r, maxBody)
 		}
 		mux.ServeHTTP(w, r)
 	})

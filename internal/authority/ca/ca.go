@@ -185,8 +185,7 @@ func serialNumber() (*big.Int, error) {
 func (c *CA) issue(public crypto.PublicKey, who identity) ([]byte, error) {
 	now := c.cfg.Now()
 	if now.Before(c.cfg.CACert.NotBefore) || now.Add(Lifetime).After(c.cfg.CACert.NotAfter) {
-		return nil, fmt.Errorf("the CA's own certificate is valid from %s to %s",
-			c.cfg.CACert.NotBefore.Format(time.RFC3339), c.cfg.CACert.NotAfter.Format(time.RFC3339))
+		return nil, &clockError{now, c.cfg.CACert}
 	}
 	serial, err := serialNumber()
 	if err != nil {
@@ -224,6 +223,18 @@ func (c *CA) issue(public crypto.PublicKey, who identity) ([]byte, error) {
 	}
 	template.ExtraExtensions = append(extensions, sct)
 	return x509.CreateCertificate(rand.Reader, template, c.cfg.CACert, public, c.cfg.CAKey)
+}
+
+// clockError says that no certificate would be valid under the CA's own: its time is
+// over, or the clock was set back.
+type clockError struct {
+	now  time.Time
+	cert *x509.Certificate
+}
+
+func (e *clockError) Error() string {
+	return fmt.Sprintf("this authority's clock says %s, and its own certificate is valid from %s to %s",
+		e.now.UTC().Format(time.RFC3339), e.cert.NotBefore.UTC().Format(time.RFC3339), e.cert.NotAfter.UTC().Format(time.RFC3339))
 }
 
 // oidSCTList is RFC 6962, 3.3.

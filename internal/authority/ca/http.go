@@ -25,6 +25,7 @@ const (
 	codeInvalidArgument = 3
 	codeUnimplemented   = 12
 	codeInternal        = 13
+	codeUnavailable     = 14
 	codeUnauthenticated = 16
 )
 
@@ -129,6 +130,11 @@ func (c *CA) certify(w http.ResponseWriter, r *http.Request, parse func([]byte) 
 		return
 	}
 	leaf, err := c.issue(public, who)
+	if outside := (*clockError)(nil); errors.As(err, &outside) { // nothing is wrong with the request
+		c.cfg.Log.ErrorContext(r.Context(), "issuing a certificate", "error", err)
+		refuse(w, http.StatusServiceUnavailable, codeUnavailable, outside.Error())
+		return
+	}
 	if err != nil {
 		c.cfg.Log.ErrorContext(r.Context(), "issuing a certificate", "error", err)
 		refuse(w, http.StatusInternalServerError, codeInternal, "the CA could not issue the certificate; its log says why")
