@@ -14,12 +14,20 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"syscall"
 	"text/tabwriter"
 )
 
 func main() {
 	if len(os.Args) > 2 && os.Args[1] == launcherArg {
 		os.Exit(launch(os.Args[2], os.Args[3:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == appenderArg {
+		if err := appendTo(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: error:", err)
+			os.Exit(1)
+		}
+		return
 	}
 	var b bench
 	flag.StringVar(&b.hallmark, "hallmark", "bin/hallmark", "the hallmark binary")
@@ -30,9 +38,10 @@ func main() {
 	flag.StringVar(&b.rekor, "rekor", "rekor-server", "rekor-tiles' server with the POSIX driver")
 	flag.StringVar(&b.fulcio, "fulcio", "fulcio", "the fulcio binary")
 	flag.StringVar(&b.tsaServer, "timestamp-server", "timestamp-server", "timestamp-authority's server")
+	flag.IntVar(&b.entries, "entries", largeLog, "how many entries growth ends with: a power of ten; above the default they are short")
 	flag.IntVar(&b.runs, "n", 15, "counted runs of each command")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := b.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench: error:", err)
@@ -45,8 +54,9 @@ type bench struct {
 	hallmark, verifier, cosign, distribution string
 	rekor, fulcio, tsaServer                 string
 
-	runs int
-	only string
+	runs    int
+	entries int
+	only    string
 
 	self string // this binary, which launches what is measured
 	dir  string
@@ -91,7 +101,13 @@ func (b *bench) run(ctx context.Context) error {
 	if err := b.table(ctx, "distribution", []group{{"registry", b.registries}}); err != nil {
 		return err
 	}
-	return b.table(ctx, "Sigstore's", []group{{"log", b.logs}, {"ca", b.certificates}, {"tsa", b.timestamps}, {"issue", b.keylessIssues}})
+	if err := b.table(ctx, "Sigstore's", []group{{"log", b.logs}, {"ca", b.certificates}, {"tsa", b.timestamps}, {"issue", b.keylessIssues}}); err != nil {
+		return err
+	}
+	if b.only != "" && b.only != "growth" {
+		return nil
+	}
+	return b.growth(ctx)
 }
 
 // group is some rows of a table that are measured together.

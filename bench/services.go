@@ -112,6 +112,17 @@ func prepared(n, round int, keys []signer, each func(i int, s signer, message []
 	})
 }
 
+// entryRequests are n entries that no other round has.
+func entryRequests(n, round int, keys []signer) ([][]byte, error) {
+	requests := make([][]byte, n)
+	err := prepared(n, round, keys, func(i int, s signer, message []byte) error {
+		digest, sig, err := s.sign(message)
+		requests[i] = entryRequest(digest, sig, s.cert)
+		return err
+	})
+	return requests, err
+}
+
 // logSide is a log that gets requests, and the answers of it that are to be checked.
 type logSide struct {
 	side
@@ -244,14 +255,10 @@ func (b *bench) logs(ctx context.Context) (rows []row, err error) {
 		{period{1, time.Second, 4 * time.Second, 10_000}, "log: entries, one client", "", "< 4 ms", ""},
 		{period{crowd, 2 * time.Second, 5 * time.Second, 50_000}, fmt.Sprintf("log: entries, %d clients", crowd), "", "", ""},
 	} {
-		x, y, err := load.inTurn(ctx, ours.side, peer.side, func(int) error {
+		x, y, err := load.inTurn(ctx, ours.side, peer.side, func(int) (err error) {
 			made++
-			requests = make([][]byte, load.operations)
-			return prepared(load.operations, made, keys, func(i int, s signer, message []byte) error {
-				digest, sig, err := s.sign(message)
-				requests[i] = entryRequest(digest, sig, s.cert)
-				return err
-			})
+			requests, err = entryRequests(load.operations, made, keys)
+			return err
 		})
 		if err != nil {
 			return nil, err

@@ -178,8 +178,8 @@ func serialNumber() (*big.Int, error) {
 	return n.Add(n, big.NewInt(1)), nil
 }
 
-// issue makes the certificate. It is built twice: without the SCT to have the
-// bytes that the SCT signs (RFC 6962, 3.2), then with it. Both come from one
+// issue makes the certificate. It is encoded twice: without the SCT to have the
+// bytes that the SCT signs (RFC 6962, 3.2), then with it, and signed once. Both come from one
 // template and the SCT list is the last extension, so that leaving it out of the
 // second gives the first.
 func (c *CA) issue(public crypto.PublicKey, who identity) ([]byte, error) {
@@ -203,26 +203,24 @@ func (c *CA) issue(public crypto.PublicKey, who identity) ([]byte, error) {
 	start := now.UTC().Truncate(time.Second).Add(-backdate)
 	template := &x509.Certificate{
 		SerialNumber: serial, NotBefore: start, NotAfter: start.Add(Lifetime),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
 		SubjectKeyId:    keyID[:20],
 		EmailAddresses:  who.emails,
 		URIs:            who.uris,
 		ExtraExtensions: extensions,
 	}
-	bare, err := x509.CreateCertificate(rand.Reader, template, c.cfg.CACert, public, c.cfg.CAKey)
+	bare, err := tbs(template, c.cfg.CACert, spki)
 	if err != nil {
 		return nil, err
 	}
-	parsed, err := x509.ParseCertificate(bare)
+	sct, err := c.sct(bare, now)
 	if err != nil {
 		return nil, err
 	}
-	sct, err := c.sct(parsed.RawTBSCertificate, now)
+	whole, err := tbs(template, c.cfg.CACert, spki, sct)
 	if err != nil {
 		return nil, err
 	}
-	template.ExtraExtensions = append(extensions, sct)
-	return x509.CreateCertificate(rand.Reader, template, c.cfg.CACert, public, c.cfg.CAKey)
+	return c.seal(whole)
 }
 
 // clockError says that no certificate would be valid under the CA's own: its time is

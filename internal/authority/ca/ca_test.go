@@ -80,7 +80,7 @@ func start(t *testing.T) *authority {
 	return &authority{s.URL, p, root, ct, es, s.Client()}
 }
 
-func p256(t *testing.T) *ecdsa.PrivateKey {
+func p256(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -89,7 +89,7 @@ func p256(t *testing.T) *ecdsa.PrivateKey {
 	return k
 }
 
-func publicPEM(t *testing.T, public crypto.PublicKey) string {
+func publicPEM(t testing.TB, public crypto.PublicKey) string {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
@@ -99,7 +99,7 @@ func publicPEM(t *testing.T, public crypto.PublicKey) string {
 }
 
 // prove signs a subject as Sigstore's clients do for that kind of key.
-func prove(t *testing.T, private crypto.Signer, subject string) []byte {
+func prove(t testing.TB, private crypto.Signer, subject string) []byte {
 	t.Helper()
 	message, hash := []byte(subject), crypto.SHA256
 	switch k := private.Public().(type) {
