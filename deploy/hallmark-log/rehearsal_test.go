@@ -144,7 +144,7 @@ func TestWritersReplaceEachOther(t *testing.T) {
 			r.more(t, 60)
 
 			// The first host dies in the middle, again and again, and the other takes over.
-			for range 3 {
+			for range 2 {
 				time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
 				a.kill()
 				b := r.mustStart(t)

@@ -52,7 +52,7 @@ type MovedLog struct {
 // to at a base URL from now on. That one must show a tree of the same key that extends
 // the last one of the folder. The way back is closed: the folder's own log would fork.
 func MoveLog(ctx context.Context, dir, to string, o translog.HTTPOptions) (MovedLog, error) {
-	st, dir, err := readState(dir)
+	_, dir, err := readState(dir)
 	if err != nil {
 		return MovedLog{}, err
 	}
@@ -61,7 +61,8 @@ func MoveLog(ctx context.Context, dir, to string, o translog.HTTPOptions) (Moved
 		return MovedLog{}, fault.Hint(err, "stop it first: until then it signs for its log")
 	}
 	defer func() { _ = syscall.Flock(int(held.Fd()), syscall.LOCK_UN); _ = held.Close() }()
-	if st, _, err = readState(dir); err != nil { // as it is under the lock
+	st, _, err := readState(dir) // as it is under the lock
+	if err != nil {
 		return MovedLog{}, err
 	}
 	if st.Version < stateVersion || st.Rotating != nil {
