@@ -82,7 +82,7 @@ build and ended with it, which needs root, buildkitd (make tools) and runc.`,
 	f.StringVar(&o.signer.key, "key", "", "sign with the private key in `FILE` instead of an identity")
 	f.BoolVar(&o.signer.passwordStdin, "password-stdin", false, "read the key's password from the first line of stdin")
 	o.signer.addIdentity(c)
-	f.BoolVarP(&o.signer.yes, "yes", "y", false, "agree to what becomes public without being asked")
+	o.signer.addYes(c)
 	o.signer.addSigning(c)
 	return c
 }
@@ -100,6 +100,7 @@ type buildAnswer struct {
 	Signed       bool             `json:"signed"`
 	Signatures   []string         `json:"signatures,omitempty"` // references of the signatures' manifests
 	Signer       *evidence.Signer `json:"signer,omitempty"`
+	MadePublic   *madePublic      `json:"madePublic,omitempty"` // when something about a private source became public
 	BuilderID    string           `json:"builderID,omitempty"`
 	ElapsedMilli int64            `json:"elapsedMilliseconds,omitempty"`
 }
@@ -196,6 +197,9 @@ func (a *app) printBuild(o *buildOptions, b *buildAnswer) error {
 	}
 	if b.Signed {
 		a.Print("  signed     by %s: the index and all %d manifests in it", b.Signer, len(b.Manifests))
+		if b.MadePublic != nil {
+			a.Print("  public     %s", b.MadePublic)
+		}
 	} else {
 		a.Print("  signed     no (--no-sign)")
 	}

@@ -28,7 +28,7 @@ func (j *buildJob) build(ctx context.Context, src *git.Source, answer *buildAnsw
 	if _, err := repo.Resolve(ctx, j.image); err != nil && !errors.Is(err, registry.ErrNotFound) {
 		return policy.Decision{}, err
 	}
-	signing, err := j.newSigning(ctx)
+	signing, err := j.newSigning(ctx, src)
 	if err != nil {
 		return policy.Decision{}, err
 	}

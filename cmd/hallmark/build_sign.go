@@ -10,6 +10,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/git"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 	"github.com/hallmark-dev/hallmark/internal/sign"
 )
@@ -27,15 +28,16 @@ type buildSigning struct {
 }
 
 // newSigning settles who signs; nil with --no-sign.
-func (j *buildJob) newSigning(ctx context.Context) (*buildSigning, error) {
+func (j *buildJob) newSigning(ctx context.Context, src *git.Source) (*buildSigning, error) {
 	if j.o.noSign {
 		return nil, nil
 	}
+	j.o.signer.private = j.app.privateBuild(src, j.image)
 	signer, err := j.app.newSigner(ctx, &j.o.signer)
 	if err != nil {
 		return nil, fmt.Errorf("who signs the image: %w", err)
 	}
-	if _, asks := signer.NeedsConsent(); asks && !j.o.signer.yes && !j.app.Interactive() {
+	if _, asks := signer.NeedsConsent(); asks && j.o.signer.yes == "" && !j.app.Interactive() {
 		return nil, fault.Hint(fault.Usagef("a personal identity would go to a public log, and there is nobody to ask"),
 			"if that is what you want, say --yes")
 	}
@@ -51,6 +53,14 @@ func (s *buildSigning) sign(ctx context.Context, repo *registry.Repository, all 
 			return fmt.Errorf("who signs the image, asked again after the build: %w", err)
 		}
 		s.signer = fresh
+	}
+	hosts, err := s.app.publicHosts(s.signer.Services(), s.o.configSource(s.app, s.signer.Keyless()))
+	if err != nil {
+		return err
+	}
+	image := sign.Target{Repo: repo, Desc: all[0]}
+	if err := s.app.keepPrivate(ctx, s.o, hosts, s.app.privateImages(image.String())); err != nil {
+		return err
 	}
 	statements := make([]*sign.Statement, len(all))
 	for i, d := range all {
@@ -82,6 +92,6 @@ func (s *buildSigning) sign(ctx context.Context, repo *registry.Repository, all 
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	answer.Signed = true
+	answer.Signed, answer.MadePublic = true, s.o.madePublic
 	return nil
 }

@@ -53,7 +53,7 @@ func (a *app) resume(ctx context.Context, o *signOptions) error {
 	cfg.Revoked = believed.Revocations()
 	answer := signedAnswer{}
 	inOrder(len(files), signers, func(i int) signedImage {
-		return a.finishOne(ctx, cfg, files[i])
+		return a.finishOne(ctx, o, cfg, files[i])
 	}, func(r signedImage) {
 		answer.Images = append(answer.Images, r)
 		if !o.json && (r.err == nil || len(files) > 1) {
@@ -100,12 +100,17 @@ func (a *app) resumeServices(ctx context.Context, o *signOptions) (sign.Services
 	return s, err
 }
 
-func (a *app) finishOne(ctx context.Context, cfg sign.Config, file string) signedImage {
+func (a *app) finishOne(ctx context.Context, o *signOptions, cfg sign.Config, file string) signedImage {
 	r := signedImage{Image: file, Status: "kept", Kept: file}
 	if u, err := sign.LoadUnfinished(file); err == nil {
 		r.Image = u.Image
+		r.err = a.finishPrivately(ctx, o, cfg, u)
 	}
 	var done *sign.Attached
+	if r.err != nil {
+		r.Error = cli.OneLine(r.err.Error())
+		return r
+	}
 	if done, r.err = sign.Finish(ctx, cfg, a.RegistryClient(), file); r.err == nil {
 		r.err = errors.Join(os.Remove(file), durable.SyncDir(filepath.Dir(file)))
 	}
@@ -116,4 +121,19 @@ func (a *app) finishOne(ctx context.Context, cfg sign.Config, file string) signe
 	r.Status, r.Kept = "signed", ""
 	r.Bundle, r.LogIndex, r.signer = done.Ref, done.LogIndex, done.Signer
 	return r
+}
+
+// finishPrivately looks again whether the image is private when a public log is to
+// have its signature that was not among those that it was made for.
+func (a *app) finishPrivately(ctx context.Context, o *signOptions, cfg sign.Config, u *sign.Unfinished) error {
+	if u.NeedLogEntries <= len(u.LogEntries) {
+		return nil
+	}
+	hosts, err := a.publicHosts(cfg.Services, o.configSource(a, false))
+	if err != nil {
+		return err
+	}
+	hosts = slices.DeleteFunc(hosts, func(h string) bool { return slices.Contains(u.LogHosts, h) })
+	mine := o.signerOptions // several are finished at a time
+	return a.keepPrivate(ctx, &mine, hosts, a.privateImages(u.Image))
 }

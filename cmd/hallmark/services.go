@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -31,6 +32,15 @@ func (f *serviceFlags) addSigning(c *cobra.Command) {
 
 func (f *serviceFlags) addTrust(c *cobra.Command) {
 	c.Flags().StringVar(&f.trustedRoot, "trusted-root", "", "`FILE` with the trust root; \"public\" is Sigstore's public instance")
+}
+
+// configSource is where the signing config comes from: a file, a word, or "" for none.
+func (f *serviceFlags) configSource(a *app, keyless bool) string {
+	source := cmp.Or(f.signingConfig, a.Env(cli.EnvSigningConfig))
+	if source == "" && keyless {
+		return cli.PublicInstance
+	}
+	return source
 }
 
 // signingConfig reads the signing config; nil means that no services are used,

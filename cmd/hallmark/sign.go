@@ -234,9 +234,10 @@ func (a *app) fileDone(o *signerOptions, who evidence.Signer, claim *evidence.Cl
 		}
 	}
 	if o.json {
-		return a.PrintJSON(signedAnswer{Signer: &who, File: &file})
+		return a.PrintJSON(signedAnswer{Signer: &who, File: &file, MadePublic: o.madePublic})
 	}
 	a.Print("signed  %s  (%s)", filepath.Clean(file.Path), file.Digest)
 	a.Say("  by %s, bundle %s", who, file.Bundle)
+	a.sayMadePublic(o)
 	return nil
 }

@@ -35,12 +35,15 @@ type signerOptions struct {
 	identityProvider  string
 	passwordStdin     bool
 	again             bool
-	yes               bool
+	yes               agreement
 	json              bool
 	bundle            string
 	outputCertificate string
 	recursive         string
 	later             string
+
+	private    privateFunc // whether what is signed is private; nil: nothing is known
+	madePublic *madePublic // set when it is, and became public
 }
 
 // Values of --recursive.
@@ -57,12 +60,18 @@ func (o *signerOptions) addFlags(c *cobra.Command) {
 	f.StringVarP(&o.recursive, "recursive", "r", "", "also sign each platform's image in an index; `WHAT` may be all: BuildKit's attestation manifests, too")
 	f.Lookup("recursive").NoOptDefVal = recursivePlatforms
 	f.BoolVar(&o.again, "again", false, "add another one although the same signer already said the same")
-	f.BoolVarP(&o.yes, "yes", "y", false, "agree to what becomes public without being asked")
+	o.addYes(c)
 	f.StringVar(&o.bundle, "bundle", "", "the argument is a file, not an image: write the bundle to `FILE`")
 	f.StringVar(&o.outputCertificate, "output-certificate", "", "write the signing certificate to `FILE` (PEM)")
 	f.StringVar(&o.later, "later", "", "keep in `FOLDER` what cannot be finished while a service is out, for hallmark sign --resume")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	o.addSigning(c)
+}
+
+// addYes adds the flag that agrees to a publication.
+func (o *signerOptions) addYes(c *cobra.Command) {
+	c.Flags().VarP(&o.yes, "yes", "y", "agree to what becomes public without being asked; only with `WHAT` private also where the image, the source or the CI project is private")
+	c.Flags().Lookup("yes").NoOptDefVal = string(agreedPerson)
 }
 
 // addIdentity adds the flags that say where an identity comes from.
@@ -124,12 +133,22 @@ func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, er
 		return nil, err
 	}
 	cfg.Services.Waiting = a.sayOnce("%s; asking again")
+	hosts, err := a.publicHosts(cfg.Services, o.configSource(a, cfg.Key == nil))
+	if err != nil {
+		return nil, err
+	}
+	if err := a.keepPrivate(ctx, o, hosts, o.private); err != nil {
+		return nil, err
+	}
 	if cfg.Key == nil {
 		issuer, _ := config.OIDC(time.Now())
 		if cfg.Token, err = idtoken.Get(ctx, idtoken.Config{
 			Flag: o.identityToken, Env: a.Env, Issuer: issuer, PlainHTTP: a.PlainHTTP,
 			Interactive: a.Interactive(), OpenBrowser: a.browser(), Say: a.Say, Provider: o.identityProvider,
 		}); err != nil {
+			return nil, err
+		}
+		if err := a.keepPrivate(ctx, o, hosts, privateProject(cfg.Token)); err != nil {
 			return nil, err
 		}
 	}
@@ -196,7 +215,7 @@ func (a *app) consent(s *sign.Signer, o *signerOptions, statements []*sign.State
 		}
 	}
 	switch {
-	case o.yes:
+	case o.yes != "":
 	case !a.Interactive():
 		return fault.Hint(fault.Usagef("a personal identity would go to a public log, and there is nobody to ask"), "if that is what you want, say --yes")
 	default:
@@ -271,6 +290,8 @@ type signedAnswer struct {
 	Signer *evidence.Signer `json:"signer,omitempty"` // absent when nothing was signed
 	Images []signedImage    `json:"images,omitempty"`
 	File   *signedFile      `json:"file,omitempty"`
+	// MadePublic is there when something about a private source became public.
+	MadePublic *madePublic `json:"madePublic,omitempty"`
 }
 
 // signedImage is one manifest and what became of it.
@@ -308,6 +329,7 @@ func (a *app) attachAll(ctx context.Context, o *signerOptions, subjects []subjec
 	var signer *sign.Signer
 	if len(statements) > 0 {
 		var err error
+		o.private = a.privateSubjects(subjects)
 		if signer, err = a.newSigner(ctx, o); err != nil {
 			return err
 		}
@@ -408,9 +430,12 @@ func (a *app) finish(o *signerOptions, answer *signedAnswer) error {
 		}
 	}
 	if o.json {
+		answer.MadePublic = o.madePublic
 		if err := a.PrintJSON(answer); err != nil {
 			return err
 		}
+	} else {
+		a.sayMadePublic(o)
 	}
 	if failed == 0 {
 		return nil

@@ -427,8 +427,11 @@ func snapshot(t *testing.T, dir string) map[string]string {
 		if err != nil || e.IsDir() {
 			return err
 		}
-		data, err := os.ReadFile(path)
 		name, _ := filepath.Rel(dir, path)
+		if strings.Contains(name, "/derived/") {
+			return nil // of a log: made again when it is opened, whatever it holds
+		}
+		data, err := os.ReadFile(path)
 		files[name] = string(data)
 		return err
 	})

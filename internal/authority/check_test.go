@@ -3,6 +3,7 @@ package authority_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,9 +20,11 @@ func TestCheckFindsEveryDamagedFile(t *testing.T) {
 		t.Fatalf("in use: %+v, %v", c, err)
 	}
 	end()
+	// Empty in this folder; package tlog tries each of their bytes.
+	ofLogs := []string{"lock", "entries", "times", "hashes", "offsets"}
 	var files []string
 	if err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() && d.Name() != "lock" && d.Name() != "entries" && d.Name() != "times" {
+		if err == nil && d.Type().IsRegular() && !slices.Contains(ofLogs, d.Name()) {
 			files = append(files, path)
 		}
 		return err

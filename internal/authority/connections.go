@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
@@ -25,9 +26,10 @@ func connectionLimit() int {
 }
 
 // crowd is a listener with room for so many connections at a time. When it is
-// full the connection makes room that has been idle for longest, or that has not
-// said what it wants for longer than silence: only those with a request under way,
-// which stalls bounds in time, keep others waiting.
+// full the connection makes room that has been idle for longest; without one, all
+// that have not said what they want for longer than silence, and whose clients lag
+// behind with sending a body or taking an answer: only those whose requests go on
+// keep others waiting, and stalls bounds them in time.
 type crowd struct {
 	net.Listener
 	places chan struct{}
@@ -37,6 +39,7 @@ type crowd struct {
 	mu      sync.Mutex
 	idle    map[net.Conn]time.Time // since when
 	silent  map[net.Conn]time.Time // since when they are here without a whole head
+	busy    map[net.Conn]*pace     // with a request under way
 	waiting bool                   // for a connection to become idle
 }
 
@@ -45,7 +48,7 @@ type crowd struct {
 const silence = time.Second
 
 func newCrowd(l net.Listener, places int) *crowd {
-	return &crowd{Listener: l, places: make(chan struct{}, places), closed: make(chan struct{}), idle: map[net.Conn]time.Time{}, silent: map[net.Conn]time.Time{}}
+	return &crowd{Listener: l, places: make(chan struct{}, places), closed: make(chan struct{}), idle: map[net.Conn]time.Time{}, silent: map[net.Conn]time.Time{}, busy: map[net.Conn]*pace{}}
 }
 
 // Accept waits until there is room, and then for a connection.
@@ -112,15 +115,55 @@ func (c *crowd) makeRoom() {
 			_ = conn.Close()
 		}
 	}
+	for conn, p := range c.busy {
+		if p.lags(now) {
+			delete(c.busy, conn)
+			_ = conn.Close()
+		}
+	}
+}
+
+// crowdKey is where a request's context has its connection.
+type crowdKey struct{}
+
+// member is a connection in its crowd.
+type member struct {
+	crowd *crowd
+	conn  net.Conn
+}
+
+// context is the http.Server's ConnContext.
+func (c *crowd) context(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, crowdKey{}, member{c, bare(conn)})
+}
+
+// bare is the connection as it was accepted.
+func bare(conn net.Conn) net.Conn {
+	if t, ok := conn.(*tls.Conn); ok {
+		return t.NetConn()
+	}
+	return conn
+}
+
+// works notes that the last request of a connection has this pace.
+func works(ctx context.Context, p *pace) {
+	m, ok := ctx.Value(crowdKey{}).(member)
+	if !ok {
+		return
+	}
+	m.crowd.mu.Lock()
+	defer m.crowd.mu.Unlock()
+	m.crowd.busy[m.conn] = p
 }
 
 // state is the http.Server's ConnState: it tells which connections are idle.
 func (c *crowd) state(conn net.Conn, state http.ConnState) {
-	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn()
-	}
+	conn = bare(conn)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if state != http.StateActive { // no request is under way, also none that ended with its body on the way
+		delete(c.busy, conn)
+	}
 	switch {
 	case state == http.StateIdle && c.waiting:
 		c.waiting = false

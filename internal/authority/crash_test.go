@@ -21,7 +21,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 )
 
-// TestMain is also the child of TestKill: an authority on the folder in crashEnv.
+// TestMain is also the process of child: an authority on the folder in crashEnv.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashEnv); dir != "" {
 		if n, err := strconv.ParseUint(os.Getenv(filesEnv), 10, 64); err == nil {
@@ -80,33 +80,6 @@ type acknowledged struct {
 	manifest map[string]string // path to body
 	indexes  map[string]string // log entry to its index
 	v1       map[string]string // entry of the log for older clients to its id and time
-}
-
-// TestKill kills the authority while clients push and log, again and again:
-// everything that was acknowledged is there afterwards, and indexes stay.
-func TestKill(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "data")
-	acks := &acknowledged{manifest: map[string]string{}, indexes: map[string]string{}, v1: map[string]string{}}
-	for round := range 3 {
-		url, kill := child(t, dir)
-		acks.check(t, url)
-		var wg sync.WaitGroup
-		for w := range 4 {
-			wg.Go(func() { acks.work(t, url, fmt.Sprintf("%d.%d", round, w)) })
-		}
-		acks.await(t, 4)
-		time.Sleep(400 * time.Millisecond) // in the midst of many more
-		kill()
-		wg.Wait()
-		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-	}
-	url, _ := child(t, dir)
-	acks.check(t, url)
-	if len(acks.manifest) < 10 || len(acks.indexes) < 10 || len(acks.v1) < 10 {
-		t.Errorf("only %d manifests, %d entries and %d for older clients were acknowledged", len(acks.manifest), len(acks.indexes), len(acks.v1))
-	}
-	t.Logf("%d manifests, %d entries", len(acks.manifest), len(acks.indexes))
 }
 
 // await waits until n more of each kind are acknowledged, however long the

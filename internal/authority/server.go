@@ -20,6 +20,7 @@ const (
 	stallTimeout  = 30 * time.Second // without a byte of a body, either way
 	slowness      = time.Minute      // of waiting for a body that comes slower than slowestBody
 	slowestBody   = 1 << 10          // bytes a second
+	lag           = 5 * time.Second  // of waiting for such a client when others wait for its place
 	idleTimeout   = 2 * time.Minute
 	drainTimeout  = 3 * time.Second // for requests under way at the end
 	maxHeader     = 64 << 10        // bytes
@@ -74,17 +75,70 @@ func stalls(next http.Handler) http.Handler {
 		if p.reading {
 			r.Body = &pacedBody{r.Body, p}
 		}
+		works(r.Context(), p)
 		next.ServeHTTP(&pacedWriter{w, p}, r)
+		if p.reading { // the server reads on, to see whether the next request follows
+			p.await()
+		}
 	})
 }
+
+// limited is a request's body that ends in an error after so many bytes; of one that
+// is announced as longer nothing is read.
+func limited(w http.ResponseWriter, r *http.Request, most int64) io.ReadCloser {
+	if r.ContentLength > most {
+		return struct {
+			io.Reader
+			io.Closer
+		}{tooLarge{most}, r.Body}
+	}
+	return http.MaxBytesReader(w, r.Body, most)
+}
+
+// tooLarge is a body that is not read.
+type tooLarge struct{ most int64 }
+
+func (t tooLarge) Read([]byte) (int, error) { return 0, &http.MaxBytesError{Limit: t.most} }
 
 // pace moves a connection's deadlines on, at most once a second.
 type pace struct {
 	control *http.ResponseController
 	reading bool // the body has not ended
 	last    time.Time
-	waited  time.Duration // for the body; our own slowness does not count
-	bytes   int64         // of the body
+
+	mu     sync.Mutex
+	waited time.Duration // for the body; our own slowness does not count
+	bytes  int64         // of the body
+	since  time.Time     // when the client began to be waited for, with a body or an answer; zero while it is not
+}
+
+// await notes that the client is waited for, and returns what ends it.
+func (p *pace) await() (done func(body int)) {
+	start := time.Now()
+	p.mu.Lock()
+	p.since = start
+	p.mu.Unlock()
+	return func(body int) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.since = time.Time{}
+		if body >= 0 {
+			p.waited += time.Since(start)
+			p.bytes += int64(body)
+		}
+	}
+}
+
+// lags reports whether the client is waited for and comes slower than slowestBody,
+// or not at all.
+func (p *pace) lags(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.since.IsZero() {
+		return false
+	}
+	wait := now.Sub(p.since)
+	return wait > lag || p.waited+wait > lag && float64(p.bytes) < (p.waited+wait).Seconds()*slowestBody
 }
 
 func (p *pace) move() {
@@ -95,7 +149,9 @@ func (p *pace) move() {
 	p.last = now
 	_ = p.control.SetWriteDeadline(now.Add(stallTimeout))
 	if p.reading {
+		p.mu.Lock()
 		left := slowness + time.Duration(p.bytes/slowestBody)*time.Second - p.waited
+		p.mu.Unlock()
 		_ = p.control.SetReadDeadline(now.Add(min(stallTimeout, left)))
 	}
 }
@@ -116,10 +172,9 @@ type pacedBody struct {
 
 func (b *pacedBody) Read(p []byte) (int, error) {
 	b.pace.move()
-	start := time.Now()
+	done := b.pace.await()
 	n, err := b.ReadCloser.Read(p)
-	b.pace.waited += time.Since(start)
-	b.pace.bytes += int64(n)
+	done(n)
 	switch {
 	case err == io.EOF:
 		b.pace.done()
@@ -141,6 +196,8 @@ func (w *pacedWriter) WriteHeader(status int) {
 
 func (w *pacedWriter) Write(p []byte) (int, error) {
 	w.pace.move()
+	done := w.pace.await()
+	defer done(-1)
 	return w.ResponseWriter.Write(p)
 }
 

@@ -62,7 +62,7 @@ func (a *Authority) open(st *state, fresh bool) error {
 		return err
 	}
 	a.server = newServer(guarded(base, handler), a.cfg.Log)
-	a.server.ConnState = a.crowd.state
+	a.server.ConnState, a.server.ConnContext = a.crowd.state, a.crowd.context
 	return nil
 }
 
@@ -223,7 +223,7 @@ func (a *Authority) handler(keys holders) (http.Handler, error) {
 			return
 		}
 		if !strings.HasPrefix(r.URL.Path, "/api/v1/log/") { // it takes whole attestations
-			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+			r.Body = limited(w, r, maxBody)
 		}
 		mux.ServeHTTP(w, r)
 	}), nil

@@ -19,8 +19,9 @@ import (
 // the user's or the source's configuration: no hooks, no helpers, no filters,
 // one allowed protocol, no prompts, no lazy fetches.
 type runner struct {
-	dir      string // holds repo.git and the configuration file
-	location Location
+	dir       string // holds repo.git and the configuration file
+	location  Location
+	anonymous bool // without anybody's login: no ~/.netrc, no SSH agent
 }
 
 const maxOutput = 1 << 20
@@ -87,9 +88,12 @@ func (r *runner) command(ctx context.Context, args ...string) *exec.Cmd {
 	}
 	for _, name := range []string{"PATH", "HOME", "SSH_AUTH_SOCK", "TMPDIR", "HTTPS_PROXY", "https_proxy", "http_proxy",
 		"NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"} {
-		if v, ok := os.LookupEnv(name); ok {
+		if v, ok := os.LookupEnv(name); ok && !(r.anonymous && (name == "HOME" || name == "SSH_AUTH_SOCK")) {
 			cmd.Env = append(cmd.Env, name+"="+v)
 		}
+	}
+	if r.anonymous {
+		cmd.Env = append(cmd.Env, "HOME="+r.dir)
 	}
 	// git starts helpers of its own: end the whole group, not only git.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

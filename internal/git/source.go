@@ -136,11 +136,15 @@ func (s *Source) resolve(ctx context.Context, ref string) (tip, string, error) {
 
 // list runs ls-remote for exact names.
 func (s *Source) list(ctx context.Context, names []string) (map[string]tip, error) {
-	args := []string{"ls-remote", "--quiet", "--end-of-options", s.run.location.argument()}
+	return s.run.list(ctx, names)
+}
+
+func (r *runner) list(ctx context.Context, names []string) (map[string]tip, error) {
+	args := []string{"ls-remote", "--quiet", "--end-of-options", r.location.argument()}
 	for _, n := range names {
 		args = append(args, n, n+"^{}")
 	}
-	out, err := s.run.run(ctx, "listing the refs of "+s.Location.String(), args...)
+	out, err := r.run(ctx, "listing the refs of "+r.location.String(), args...)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +153,7 @@ func (s *Source) list(ctx context.Context, names []string) (map[string]tip, erro
 		id, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
 		name, peeled := strings.CutSuffix(name, "^{}")
 		if !ok || !validID(id) {
-			return nil, fmt.Errorf("listing the refs of %s: an answer that is not a list of refs", s.Location)
+			return nil, fmt.Errorf("listing the refs of %s: an answer that is not a list of refs", r.location)
 		}
 		if !slices.Contains(names, name) {
 			continue // ls-remote matches the ends of names

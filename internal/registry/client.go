@@ -24,6 +24,7 @@ type Options struct {
 	HTTPClient  *http.Client // its transport is used; nil: one of the client's own
 	UserAgent   string       // default "hallmark"
 	Concurrency int          // requests in flight at once; default 16
+	Anonymous   bool         // as somebody without any login
 }
 
 // Client opens repositories. It keeps connections, tokens and what it learnt
@@ -48,13 +49,17 @@ func NewClient(opts Options) *Client {
 	if opts.Concurrency <= 0 {
 		opts.Concurrency = 16
 	}
+	logins := dockerCredentials()
+	if opts.Anonymous {
+		logins = func(context.Context, string) (auth.Credential, error) { return auth.EmptyCredential, nil }
+	}
 	return &Client{
 		opts: opts,
 		auth: &auth.Client{
 			Client:     httpClient(opts),
 			Header:     http.Header{"User-Agent": {opts.UserAgent}},
 			Cache:      auth.NewCache(),
-			Credential: dockerCredentials(),
+			Credential: logins,
 			ClientID:   "hallmark",
 		},
 		noAPI:    map[string]bool{},

@@ -138,6 +138,9 @@ func (s *Services) check() error {
 	return nil
 }
 
+// Services are those that the signer asks.
+func (s *Signer) Services() Services { return s.cfg.Services }
+
 // Keyless reports whether the signer's certificate, not a key, says who signs.
 func (s *Signer) Keyless() bool { return s.cfg.Key == nil }
 

@@ -179,7 +179,7 @@ func serialNumber() (*big.Int, error) {
 func (c *CA) issue(ctx context.Context, public crypto.PublicKey, who issuers.Identity) ([]byte, error) {
 	now := c.cfg.Now()
 	if now.Before(c.from) || now.Add(Lifetime).After(c.to) {
-		return nil, fmt.Errorf("the CA's own chain is valid from %s to %s", c.from.Format(time.RFC3339), c.to.Format(time.RFC3339))
+		return nil, &clockError{now, c.from, c.to}
 	}
 	template, err := c.template(public, who, now)
 	if err != nil {
@@ -261,6 +261,15 @@ func otherName(name string) (pkix.Extension, error) {
 	}
 	value, err = asn1.Marshal([]asn1.RawValue{{FullBytes: value}})
 	return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Critical: true, Value: value}, err
+}
+
+// clockError says that no certificate would be valid under the CA's own: its time is
+// over, or the clock was set back.
+type clockError struct{ now, from, to time.Time }
+
+func (e *clockError) Error() string {
+	return fmt.Sprintf("this authority's clock says %s, and its own certificate is valid from %s to %s",
+		e.now.UTC().Format(time.RFC3339), e.from.UTC().Format(time.RFC3339), e.to.UTC().Format(time.RFC3339))
 }
 
 // oidSCTList is RFC 6962, 3.3.

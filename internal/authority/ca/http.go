@@ -137,6 +137,11 @@ func (c *CA) certify(w http.ResponseWriter, r *http.Request, parse func([]byte) 
 		retryLater(w, err.Error())
 		return
 	}
+	if outside := (*clockError)(nil); errors.As(err, &outside) { // nothing is wrong with the request
+		c.cfg.Log.ErrorContext(r.Context(), "issuing a certificate", "error", err)
+		refuse(w, http.StatusServiceUnavailable, codeUnavailable, outside.Error())
+		return
+	}
 	if err != nil {
 		c.cfg.Log.ErrorContext(r.Context(), "issuing a certificate", "error", err)
 		refuse(w, http.StatusServiceUnavailable, codeUnavailable, "the CA cannot issue a certificate now; its log says why")

@@ -251,7 +251,9 @@ func TestIssuerAnswers(t *testing.T) {
 			r.fault = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 2<<20)) }
 		}, "longer"},
 		"redirect": {func(r *remote) {
-			r.fault = func(w http.ResponseWriter, q *http.Request) { http.Redirect(w, q, elsewhere.URL+q.URL.Path, http.StatusFound) }
+			r.fault = func(w http.ResponseWriter, q *http.Request) {
+				http.Redirect(w, q, elsewhere.URL+q.URL.Path, http.StatusFound)
+			}
 		}, "redirects to another host"},
 		"redirect for ever": {func(r *remote) {
 			r.fault = func(w http.ResponseWriter, q *http.Request) { http.Redirect(w, q, q.URL.Path+"x", http.StatusFound) }

@@ -50,15 +50,20 @@ type Key struct {
 	// Expires is when the last certificate of its chain that can be used ends, or
 	// its metadata; zero for a bare key, which has no end.
 	Expires time.Time
+	// Begins is from when on its chain can be used; before that the clock is wrong.
+	Begins time.Time
 }
 
 // CertifiedKey describes a key by its certificates, leaf first: the one that ends
 // first decides.
 func CertifiedKey(name string, chain []*x509.Certificate) Key {
-	k := Key{Name: name, Kind: kindOf(chain[0].PublicKey), SHA256: spki(chain[0].RawSubjectPublicKeyInfo), Expires: chain[0].NotAfter}
+	k := Key{Name: name, Kind: kindOf(chain[0].PublicKey), SHA256: spki(chain[0].RawSubjectPublicKeyInfo), Expires: chain[0].NotAfter, Begins: chain[0].NotBefore}
 	for _, c := range chain[1:] {
 		if c.NotAfter.Before(k.Expires) {
 			k.Expires = c.NotAfter
+		}
+		if c.NotBefore.After(k.Begins) {
+			k.Begins = c.NotBefore
 		}
 	}
 	return k
@@ -155,6 +160,8 @@ func (m *Monitor) findings(f Facts) (state, []finding) {
 	for _, k := range f.Keys {
 		switch {
 		case k.Expires.IsZero():
+		case now.Before(k.Begins):
+			add(failing, "the key of the %s is valid from %s, and this machine's clock says %s: set the clock", k.Name, minute(k.Begins), minute(now))
 		case !now.Before(k.Expires):
 			add(failing, "the key of the %s expired on %s", k.Name, day(k.Expires))
 		case k.Expires.Sub(now) < soon:
@@ -163,6 +170,8 @@ func (m *Monitor) findings(f Facts) (state, []finding) {
 	}
 	return worst, out
 }
+
+func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") }
 
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 

@@ -65,6 +65,9 @@ func TestHealth(t *testing.T) {
 			"warning\nwarning: the key of the certificate authority expires on 2027-02-22: rotate it before\n"},
 		"a key that has ended": {func(f *monitor.Facts) { f.Keys[0].Expires = now }, 503,
 			"failing\nfailing: the key of the certificate authority expired on 2026-11-25\n"},
+		"a clock that was set back": {func(f *monitor.Facts) { f.Keys[0].Begins = now.Add(time.Minute) }, 503,
+			"failing\nfailing: the key of the certificate authority is valid from 2026-11-25 12:01, and this machine's clock says 2026-11-25 12:00: set the clock\n"},
+		"a key that begins now": {func(f *monitor.Facts) { f.Keys[0].Begins = now }, 200, "ok\n"},
 		"a log that stopped": {func(f *monitor.Facts) { f.Logs[0].Stopped = secret }, 503,
 			"failing\nfailing: the log sigstore.example.com has stopped because it could not write to its folder; restart it when the disk is well\n"},
 		"a warning after a failure": {func(f *monitor.Facts) {
@@ -220,9 +223,9 @@ func TestKeys(t *testing.T) {
 	if err != nil || k.Kind != "Ed25519" || len(k.SHA256) != 64 || !k.Expires.IsZero() {
 		t.Errorf("%+v, %v", k, err)
 	}
-	chain := []*x509.Certificate{{PublicKey: public, NotAfter: now.AddDate(2, 0, 0)}, {NotAfter: now}}
-	if c := monitor.CertifiedKey("ca", chain); !c.Expires.Equal(now) {
-		t.Errorf("expires %v, want the chain's first end", c.Expires)
+	chain := []*x509.Certificate{{PublicKey: public, NotAfter: now.AddDate(2, 0, 0)}, {NotBefore: now.AddDate(-1, 0, 0), NotAfter: now}}
+	if c := monitor.CertifiedKey("ca", chain); !c.Expires.Equal(now) || !c.Begins.Equal(now.AddDate(-1, 0, 0)) {
+		t.Errorf("from %v to %v, want the chain's last begin and first end", c.Begins, c.Expires)
 	}
 	if _, err := monitor.BareKey("log", "no key"); err == nil {
 		t.Error("took a string for a key")

@@ -294,7 +294,8 @@ func (p *Provider) left(key string, most float64) *allowance {
 		a = &allowance{left: most, at: now}
 		p.attempts[key] = a
 	}
-	a.left = min(most, a.left+float64(now.Sub(a.at))/float64(refill)*most/burst)
+	// A clock that was set back takes nothing away.
+	a.left = min(most, a.left+float64(max(0, now.Sub(a.at)))/float64(refill)*most/burst)
 	a.at = now
 	return a
 }

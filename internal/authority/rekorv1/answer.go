@@ -52,13 +52,17 @@ func (l *Log) answer(view tlog.View, index int64, body []byte) (logEntry, error)
 	if err != nil {
 		return nil, err
 	}
-	at := view.Time(index).Unix()
+	when, err := view.Time(index)
+	if err != nil {
+		return nil, err
+	}
+	at := when.Unix()
 	set, err := l.signer.promise(body, at, index)
 	if err != nil {
 		return nil, err
 	}
 	root := view.Root()
-	return logEntry{l.id(view.Leaf(index)): {
+	return logEntry{l.id(sumdb.RecordHash(body)): {
 		Body: body, IntegratedTime: at, LogID: hex.EncodeToString(l.signer.id[:]), LogIndex: index,
 		Verification: verification{
 			SignedEntryTimestamp: set,
@@ -84,17 +88,17 @@ func (l *Log) id(leaf [32]byte) string { return l.tree + hex.EncodeToString(leaf
 
 // find reads an id of 80 hex digits, or of the last 64 of them, and finds its
 // entry; well says whether it has the form of one.
-func (l *Log) find(view tlog.View, id string) (index int64, found, well bool) {
+func (l *Log) find(view tlog.View, id string) (index int64, found, well bool, err error) {
 	raw, err := hex.DecodeString(id)
 	tree := hex.EncodeToString(raw[:max(len(raw)-32, 0)])
 	if err != nil || len(raw) != 32 && len(raw) != 40 {
-		return 0, false, false
+		return 0, false, false, nil
 	}
 	if tree != "" && tree != l.tree {
-		return 0, false, true
+		return 0, false, true, nil
 	}
-	index, found = view.Find([32]byte(raw[len(raw)-32:]))
-	return index, found, true
+	index, found, err = view.Find([32]byte(raw[len(raw)-32:]))
+	return index, found, true, err
 }
 
 func hexes(hashes []sumdb.Hash) []string {

@@ -152,6 +152,9 @@ func (l *Log) read(r *http.Request) (body []byte, done func(), err error) {
 			return nil, nil, refused(http.StatusUnsupportedMediaType, "the request must be application/json")
 		}
 	}
+	if r.ContentLength > maxRequest { // nothing of it is read
+		return nil, nil, refused(http.StatusRequestEntityTooLarge, "the request is larger than %d bytes", maxRequest)
+	}
 	done = func() {}
 	body, err = io.ReadAll(io.LimitReader(r.Body, smallRequest))
 	if err == nil && len(body) == smallRequest {
@@ -221,7 +224,8 @@ func (l *Log) add(r *http.Request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	id := l.id(added.Leaf(added.Index))
+	l.index.note()
+	id := l.id(sumdb.RecordHash(body))
 	location := "/api/v1/log/entries/" + id
 	if !added.New {
 		return reply{}, &refusal{http.StatusConflict, "an equivalent entry already exists in the transparency log with UUID " + id,
@@ -255,7 +259,10 @@ func (l *Log) byIndex(r *http.Request) (reply, error) {
 
 func (l *Log) byID(r *http.Request) (reply, error) {
 	view := l.log.View()
-	index, found, well := l.find(view, r.PathValue("id"))
+	index, found, well, err := l.find(view, r.PathValue("id"))
+	if err != nil {
+		return reply{}, err
+	}
 	if !well {
 		return reply{}, refused(http.StatusBadRequest, "an entry's UUID has 64 or 80 hexadecimal digits")
 	}
@@ -293,7 +300,10 @@ func (l *Log) retrieve(r *http.Request) (reply, error) {
 	view := l.log.View()
 	var found []int64
 	for _, id := range ids {
-		index, ok, well := l.find(view, id)
+		index, ok, well, err := l.find(view, id)
+		if err != nil {
+			return reply{}, err
+		}
 		if !well {
 			return reply{}, refused(http.StatusBadRequest, "entryUUIDs: %.100q has not 64 or 80 hexadecimal digits", id)
 		}
@@ -306,7 +316,11 @@ func (l *Log) retrieve(r *http.Request) (reply, error) {
 		if err != nil {
 			return reply{}, err
 		}
-		if index, ok := view.Find(sumdb.RecordHash(body)); ok {
+		index, ok, err := view.Find(sumdb.RecordHash(body))
+		if err != nil {
+			return reply{}, err
+		}
+		if ok {
 			found = append(found, index)
 		}
 	}
@@ -405,7 +419,11 @@ func (l *Log) search(r *http.Request) (reply, error) {
 	}
 	ids := make([]string, len(found))
 	for i, index := range found {
-		ids[i] = l.id(view.Leaf(index))
+		leaf, err := view.Leaf(index)
+		if err != nil {
+			return reply{}, err
+		}
+		ids[i] = l.id(leaf)
 	}
 	return answerJSON(http.StatusOK, ids)
 }

@@ -3,145 +3,203 @@ package rekorv1
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
+	"sync"
+	"time"
 
+	"github.com/hallmark-dev/hallmark/internal/authority/postings"
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
+	"github.com/hallmark-dev/hallmark/internal/durable"
 	"github.com/hallmark-dev/hallmark/internal/strictjson"
 )
 
 // index finds entries by what is in their bodies: the digest of the artifact,
 // payload or envelope, the signer's key or certificate, and the certificate's
-// names. It is made of the entries when somebody searches, so nothing about it
-// can be damaged; who searches first after a start waits for it (about 20 µs for
-// each entry).
-//
-// It is sorted runs of fixed-size postings. A run is merged into the one before
-// when it has grown to half of it, so there are few and each posting is moved a
-// few times only.
+// names. It lies on disk beside the log and is made of the log's entries (about 20 µs
+// for each) soon after they came, at the latest when somebody searches. What of it is
+// not on disk when the log is opened is made again.
 type index struct {
 	busy chan struct{} // a lock that can be waited for with a context
-	done int64         // entries that are in runs
-	runs [][]posting
+	m    *postings.Map
+	done int64 // entries that are in it
+
+	came chan struct{} // something was added to the log
+	quit chan struct{}
+	idle sync.WaitGroup
 }
 
-// posting is that entry has a key: the first 96 bits of the key's SHA-256.
-// Entries with the same 96 bits cannot be made by chance; who makes them on
-// purpose makes a search name an entry too many.
-type posting struct{ key0, key1, key2, entry uint32 }
+// searchDir is the index's folder in the log's.
+const searchDir = "search"
 
-func newIndex() *index { return &index{busy: make(chan struct{}, 1)} }
+// indexDelay is how long entries gather before they are taken up.
+const indexDelay = 200 * time.Millisecond
 
-func compare(a, b posting) int {
-	for _, d := range [...]int64{
-		int64(a.key0) - int64(b.key0), int64(a.key1) - int64(b.key1),
-		int64(a.key2) - int64(b.key2), int64(a.entry) - int64(b.entry),
-	} {
-		if d < 0 {
-			return -1
-		} else if d > 0 {
-			return 1
+// openIndex opens the index of a log.
+func openIndex(dir string, log *tlog.Log, logger *slog.Logger) (*index, error) {
+	m, err := postings.Open(filepath.Join(dir, searchDir), postings.Options{})
+	if err != nil {
+		return nil, err
+	}
+	x := &index{busy: make(chan struct{}, 1), m: m, came: make(chan struct{}, 1), quit: make(chan struct{})}
+	covered, mark := m.Covered()
+	if view := log.View(); covered <= view.Size() {
+		root, err := view.RootAt(covered)
+		if err != nil {
+			return nil, errors.Join(err, m.Close())
+		}
+		if string(root[:]) == string(mark) {
+			x.done = covered
 		}
 	}
-	return 0
+	if x.done == 0 && covered > 0 { // another log's
+		if err := m.Reset(); err != nil {
+			return nil, errors.Join(err, m.Close())
+		}
+	}
+	x.note()
+	x.idle.Go(func() { x.follow(log, logger) })
+	return x, nil
 }
 
-func post(key string, entry int64) posting {
+// note says that the log has grown.
+func (x *index) note() {
+	select {
+	case x.came <- struct{}{}:
+	default:
+	}
+}
+
+// follow takes up what comes, until the index is closed.
+func (x *index) follow(log *tlog.Log, logger *slog.Logger) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		<-x.quit
+		cancel()
+	}()
+	for {
+		select {
+		case <-x.came:
+		case <-x.quit:
+			return
+		}
+		select {
+		case <-time.After(indexDelay):
+		case <-x.quit:
+			return
+		}
+		if err := x.locked(ctx, func() error { return x.catchUp(ctx, log.View()) }); err != nil && ctx.Err() == nil {
+			logger.Error("the log's search index was not extended", "error", err)
+		}
+	}
+}
+
+func (x *index) close() error {
+	close(x.quit)
+	x.idle.Wait()
+	return x.m.Close()
+}
+
+func (x *index) locked(ctx context.Context, do func() error) error {
+	select {
+	case x.busy <- struct{}{}:
+		defer func() { <-x.busy }()
+		return do()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func post(key string) postings.Key {
 	sum := sha256.Sum256([]byte(key))
-	return posting{binary.BigEndian.Uint32(sum[:]), binary.BigEndian.Uint32(sum[4:]), binary.BigEndian.Uint32(sum[8:]), uint32(entry)}
+	return postings.Key(sum[:])
 }
 
 // search returns, newest first, the entries of view that have all of the keys
 // (and) or one of them, at most limit.
-func (x *index) search(ctx context.Context, view tlog.View, keys []string, and bool, limit int) ([]int64, error) {
-	select {
-	case x.busy <- struct{}{}:
-		defer func() { <-x.busy }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+func (x *index) search(ctx context.Context, view tlog.View, keys []string, and bool, limit int) (out []int64, err error) {
+	err = x.locked(ctx, func() error {
+		out, err = x.find(ctx, view, keys, and, limit)
+		if !errors.As(err, new(*durable.CorruptError)) {
+			return err
+		}
+		if err := x.m.Reset(); err != nil {
+			return err
+		}
+		x.done = 0
+		out, err = x.find(ctx, view, keys, and, limit)
+		return err
+	})
+	return out, err
+}
+
+func (x *index) find(ctx context.Context, view tlog.View, keys []string, and bool, limit int) ([]int64, error) {
 	if err := x.catchUp(ctx, view); err != nil {
 		return nil, err
 	}
-	count := map[uint32]int{}
+	slices.Sort(keys)
+	keys = slices.Compact(keys)
+	var all []uint32
 	for _, key := range keys {
-		for _, entry := range x.find(key) {
-			count[entry]++
+		entries, err := x.m.Find(post(key))
+		if err != nil {
+			return nil, err
 		}
+		slices.Sort(entries)
+		all = append(all, slices.Compact(entries)...)
+	}
+	slices.Sort(all)
+	want := 1
+	if and {
+		want = len(keys)
 	}
 	var out []int64
-	for entry, n := range count {
-		if int64(entry) < view.Size() && (!and || n == len(keys)) {
-			out = append(out, int64(entry))
+	for end := len(all); end > 0 && len(out) < limit; {
+		start := end - 1
+		for start > 0 && all[start-1] == all[end-1] {
+			start--
 		}
-	}
-	slices.SortFunc(out, func(a, b int64) int { return int(b - a) })
-	return out[:min(len(out), limit)], nil
-}
-
-// find is every entry with a key, once.
-func (x *index) find(key string) []uint32 {
-	var out []uint32
-	want := post(key, 0)
-	for _, run := range x.runs {
-		i := sort.Search(len(run), func(i int) bool { return compare(run[i], want) >= 0 })
-		for ; i < len(run) && run[i].key0 == want.key0 && run[i].key1 == want.key1 && run[i].key2 == want.key2; i++ {
-			out = append(out, run[i].entry)
+		if entry := int64(all[start]); end-start >= want && entry < view.Size() {
+			out = append(out, entry)
 		}
+		end = start
 	}
-	return out
+	return out, nil
 }
 
 // catchUp takes up the entries of view that are not in the index yet. What was
 // done before ctx ended stays done.
 func (x *index) catchUp(ctx context.Context, view tlog.View) error {
-	const chunk = 1 << 10
-	for x.done < view.Size() {
+	for ; x.done < view.Size(); x.done++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		var run []posting
-		end := min(x.done+chunk, view.Size())
-		for i := x.done; i < end; i++ {
-			body, err := view.Entry(i)
+		body, err := view.Entry(x.done)
+		if err != nil {
+			return err
+		}
+		for _, key := range keysOf(body) {
+			x.m.Add(post(key), uint32(x.done))
+		}
+		if x.m.Full() {
+			root, err := view.RootAt(x.done + 1)
 			if err != nil {
 				return err
 			}
-			for _, key := range keysOf(body) {
-				run = append(run, post(key, i))
+			if err := x.m.Flush(x.done+1, root[:], nil); err != nil {
+				return err
 			}
 		}
-		slices.SortFunc(run, compare)
-		x.add(slices.Compact(run))
-		x.done = end
 	}
 	return nil
-}
-
-func (x *index) add(run []posting) {
-	for n := len(x.runs); n > 0 && len(x.runs[n-1]) <= 2*len(run); n-- {
-		run = merge(x.runs[n-1], run)
-		x.runs = x.runs[:n-1]
-	}
-	x.runs = append(x.runs, run)
-}
-
-func merge(a, b []posting) []posting {
-	out := make([]posting, 0, len(a)+len(b))
-	for len(a) > 0 && len(b) > 0 {
-		if compare(a[0], b[0]) <= 0 {
-			out, a = append(out, a[0]), a[1:]
-		} else {
-			out, b = append(out, b[0]), b[1:]
-		}
-	}
-	return append(append(out, a...), b...)
 }
 
 // The keys of the index. Their first byte keeps the kinds apart.
@@ -152,8 +210,14 @@ func verifierKey(text []byte) string {
 	return "v" + hex.EncodeToString(sum[:])
 }
 
-// keysOf are the search keys of an entry's body, which we wrote.
+// keysOf are the search keys of an entry's body, which we wrote, each once.
 func keysOf(body []byte) []string {
+	keys := allKeys(body)
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+func allKeys(body []byte) []string {
 	var w struct {
 		APIVersion string          `json:"apiVersion"`
 		Kind       string          `json:"kind"`

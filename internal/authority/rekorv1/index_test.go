@@ -6,13 +6,16 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/hallmark-dev/hallmark/internal/authority/postings"
+	"github.com/hallmark-dev/hallmark/internal/durable"
 )
 
 func searched(t *testing.T, l *Log, query object) []string {
@@ -88,39 +91,96 @@ func TestSearch(t *testing.T) {
 	}
 }
 
-// The runs together hold every posting, in order, and there are few of them.
-func TestRuns(t *testing.T) {
+// TestIndexStays: what is on disk of the index is taken up when the log is opened, and
+// made again when it is another log's, damaged or gone. Check notices.
+func TestIndexStays(t *testing.T) {
 	t.Parallel()
-	x := newIndex()
-	rnd := rand.New(rand.NewPCG(1, 2))
-	want := map[string][]uint32{}
-	entry := int64(0)
-	for range 300 {
-		var run []posting
-		for range 1 + rnd.IntN(40) {
-			key := fmt.Sprint(rnd.IntN(200))
-			run = append(run, post(key, entry))
-			want[key] = append(want[key], uint32(entry))
-			entry++
-		}
-		slices.SortFunc(run, compare)
-		x.add(run)
-	}
-	if len(x.runs) > 12 {
-		t.Errorf("%d runs of %d postings", len(x.runs), entry)
-	}
-	for _, run := range x.runs {
-		if !slices.IsSortedFunc(run, compare) {
-			t.Error("a run is not sorted")
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	key := p256()
+	id, _ := added(t, l, hashedrekord(key, keyPEM(key.Public()), "a"))
+	query := object{"publicKey": object{"format": "x509", "content": b64(keyPEM(key.Public()))}}
+	found := func(want ...string) {
+		t.Helper()
+		if got := searched(t, l, query); !slices.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
 		}
 	}
-	for key, entries := range want {
-		got := x.find(key)
-		slices.Sort(got)
-		if !slices.Equal(got, entries) {
-			t.Errorf("%s: %v, want %v", key, got, entries)
+	found(id)
+	// As if 32,768 keys had come.
+	keep := func() {
+		t.Helper()
+		err := l.index.locked(t.Context(), func() error {
+			root, err := l.log.View().RootAt(l.index.done)
+			if err != nil {
+				return err
+			}
+			return errors.Join(l.index.m.Flush(l.index.done, root[:], nil), l.index.m.Wait())
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
+	keep()
+	id2, _ := added(t, l, hashedrekord(key, keyPEM(key.Public()), "b"))
+	check := func(want int) {
+		t.Helper()
+		n := 0
+		if _, err := Check(dir, testConfig(), func(d durable.Damage) { n++ }); err != nil || n != want {
+			t.Errorf("Check found %d, want %d: %v", n, want, err)
+		}
+	}
+	reopen := func(covered int64) {
+		t.Helper()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		l = openLog(t, dir)
+		if got, _ := l.index.m.Covered(); got != covered {
+			t.Errorf("%d entries are covered, want %d", got, covered)
+		}
+		found(id2, id)
+	}
+	reopen(1)
+	keep()
+	check(0)
+	reopen(2)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m, err := postings.Open(filepath.Join(dir, searchDir), postings.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Add(postings.Key{1}, 1) // what is not there
+	_, mark := m.Covered()
+	if err := errors.Join(m.Flush(2, mark, nil), m.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	check(1)
+	if err := errors.Join(m.Flush(2, make([]byte, 32), nil), m.Wait(), m.Close()); err != nil {
+		t.Fatal(err)
+	}
+	l = openLog(t, dir)
+	found(id2, id)
+	if got, _ := l.index.m.Covered(); got != 0 {
+		t.Errorf("another log's index is taken up: %d", got)
+	}
+	keep()
+	runs, err := filepath.Glob(filepath.Join(dir, searchDir, "run-*"))
+	if err != nil || len(runs) != 1 {
+		t.Fatal(runs, err)
+	}
+	data, err := os.ReadFile(runs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[20] ^= 1
+	if err := os.WriteFile(runs[0], data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check(1)
+	found(id2, id) // made again
 }
 
 func TestSearchThatIsGivenUp(t *testing.T) {

@@ -10,9 +10,8 @@
 // Whether those are to be trusted is for those who read the log. Bodies are byte
 // for byte those of Rekor 1.5, so every client can rebuild them.
 //
-// Memory: for each entry about 150 bytes (tlog's hashes, offset and time) and,
-// once somebody has searched, 16 bytes for each of its two to four search keys,
-// at most twice that while the index grows.
+// Beside the log lies an index to search by digest, key or name (index.go), on disk as
+// the log's own is: neither's memory grows with the log.
 //
 // Trusted / not trusted: as package tlog. Nobody who connects is trusted: every
 // text has a limit, and no more than two large ones are read at once.
@@ -34,6 +33,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -65,6 +65,7 @@ type Log struct {
 	public []byte // PEM
 	slog   *slog.Logger
 	index  *index
+	closed sync.Once
 	large  chan struct{} // holds a place for each large request that is being read
 }
 
@@ -97,11 +98,14 @@ func Open(dir string, cfg Config) (*Log, error) {
 	l := &Log{
 		signer: s, treeID: cfg.TreeID, tree: fmt.Sprintf("%016x", cfg.TreeID),
 		public: pem.EncodeToMemory(&pem.Block{Type: publicKeyPEM, Bytes: s.spki}),
-		slog:   cfg.Log, index: newIndex(), large: make(chan struct{}, maxLarge),
+		slog:   cfg.Log, large: make(chan struct{}, maxLarge),
 	}
 	l.log, err = tlog.Open(dir, cfg.tlog(s))
 	if err != nil {
 		return nil, err
+	}
+	if l.index, err = openIndex(dir, l.log, cfg.Log); err != nil {
+		return nil, errors.Join(fmt.Errorf("rekor v1 log: %w", err), l.log.Close())
 	}
 	return l, nil
 }
@@ -121,7 +125,18 @@ func Check(dir string, cfg Config, report func(durable.Damage)) (size int64, err
 	if err != nil {
 		return 0, fmt.Errorf("rekor v1 log: %w", err)
 	}
-	return tlog.Check(dir, cfg.tlog(s), report)
+	x, err := openIndexCheck(dir)
+	if err != nil {
+		return 0, err
+	}
+	t := cfg.tlog(s)
+	t.Seen = x.seen
+	size, err = tlog.Check(dir, t, func(d durable.Damage) {
+		x.entriesHold = false
+		report(d)
+	})
+	x.tell(size, report)
+	return size, err
 }
 
 // CatchUp makes sure that the log in a folder does not contradict a checkpoint that
@@ -181,7 +196,10 @@ func (l *Log) KeyID() []byte { return l.signer.id[:] }
 func (l *Log) Size() int64 { return l.log.Size() }
 
 // Close releases the folder, as tlog's does.
-func (l *Log) Close() error { return l.log.Close() }
+func (l *Log) Close() (err error) {
+	l.closed.Do(func() { err = errors.Join(l.index.close(), l.log.Close()) })
+	return err
+}
 
 // signer signs checkpoints and SETs with ECDSA over SHA-256. Its key id, as
 // Rekor v1's, is the SHA-256 of the SubjectPublicKeyInfo.

@@ -19,8 +19,8 @@ import (
 )
 
 // Check reads a log's folder, which may be in use, and derives everything again
-// from the entries: each entry's form and signature, every hash of the tree, and
-// the root that the checkpoint signs. It changes nothing. Each thing that is not
+// from the entries: each entry's form and signature, every hash of the tree, the root
+// that the checkpoint signs, and what lies in the folder derived. It changes nothing. Each thing that is not
 // what was written is reported with the place of its first byte that shows it,
 // in the order of the files; size is how many entries the checkpoint covers.
 func Check(dir string, cfg Config, report func(durable.Damage)) (size int64, err error) {
@@ -31,6 +31,12 @@ func Check(dir string, cfg Config, report func(durable.Damage)) (size int64, err
 		cfg.CheckEntry = checkCanonical
 	}
 	l := &Log{cfg: cfg, signer: cfg.Signer, store: &store{dir: dir}}
+	// Before the head is read, which then covers what the index does.
+	d, err := openDerivedCheck(dir)
+	if err != nil {
+		return 0, err
+	}
+	defer d.close()
 	head, err := l.checkHead(report)
 	if head == nil || err != nil {
 		return 0, err
@@ -43,7 +49,7 @@ func Check(dir string, cfg Config, report func(durable.Damage)) (size int64, err
 		return 0, err
 	}
 	defer f.Close()
-	c := checker{path: f.Name(), head: head, report: report, check: cfg.CheckEntry}
+	c := checker{path: f.Name(), head: head, report: report, check: cfg.CheckEntry, seen: cfg.Seen, derived: d, tree: (&derived{}).empty()}
 	if err := c.entries(io.NewSectionReader(f, 0, head.bytes)); err != nil {
 		return 0, err
 	}
@@ -64,7 +70,7 @@ func (l *Log) checkTimes(h *head, report func(durable.Damage)) error {
 		defer f.Close() //nolint:errcheck // it was only read
 		l.store.times = f
 	}
-	err := l.loadTimes(emptyTree(), h)
+	err := l.loadTimes(new(tree), h)
 	var corrupt *durable.CorruptError
 	if errors.As(err, &corrupt) {
 		report(durable.Damage{Path: corrupt.Path, Offset: -1, Why: corrupt.Why})
@@ -101,6 +107,11 @@ type checker struct {
 	head   *head
 	report func(durable.Damage)
 	check  func(entry []byte) (bad int, why string)
+	seen   func(index int64, entry []byte)
+
+	tree    *tree // of what was read
+	derived *derivedCheck
+
 	mu     sync.Mutex
 	broken []durable.Damage // of one piece, not in order
 }
@@ -109,36 +120,45 @@ type checker struct {
 const pieceEntries = 4096
 
 func (c *checker) entries(r io.Reader) error {
-	leaves := make([]tlog.Hash, 0, c.head.size)
-	good, pos := true, int64(0)
-	for int64(len(leaves)) < c.head.size {
-		piece, err := readPiece(r, min(pieceEntries, c.head.size-int64(len(leaves))))
-		leaves = append(leaves, c.piece(piece, pos)...)
-		good = c.flush() && good
-		for _, e := range piece {
-			pos += int64(2 + len(e))
+	good := true
+	for c.tree.n < c.head.size {
+		n := min(pieceEntries, c.head.size-c.tree.n)
+		if left := c.derived.covered - c.tree.n; left > 0 {
+			n = min(n, left) // its root is compared there
 		}
+		first := c.tree.n
+		piece, err := readPiece(r, n)
+		leaves := c.piece(piece, c.tree.end)
+		good = c.flush() && good
+		lengths := make([]int, len(piece))
+		for i, e := range piece {
+			lengths[i] = len(e)
+			if c.seen != nil {
+				c.seen(first+int64(i), e)
+			}
+		}
+		var g grown
+		c.tree, g = c.tree.extend(leaves, lengths)
 		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-			c.report(durable.Damage{Path: c.path, Offset: pos, Why: fmt.Sprintf("it ends in entry %d of the %d that the checkpoint covers", len(leaves), c.head.size)})
+			c.report(durable.Damage{Path: c.path, Offset: c.tree.end, Why: fmt.Sprintf("it ends in entry %d of the %d that the checkpoint covers", c.tree.n, c.head.size)})
 			return nil
 		} else if err != nil {
 			return err
 		}
+		if err := c.derived.compare(first, leaves, g, c.tree.root); err != nil {
+			return err
+		}
 	}
-	if pos != c.head.bytes {
-		c.report(durable.Damage{Path: c.path, Offset: pos, Why: fmt.Sprintf("its entries end here, and the checkpoint covers %d bytes", c.head.bytes)})
+	if c.tree.end != c.head.bytes {
+		c.report(durable.Damage{Path: c.path, Offset: c.tree.end, Why: fmt.Sprintf("its entries end here, and the checkpoint covers %d bytes", c.head.bytes)})
 		return nil
 	}
-	tree := emptyTree()
-	for _, h := range leaves {
-		tree.add(h)
-	}
-	root, err := tlog.TreeHash(int64(len(leaves)), tree)
-	if err != nil {
-		return err
-	}
-	if root != c.head.root && good {
+	if c.tree.root != c.head.root && good {
 		c.report(durable.Damage{Path: c.path, Offset: -1, Why: "each entry holds, but together they do not give the root that the checkpoint signs: one was replaced, or they were reordered"})
+		return nil
+	}
+	if good { // else what differs is the entries
+		c.derived.tell(c.report)
 	}
 	return nil
 }

@@ -28,7 +28,8 @@ const (
 type pending struct {
 	entry []byte
 	leaf  tlog.Hash
-	fresh bool        // it was not in the log before; the committer's
+	index int64       // the committer's, as fresh is
+	fresh bool        // it was not in the log before
 	done  chan result // buffered: the committer never waits for a submitter
 }
 
@@ -88,7 +89,7 @@ func (l *Log) answer(batch []*pending) {
 			p.done <- result{err: err}
 			continue
 		}
-		p.done <- result{index: l.index[p.leaf], fresh: p.fresh, tree: t}
+		p.done <- result{index: p.index, fresh: p.fresh, tree: t}
 	}
 }
 
@@ -97,31 +98,28 @@ func (l *Log) answer(batch []*pending) {
 // and only then is anything shown to anyone.
 func (l *Log) commit(batch []*pending) (*tree, error) {
 	old := l.published.Load()
-	var fresh []tlog.Hash
-	var data []byte
-	var lengths []int
-	for _, p := range batch {
-		if _, ok := l.index[p.leaf]; ok {
-			continue
-		}
-		l.setIndex(p.leaf, old.size()+int64(len(fresh)))
-		p.fresh = true
-		fresh = append(fresh, p.leaf)
-		data = binary.BigEndian.AppendUint16(data, uint16(len(p.entry)))
-		data = append(data, p.entry...)
-		lengths = append(lengths, len(p.entry))
-	}
-	if len(fresh) == 0 {
-		return old, nil
+	leaves, data, lengths, err := number(old, batch)
+	if err != nil || len(leaves) == 0 {
+		return old, err
 	}
 	if err := l.disk.appendEntries(data, old.bytes()); err != nil {
 		return nil, err
 	}
-	t := old.extend(fresh, lengths)
-	if err := l.stamp(t, len(fresh)); err != nil {
+	t, g := old.extend(leaves, lengths)
+	if err := l.stamp(t, len(leaves)); err != nil {
+		return nil, err
+	}
+	// Without fsync: what is derived is made again if it does not survive.
+	if err := l.derived.write(old.n, g); err != nil {
+		return nil, err
+	}
+	if err := l.derived.add(old.n, leaves); err != nil {
 		return nil, err
 	}
 	if err := l.onceFilesAreFree(func() error { return l.seal(t) }); err != nil {
+		return nil, err
+	}
+	if err := l.derived.keep(t); err != nil {
 		return nil, err
 	}
 	if l.cfg.Witnesses == nil {
@@ -137,6 +135,30 @@ func (l *Log) commit(batch []*pending) (*tree, error) {
 	return shown, nil
 }
 
+// number gives each of the batch its place in the log: where it is already, or behind
+// the old tree's end. What is new is returned as it will be appended.
+func number(old *tree, batch []*pending) (leaves []tlog.Hash, data []byte, lengths []int, err error) {
+	fresh := make(map[tlog.Hash]int64, len(batch))
+	for _, p := range batch {
+		found := false
+		if p.index, found = fresh[p.leaf]; found {
+			continue
+		}
+		if p.index, found, err = old.find(p.leaf); err != nil {
+			return nil, nil, nil, err
+		} else if found {
+			continue
+		}
+		p.index, p.fresh = old.n+int64(len(leaves)), true
+		fresh[p.leaf] = p.index
+		leaves = append(leaves, p.leaf)
+		data = binary.BigEndian.AppendUint16(data, uint16(len(p.entry)))
+		data = append(data, p.entry...)
+		lengths = append(lengths, len(p.entry))
+	}
+	return leaves, data, lengths, nil
+}
+
 // cosignatures are the signature lines of the witnesses that cosign t in time. When
 // others come later, late has all, and they are shown too.
 func (l *Log) cosignatures(t *tree) (lines []byte, late *atomic.Pointer[[]byte]) {
@@ -144,7 +166,7 @@ func (l *Log) cosignatures(t *tree) (lines []byte, late *atomic.Pointer[[]byte])
 	return l.cfg.Witnesses.Cosign(witness.Checkpoint{
 		Note:  t.note,
 		Size:  t.size(),
-		Prove: func(old int64) (tlog.TreeProof, error) { return tlog.ProveTree(t.size(), old, t) },
+		Prove: func(old int64) (tlog.TreeProof, error) { return t.consistency(old, t.size()) },
 		Late: func(lines []byte) {
 			late.Store(&lines)
 			l.upgrade(t, lines)
@@ -164,14 +186,10 @@ func (l *Log) upgrade(t *tree, lines []byte) {
 
 // seal signs the tree and makes its checkpoint the one on disk.
 func (l *Log) seal(t *tree) error {
-	root, err := tlog.TreeHash(t.size(), t)
-	if err != nil {
-		return err
-	}
-	t.root = root
 	// c2sp.org/tlog-checkpoint: origin, size, root; no extension lines.
 	text := l.cfg.Origin + "\n" + strconv.FormatInt(t.size(), 10) + "\n" +
-		base64.StdEncoding.EncodeToString(root[:]) + "\n"
+		base64.StdEncoding.EncodeToString(t.root[:]) + "\n"
+	var err error
 	if t.note, err = note.Sign(&note.Note{Text: text}, l.signer); err != nil {
 		return err
 	}

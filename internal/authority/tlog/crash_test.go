@@ -22,6 +22,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sys/unix"
 
+	"github.com/hallmark-dev/hallmark/internal/authority/postings"
 	"github.com/hallmark-dev/hallmark/internal/durable"
 )
 
@@ -93,27 +94,34 @@ func mustKeep(t *testing.T, l *Log, promises []promise) {
 		if p.size > tree.size() {
 			t.Fatalf("a checkpoint of size %d was published, the log has %d", p.size, tree.size())
 		}
-		root, err := tlog.TreeHash(p.size, tree)
+		root, err := tree.rootAt(p.size)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if root != p.root {
 			t.Fatalf("the published checkpoint of size %d is contradicted", p.size)
 		}
-		if tree.leaves()[p.index] != p.leaf {
-			t.Fatalf("entry %d is not the one that was acknowledged", p.index)
+		if leaf, err := tree.leaf(p.index); err != nil || leaf != p.leaf {
+			t.Fatalf("entry %d is not the one that was acknowledged (%v)", p.index, err)
 		}
-		if p.at != timeOf(tree, p.index) {
-			t.Fatalf("entry %d was integrated at %d, and now at %d", p.index, p.at, timeOf(tree, p.index))
+		if index, found, err := tree.find(p.leaf); err != nil || !found || index != p.index {
+			t.Fatalf("entry %d is found as %d: %v, %v", p.index, index, found, err)
+		}
+		if got := timeOf(l, tree, p.index); p.at != got {
+			t.Fatalf("entry %d was integrated at %d, and now at %d", p.index, p.at, got)
 		}
 	}
 }
 
-func timeOf(t *tree, index int64) int64 {
-	if len(t.times) == 0 {
+func timeOf(l *Log, t *tree, index int64) int64 {
+	if !l.cfg.Timed {
 		return 0
 	}
-	return t.times[index]
+	at, err := l.store.time(t.times, index)
+	if err != nil {
+		panic(err)
+	}
+	return at
 }
 
 // appendMany adds entries from several goroutines until one fails.
@@ -127,7 +135,7 @@ func appendMany(l *Log, name string, n int, saw func(promise)) {
 				if err != nil {
 					return
 				}
-				saw(promise{index, tree.size(), tlog.RecordHash(entry), tree.root, timeOf(tree, index)})
+				saw(promise{index, tree.size(), tlog.RecordHash(entry), tree.root, timeOf(l, tree, index)})
 			}
 		})
 	}
@@ -144,8 +152,10 @@ func powerCuts(t *testing.T, cfg Config) {
 	dir := t.TempDir()
 	var mu sync.Mutex
 	var promises []promise
+	cfg.recent = 23 // what is derived becomes durable again and again
 	for round := range 60 {
 		rnd := rand.New(rand.NewPCG(uint64(round), 1))
+		loseDerived(t, dir, rnd)
 		l, err := open(dir, cfg, func(d disk) disk {
 			return &powerCut{disk: d, store: d.(*store), rnd: rnd, after: 1 + rnd.IntN(12)}
 		})
@@ -177,9 +187,53 @@ func powerCuts(t *testing.T, cfg Config) {
 	if len(promises) < 60 {
 		t.Errorf("only %d entries were acknowledged; the test tests little", len(promises))
 	}
+	if _, err := Check(dir, anyEntry(cfg), func(d durable.Damage) { t.Error(d) }); err != nil {
+		t.Error(err)
+	}
+	if covered, _ := l.derived.index.Covered(); covered < 23 {
+		t.Errorf("the index covers %d entries; the test tests little", covered)
+	}
 	if left, _ := filepath.Glob(filepath.Join(dir, tempPrefix+"*")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
+}
+
+// loseDerived does to what was written without fsync what a power cut can do to it.
+func loseDerived(t *testing.T, dir string, rnd *rand.Rand) {
+	t.Helper()
+	covered, _, _, err := postings.Check(filepath.Join(dir, derivedName, indexName), func(d durable.Damage) { t.Error(d) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, kept := range map[string]int64{hashesName: hashesSize(covered), offsetsName: covered * offsetSize} {
+		f, err := os.OpenFile(filepath.Join(dir, derivedName, name), os.O_RDWR, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		st, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Size() < kept {
+			t.Fatalf("%s has %d bytes, and %d were said to be durable", name, st.Size(), kept)
+		}
+		if lost := st.Size() - kept; lost > 0 && rnd.IntN(2) == 0 {
+			err = f.Truncate(kept + rnd.Int64N(lost))
+		} else if lost > 0 {
+			_, err = f.WriteAt(make([]byte, rnd.Int64N(lost)), kept)
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// anyEntry is the configuration of a log whose entries have no form.
+func anyEntry(cfg Config) Config {
+	cfg.CheckEntry = func([]byte) (int, string) { return 0, "" }
+	return cfg
 }
 
 // killedInRename kills the process after the rename of a checkpoint and before
@@ -254,7 +308,7 @@ func TestMain(m *testing.M) {
 	if dir == "" {
 		os.Exit(m.Run())
 	}
-	l, err := Open(dir, Config{Origin: "127.0.0.1", Key: crashKey(), Timed: os.Getenv(timedEnv) != ""})
+	l, err := Open(dir, Config{Origin: "127.0.0.1", Key: crashKey(), Timed: os.Getenv(timedEnv) != "", recent: 50})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -308,7 +362,7 @@ func kills(t *testing.T, timed bool) {
 			}
 		}
 		_ = cmd.Wait()
-		l, err := Open(dir, Config{Origin: "127.0.0.1", Key: crashKey(), Timed: timed})
+		l, err := Open(dir, Config{Origin: "127.0.0.1", Key: crashKey(), Timed: timed, recent: 50})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -491,7 +545,7 @@ func TestEntryDamagedWhileOpenIsNotServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	var damaged *durable.CorruptError
-	if _, err := l.store.read(l.published.Load(), tlog.Tile{H: 8, L: -1, W: 1}); !errors.As(err, &damaged) {
+	if _, err := l.published.Load().bundle(l.store, tlog.Tile{H: 8, L: -1, W: 1}); !errors.As(err, &damaged) {
 		t.Errorf("read: %v", err)
 	}
 	w := httptest.NewRecorder()

@@ -11,8 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-
-	"golang.org/x/mod/sumdb/tlog"
 )
 
 // entry is a hashedrekord 0.0.2 whose signature was verified.
@@ -158,7 +156,7 @@ func (e *entry) canonical() []byte {
 // answerBody is the protojson of a dev.sigstore.rekor.v1.TransparencyLogEntry
 // for the entry at index: with a proof to t's checkpoint.
 func (l *Log) answerBody(index int64, t *tree, canonical []byte) ([]byte, error) {
-	proof, err := tlog.ProveRecord(t.size(), index, t)
+	proof, err := t.inclusion(index)
 	if err != nil {
 		return nil, err
 	}

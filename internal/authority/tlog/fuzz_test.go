@@ -71,7 +71,7 @@ func FuzzParseTilePath(f *testing.F) {
 		if back != path {
 			t.Fatalf("%q is also spelled %q", path, back)
 		}
-		tree := emptyTree()
+		tree := new(tree)
 		if tree.has(tile) {
 			t.Fatalf("the empty log has %q", path)
 		}

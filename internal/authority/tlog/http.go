@@ -149,8 +149,11 @@ func (l *Log) serveTile(w http.ResponseWriter, r *http.Request) {
 	}
 	var data []byte
 	if tile.L >= 0 {
-		data = t.tile(tile)
-	} else if data, err = l.store.read(t, tile); err != nil {
+		data, err = t.tile(tile)
+	} else {
+		data, err = t.bundle(l.store, tile)
+	}
+	if err != nil {
 		l.refuse(w, err)
 		return
 	}

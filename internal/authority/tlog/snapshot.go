@@ -117,13 +117,17 @@ func CatchUp(dir string, cfg Config, checkpoint []byte, mirror fs.FS) (taken int
 	}
 	defer st.close() //nolint:errcheck // everything was synced before
 	l.store, l.disk = st, st
+	if l.derived, err = openDerived(dir, cfg.recent); err != nil {
+		return 0, err
+	}
+	defer l.derived.close() //nolint:errcheck // it is made again
 	t, err := l.load()
 	if err != nil {
 		return 0, err
 	}
 	have := t.size()
 	if size <= have {
-		if h, err := tlog.TreeHash(size, t); err != nil {
+		if h, err := t.rootAt(size); err != nil {
 			return 0, err
 		} else if h != root {
 			return 0, &ContradictError{size}
@@ -154,36 +158,30 @@ func (l *Log) ownCheckpoint(checkpoint []byte) (size int64, root tlog.Hash, err 
 	return size, tlog.Hash(hash), nil
 }
 
-// takeOver appends what a tree lacks of a checkpoint, as one commit.
+// takeOver appends what a tree lacks of a checkpoint, as one commit: until that is
+// sealed, what was written is beyond what counts.
 func (l *Log) takeOver(t *tree, size int64, root tlog.Hash, mirror fs.FS) error {
-	var data []byte
-	var leaves []tlog.Hash
-	var lengths []int
-	for next := t.size(); next < size; {
-		bundle := next / tileWidth
+	for t.n < size {
+		bundle := t.n / tileWidth
 		records, err := readBundle(mirror, bundle, min(size-bundle*tileWidth, tileWidth))
 		if err != nil {
 			return err
 		}
-		for _, r := range records[next-bundle*tileWidth:] {
-			leaves, lengths = append(leaves, tlog.RecordHash(r)), append(lengths, len(r))
+		records = records[t.n-bundle*tileWidth:]
+		var data []byte
+		for _, r := range records {
 			data = append(append(data, byte(len(r)>>8), byte(len(r))), r...)
-			next++
 		}
+		if err := l.disk.appendEntries(data, t.end); err != nil {
+			return err
+		}
+		t, _ = t.extend(hashRecords(records)) // what is derived is so at the next Open
 	}
-	whole := t.extend(leaves, lengths)
-	h, err := tlog.TreeHash(size, whole)
-	if err != nil {
-		return err
-	}
-	if h != root {
+	if t.root != root {
 		return errors.New("the mirror's entries do not give the root that the checkpoint signs: it is damaged, or another log's")
 	}
-	if err := l.disk.appendEntries(data, t.bytes()); err != nil {
-		return err
-	}
 	// Signed anew: the same text, without the lines that others have added.
-	if err := l.seal(whole); err != nil {
+	if err := l.seal(t); err != nil {
 		return err
 	}
 	return l.disk.settle()

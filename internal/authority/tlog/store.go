@@ -115,12 +115,7 @@ func appendTo(f *os.File, data []byte, off int64) error {
 		return err
 	}
 	// The length grows, so fdatasync flushes it with the data.
-	for {
-		err := unix.Fdatasync(int(f.Fd()))
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
+	return datasync(f)
 }
 
 func (s *store) publish(head []byte) error {
@@ -131,30 +126,20 @@ func (s *store) settle() error {
 	return errors.Join(durable.SyncDir(s.dir), durable.SyncDir(filepath.Dir(s.dir)))
 }
 
-// read is the W entries of a full or partial bundle, exactly as stored, after
-// they were compared with the hashes that the checkpoint covers.
-func (s *store) read(t *tree, tile tlog.Tile) ([]byte, error) {
-	first := tile.N * tileWidth
-	start, end := t.offsets[first], t.offsets[first+int64(tile.W)]
-	data := make([]byte, end-start)
-	if _, err := s.entries.ReadAt(data, start); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", s.path(entriesName), err)
+func (s *store) readEntries(data []byte, off int64) error {
+	if _, err := s.entries.ReadAt(data, off); err != nil {
+		return fmt.Errorf("reading %s: %w", s.path(entriesName), err)
 	}
-	for i := first; i < first+int64(tile.W); i++ {
-		record := data[t.offsets[i]-start : t.offsets[i+1]-start]
-		if int(binary.BigEndian.Uint16(record)) != len(record)-2 || tlog.RecordHash(record[2:]) != t.leaves()[i] {
-			return nil, s.damaged("entry " + strconv.FormatInt(i, 10) + " is not what was written")
-		}
-	}
-	return data, nil
+	return nil
 }
 
 func (s *store) damaged(why string) error {
 	return &durable.CorruptError{Path: s.path(entriesName), Why: why}
 }
 
-// load reads the folder and believes it only when the entries give the root
-// that the checkpoint signs.
+// load reads the folder and believes it only when the entries give the root that the
+// checkpoint signs. What is derived of them saves hashing those that it covers: what
+// it says is believed as far as it leads to that root.
 func (l *Log) load() (*tree, error) {
 	s := l.store
 	sealed, err := durable.ReadSealed(s.path(headName))
@@ -167,15 +152,9 @@ func (l *Log) load() (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := s.scan(head)
+	t, err := l.derive(head)
 	if err != nil {
 		return nil, err
-	}
-	if t.root, err = tlog.TreeHash(t.size(), t); err != nil {
-		return nil, err
-	}
-	if t.root != head.root {
-		return nil, s.damaged(fmt.Sprintf("its %d entries do not give the root that %s signs", head.size, headName))
 	}
 	t.note = head.note
 	if err := l.loadTimes(t, head); err != nil {
@@ -187,6 +166,24 @@ func (l *Log) load() (*tree, error) {
 	// A kill between the rename of a checkpoint and the sync of its folder leaves
 	// one that a power cut would still take back; it is about to be shown.
 	return t, l.disk.settle()
+}
+
+// derive is the tree that the head covers, from what is derived already and from the
+// entries behind that; from all entries where that does not lead to the head's root.
+func (l *Log) derive(h *head) (*tree, error) {
+	known, err := l.derived.resume(h)
+	if err != nil {
+		return nil, err
+	}
+	t, err := l.scan(known, h)
+	if known.n == 0 || err == nil {
+		return t, err
+	}
+	l.cfg.Log.Warn("what was derived of the log's entries does not fit its checkpoint: deriving it again", "error", err)
+	if err := l.derived.index.Reset(); err != nil {
+		return nil, err
+	}
+	return l.scan(l.derived.empty(), h)
 }
 
 // create publishes the empty tree. A folder with entries but no checkpoint is
@@ -203,7 +200,10 @@ func (l *Log) create() (*tree, error) {
 	if err := l.disk.settle(); err != nil {
 		return nil, err
 	}
-	t := emptyTree()
+	if err := l.derived.index.Reset(); err != nil {
+		return nil, err
+	}
+	t := l.derived.empty()
 	if err := l.stamp(t, 0); err != nil {
 		return nil, err
 	}
@@ -270,43 +270,68 @@ func (l *Log) parseHead(data []byte) (*head, error) {
 // chunkSize is how much of entries is read at once; more than any entry.
 const chunkSize = 1 << 20
 
-// scan reads and hashes what the checkpoint covers, on all processors.
-func (s *store) scan(h *head) (*tree, error) {
-	leaves := make([]tlog.Hash, h.size)
-	lengths := make([]int, 0, h.size)
-	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	defer g.Wait() //nolint:errcheck // the workers only hash; this is for early returns
-	for pos := int64(0); pos < h.bytes; {
-		chunk := make([]byte, min(chunkSize, h.bytes-pos))
-		if _, err := s.entries.ReadAt(chunk, pos); errors.Is(err, io.EOF) {
+// scan grows a tree by what the head covers beyond it, and derives what is to be.
+func (l *Log) scan(t *tree, h *head) (*tree, error) {
+	s := l.store
+	if missing := h.size - t.n; missing > 1<<20 {
+		l.cfg.Log.Info("reading the log's entries, once", "entries", missing)
+	}
+	chunk := make([]byte, chunkSize)
+	for t.end < h.bytes {
+		chunk = chunk[:min(chunkSize, h.bytes-t.end)]
+		if _, err := s.entries.ReadAt(chunk, t.end); errors.Is(err, io.EOF) {
 			return nil, s.damaged(fmt.Sprintf("it is shorter than the %d bytes that %s covers", h.bytes, headName))
 		} else if err != nil {
 			return nil, err
 		}
-		records, used := split(chunk)
-		if used == 0 || len(lengths)+len(records) > len(leaves) {
+		records, _ := split(chunk)
+		if len(records) == 0 || t.n+int64(len(records)) > h.size {
 			return nil, s.damaged("its lengths do not fit " + headName)
 		}
-		dst := leaves[len(lengths):]
-		for _, r := range records {
-			lengths = append(lengths, len(r))
+		next, err := l.take(t, records)
+		if err != nil {
+			return nil, err
 		}
+		t = next
+	}
+	if t.n != h.size {
+		return nil, s.damaged("its lengths do not fit " + headName)
+	}
+	if t.root != h.root {
+		return nil, s.damaged(fmt.Sprintf("its %d entries do not give the root that %s signs", h.size, headName))
+	}
+	return t, nil
+}
+
+// take grows a tree by entries that a checkpoint on disk is said to cover.
+func (l *Log) take(t *tree, records [][]byte) (*tree, error) {
+	leaves, lengths := hashRecords(records)
+	next, g := t.extend(leaves, lengths)
+	if err := l.derived.write(t.n, g); err != nil {
+		return nil, err
+	}
+	if err := l.derived.add(t.n, leaves); err != nil {
+		return nil, err
+	}
+	return next, l.derived.keep(next)
+}
+
+// hashRecords is the leaf hash and the length of each record, on all processors.
+func hashRecords(records [][]byte) (leaves []tlog.Hash, lengths []int) {
+	leaves, lengths = make([]tlog.Hash, len(records)), make([]int, len(records))
+	const share = 64
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for from := 0; from < len(records); from += share {
 		g.Go(func() error {
-			for i, r := range records {
-				dst[i] = tlog.RecordHash(r)
+			for i := from; i < min(from+share, len(records)); i++ {
+				leaves[i], lengths[i] = tlog.RecordHash(records[i]), len(records[i])
 			}
 			return nil
 		})
-		pos += int64(used)
 	}
-	if len(lengths) != len(leaves) {
-		return nil, s.damaged("its lengths do not fit " + headName)
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	return emptyTree().extend(leaves, lengths), nil
+	_ = g.Wait() // they only hash
+	return leaves, lengths
 }
 
 // split is the whole records at the start of data and how many bytes they take

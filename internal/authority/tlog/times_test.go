@@ -36,7 +36,9 @@ func timedFolder(t *testing.T, n int) (dir string, times []int64) {
 			t.Fatal(err)
 		}
 	}
-	times = append(times, l.published.Load().times...)
+	for i := range n {
+		times = append(times, timeOf(l, l.published.Load(), int64(i)))
+	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +57,7 @@ func TestTimesStay(t *testing.T) {
 	}
 	defer l.Close()
 	again, err := l.Append(context.Background(), []byte{'e', 1})
-	if err != nil || again.New || again.Index != 1 || again.Time(1).Unix() != times[1] {
+	if err != nil || again.New || again.Index != 1 || integrated(t, again.View, 1) != times[1] {
 		t.Errorf("found again: %+v, %v", again, err)
 	}
 	fresh, err := l.Append(context.Background(), []byte("fresh"))
@@ -63,14 +65,68 @@ func TestTimesStay(t *testing.T) {
 		t.Fatalf("added: %+v, %v", fresh, err)
 	}
 	for i, want := range times {
-		if got := l.View().Time(int64(i)).Unix(); got != want {
+		if got := integrated(t, l.View(), int64(i)); got != want {
 			t.Errorf("entry %d: integrated at %d, then at %d", i, want, got)
 		}
 	}
 	// An older view does not know what came later.
-	if _, ok := again.Find(fresh.Leaf(3)); ok {
-		t.Error("a view of size 3 finds entry 3")
+	leaf, err := fresh.Leaf(3)
+	if err != nil {
+		t.Fatal(err)
 	}
+	if _, ok, err := again.Find(leaf); ok || err != nil {
+		t.Errorf("a view of size 3 finds entry 3, or fails: %v", err)
+	}
+}
+
+func integrated(t *testing.T, v View, index int64) int64 {
+	t.Helper()
+	at, err := v.Time(index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at.Unix()
+}
+
+// TestTimesByThePage: they are found whether their page is full or not, in each view
+// that has them, and a page that was damaged while the log is open is not believed.
+func TestTimesByThePage(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l, err := Open(dir, timedConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	if err := l.AppendForTest(pageTimes - 3); err != nil {
+		t.Fatal(err)
+	}
+	early := l.View()
+	want := integrated(t, early, pageTimes-4)
+	for i := range 10 {
+		if _, err := l.Append(context.Background(), []byte{'e', byte(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	late := l.View()
+	if len(late.tree.times.pages) != 1 || len(early.tree.times.pages) != 0 {
+		t.Fatal("the test tests nothing")
+	}
+	for _, v := range []View{early, late} {
+		if got := integrated(t, v, pageTimes-4); got != want {
+			t.Errorf("%d, want %d", got, want)
+		}
+	}
+	if a, b := integrated(t, late, pageTimes-1), integrated(t, late, pageTimes); a >= b {
+		t.Errorf("%d, then %d", a, b)
+	}
+	if _, err := l.store.times.WriteAt([]byte{9}, 8*10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := late.Time(20); !errors.As(err, new(*durable.CorruptError)) {
+		t.Errorf("a damaged page: %v", err)
+	}
+	integrated(t, late, pageTimes) // another page
 }
 
 // Every way in which times or what seals them can be damaged is refused with the
@@ -153,7 +209,7 @@ func TestDamagedTimes(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		if got := l.View().Time(2).Unix(); got != times[2] {
+		if got := integrated(t, l.View(), 2); got != times[2] {
 			t.Errorf("%d, want %d", got, times[2])
 		}
 	})

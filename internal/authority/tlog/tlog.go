@@ -11,10 +11,17 @@
 // concatenation of all C2SP entry bundles; checkpoint.sealed names the
 // length of entries that it covers and is replaced atomically, always after the
 // entries are durable. Bytes beyond that length are what a crash left behind:
-// they were never promised to anyone and are overwritten. Open hashes every
-// entry again and refuses a folder whose root is not the signed one, so a
-// published checkpoint is never contradicted. Tiles are computed from the
-// hashes, which are kept in memory (about 150 bytes for each entry).
+// they were never promised to anyone and are overwritten.
+//
+// All else is derived of the entries and lies in the folder derived: the tree's
+// hashes, where each entry ends, and which entry has a leaf hash. In memory are only
+// the roots of the complete subtrees (at most 63) and what is not yet in the index,
+// so a log takes as much memory with ten million entries as with ten thousand. What
+// is read of the derived files, and each entry, is followed up to those roots before
+// anybody gets it: what is damaged is not served. Open hashes the entries that the
+// derived files do not cover yet (those of the last few ten thousand at most) and refuses a
+// folder whose root is not the signed one, so a published checkpoint is never
+// contradicted; [Check] hashes all of them.
 //
 // A log of another API is the same log with a [Signer] of its own and with entries
 // of its own, added with [Log.Append] and read through a [View]; with Timed it
@@ -34,13 +41,11 @@ package tlog
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unicode"
@@ -63,19 +68,27 @@ type Config struct {
 	// CheckEntry is for [Check]: where an entry is not one that the log would hold,
 	// and why; nil is for entries of Rekor v2.
 	CheckEntry func(entry []byte) (bad int, why string)
-	Now        func() time.Time // default time.Now; only to log how long commits take
-	Log        *slog.Logger     // default: nothing is logged
+	// Seen is for [Check], too: it is called for each entry that the checkpoint covers, in
+	// their order, when it is not nil.
+	Seen func(index int64, entry []byte)
+	Now  func() time.Time // default time.Now; only to log how long commits take
+	Log  *slog.Logger     // default: nothing is logged
 	// Witnesses, when not nil, are asked to cosign each checkpoint after it is on
 	// disk and before anyone sees it. The caller closes them after the log.
 	Witnesses *witness.Group
+
+	// recent is how many entries are in memory before the index takes them; 0 is the
+	// index's own default.
+	recent int
 }
 
 // Log is an open log. Its methods may be called concurrently.
 type Log struct {
-	cfg    Config
-	signer Signer
-	store  *store
-	disk   disk
+	cfg     Config
+	signer  Signer
+	store   *store
+	derived *derived
+	disk    disk
 
 	published atomic.Pointer[tree]  // what readers see; only ever replaced by an extension of itself
 	failure   atomic.Pointer[error] // set once, by the committer
@@ -84,9 +97,7 @@ type Log struct {
 	stopped   chan struct{} // closed when the committer has returned
 	closing   atomic.Bool
 
-	indexLock sync.RWMutex                // of index for all but the committer, its only writer
-	index     map[[sha256.Size]byte]int64 // leaf hash to index; may be ahead of published
-	timesSum  hash.Hash                   // of the times of all entries; the committer's own
+	timesSum hash.Hash // of the times of all entries; the committer's own
 }
 
 // ErrClosed says that the log was closed before it could answer.
@@ -115,14 +126,15 @@ func open(dir string, cfg Config, wrap func(disk) disk) (*Log, error) {
 		return nil, fmt.Errorf("transparency log: %w", err)
 	}
 	l.store, l.disk = st, wrap(st)
-	t, err := l.load()
-	if err != nil {
+	if l.derived, err = openDerived(dir, cfg.recent); err != nil {
 		_ = st.close()
 		return nil, fmt.Errorf("transparency log: %w", err)
 	}
-	l.index = make(map[[sha256.Size]byte]int64, t.size())
-	for i, h := range t.leaves() {
-		l.index[h] = int64(i)
+	t, err := l.load()
+	if err != nil {
+		_ = l.derived.close()
+		_ = st.close()
+		return nil, fmt.Errorf("transparency log: %w", err)
 	}
 	l.published.Store(t)
 	if cfg.Witnesses != nil && t.size() > 0 {
@@ -182,7 +194,7 @@ func (l *Log) Close() error {
 	}
 	close(l.quit)
 	<-l.stopped
-	return l.store.close()
+	return errors.Join(l.derived.close(), l.store.close())
 }
 
 // append adds one canonical entry, or finds it, and returns its index with a

@@ -1,0 +1,222 @@
+package postings
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hallmark-dev/hallmark/internal/durable"
+)
+
+const (
+	stateName  = "index.sealed"
+	tempPrefix = ".tmp-" // durable's, too
+	runPrefix  = "run-"
+	version    = 1
+)
+
+// contents is the sealed file.
+type contents struct {
+	Version int        `json:"version"`
+	Covered int64      `json:"covered"` // entries, from the first on
+	Mark    []byte     `json:"mark,omitempty"`
+	Runs    []runState `json:"runs"` // oldest first
+	Next    int64      `json:"next"` // number of the next run's name
+}
+
+type runState struct {
+	Name    string `json:"name"`
+	Records int64  `json:"records"`
+}
+
+func (c contents) save(dir string) error {
+	data, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return durable.WriteSealed(filepath.Join(dir, stateName), data, 0o600)
+}
+
+// readState reads the sealed file; a *durable.CorruptError where it is not one that
+// was written, fs.ErrNotExist where there is none.
+func readState(dir string) (contents, error) {
+	var c contents
+	path := filepath.Join(dir, stateName)
+	data, err := durable.ReadSealed(path)
+	if err != nil {
+		return c, err
+	}
+	bad := &durable.CorruptError{Path: path, Why: "it is not the JSON that belongs here"}
+	if json.Unmarshal(data, &c) != nil || c.Version != version || c.Covered < 0 || c.Covered > MaxEntry+1 {
+		return contents{}, bad
+	}
+	for _, r := range c.Runs {
+		if !strings.HasPrefix(r.Name, runPrefix) || r.Name != filepath.Base(r.Name) || r.Records <= 0 {
+			return contents{}, bad
+		}
+	}
+	return c, nil
+}
+
+// load opens the runs. When one is not what was written, none counts: entries of all
+// of them lie in each.
+func (m *Map) load() error {
+	st, err := readState(m.dir)
+	if isLost(err) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	for _, rs := range st.Runs {
+		r, err := openRun(m.dir, rs)
+		if err == nil {
+			m.runs = append(m.runs, r)
+			continue
+		}
+		for _, r := range m.runs {
+			err = errors.Join(err, r.close())
+		}
+		m.runs = nil
+		m.state = contents{Next: st.Next}
+		if isLost(err) {
+			return nil
+		}
+		return err
+	}
+	m.state = st
+	return nil
+}
+
+// isLost says that what could not be read is to be made again.
+func isLost(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.As(err, new(*durable.CorruptError))
+}
+
+// sweep removes files that do not count: what a crash left, and merged runs.
+func (m *Map) sweep() error {
+	names, err := os.ReadDir(m.dir)
+	if err != nil {
+		return err
+	}
+	keep := map[string]bool{}
+	for _, r := range m.runs {
+		keep[r.name] = true
+	}
+	for _, e := range names {
+		if n := e.Name(); !keep[n] && (strings.HasPrefix(n, runPrefix) || strings.HasPrefix(n, tempPrefix)) {
+			if err := os.Remove(filepath.Join(m.dir, n)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Reset forgets everything, so that all can be added anew: its owner has found that
+// the index is of another log, or that it was damaged. Nothing may be in flight.
+func (m *Map) Reset() error {
+	m.writing.Wait()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := os.Remove(filepath.Join(m.dir, stateName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := durable.SyncDir(m.dir); err != nil {
+		return err
+	}
+	for _, r := range m.runs {
+		if err := r.close(); err != nil {
+			return err
+		}
+	}
+	m.runs, m.frozen, m.active = nil, nil, newTable()
+	m.state = contents{Next: m.state.Next}
+	return m.sweep()
+}
+
+// Sum is a fingerprint of a set of records that does not depend on their order.
+type Sum struct {
+	Records int64
+	mixed   uint64
+}
+
+// Add takes up one record.
+func (s *Sum) Add(k Key, entry uint32) {
+	const prime = 0x9E3779B97F4A7C15 // 2^64 divided by the golden ratio
+	h := uint64(entry) + 1
+	for i, b := range k {
+		h = (h ^ uint64(b)<<(8*(uint(i)%7))) * prime
+		h ^= h >> 29
+	}
+	s.Records++
+	s.mixed += h
+}
+
+// Check reads an index that may be in use and changes nothing. It reports what is not
+// what was written, and gives to compare what the index holds: sum is of all records
+// of the covered entries. An index that is not there covers none.
+func Check(dir string, report func(durable.Damage)) (covered int64, mark []byte, sum Sum, err error) {
+	const tries = 5 // runs are merged, and removed, while we read
+	for range tries {
+		covered, mark, sum, err = check(dir, report)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return covered, mark, sum, err
+		}
+	}
+	report(durable.Damage{Path: dir, Offset: -1, Why: fmt.Sprintf("%s names a run that is missing: %v", stateName, err)})
+	return 0, nil, Sum{}, nil
+}
+
+func check(dir string, report func(durable.Damage)) (int64, []byte, Sum, error) {
+	st, err := readState(dir)
+	var corrupt *durable.CorruptError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return 0, nil, Sum{}, nil
+	case errors.As(err, &corrupt):
+		report(durable.Damage{Path: corrupt.Path, Offset: 0, Why: corrupt.Why})
+		return 0, nil, Sum{}, nil
+	case err != nil:
+		return 0, nil, Sum{}, err
+	}
+	var sum Sum
+	good := true
+	for _, rs := range st.Runs {
+		err := checkRun(dir, rs, &sum)
+		if errors.As(err, &corrupt) {
+			report(durable.Damage{Path: corrupt.Path, Offset: -1, Why: corrupt.Why})
+			good = false
+		} else if err != nil {
+			return 0, nil, Sum{}, err
+		}
+	}
+	if !good {
+		return 0, nil, Sum{}, nil
+	}
+	return st.Covered, st.Mark, sum, nil
+}
+
+func checkRun(dir string, rs runState, sum *Sum) error {
+	r, err := openRun(dir, rs)
+	if err != nil {
+		return err
+	}
+	defer r.close() //nolint:errcheck // it was only read
+	var last record
+	d := r.reader()
+	for n := int64(0); ; n++ {
+		rec, ok, err := d.read()
+		if err != nil || !ok {
+			return err
+		}
+		if n > 0 && last.compare(rec) >= 0 {
+			return &durable.CorruptError{Path: r.f.Name(), Why: fmt.Sprintf("record %d is not in its place", n)}
+		}
+		sum.Add(rec.key, rec.entry)
+		last = rec
+	}
+}
