@@ -79,7 +79,7 @@ as hallmark key generate does it, and its certificate. Do it on a machine withou
 network, and keep the folder there or in a safe: whoever has key and password can
 make certificates for any identity. docs/authority.md has the whole ceremony.`,
 		Example: `  hallmark authority root --out new-root
-  hallmark authority root --out new-root --organization "Example Ltd." --years 15 --password-stdin < password`,
+  hallmark authority root --out team-root --organization "Example Ltd." --years 15 --password-stdin < password`,
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error { return a.runRoot(o) },
 	}

@@ -67,8 +67,33 @@ spec:
       identities: [{issuer: "http://ADDRESS", subject: alice@example.com}]
 `,
 	"registry.yaml":                  exampleRegistry,
+	"issuers.yaml":                   exampleIssuers,
 	"../release-policy/release.rego": "package hallmark.signing\n\nallow if \"release\" in input.git.tag.signer.principals\n",
 }
+
+// exampleIssuers is the file of docs/authority.md.
+const exampleIssuers = `oidc-issuers:
+  https://gitlab.example.com:
+    issuer-url: https://gitlab.example.com
+    client-id: sigstore
+    type: ci-provider
+    ci-provider: gitlab-pipeline
+meta-issuers:
+  https://oidc.eks.*.amazonaws.com/id/*:
+    client-id: sigstore
+    type: kubernetes
+ci-issuer-metadata:
+  gitlab-pipeline:
+    default-template-values:
+      url: https://gitlab.example.com
+      environment: ""
+    extension-templates:
+      build-signer-uri: "https://{{ .ci_config_ref_uri }}"
+      build-signer-digest: ci_config_sha
+      source-repository-uri: "{{ .url }}/{{ .project_path }}"
+      deployment-environment: environment
+    subject-alternative-name-template: "https://{{ .ci_config_ref_uri }}"
+`
 
 // exampleRegistry is the file of docs/registry.md.
 const exampleRegistry = `rights:
@@ -161,6 +186,11 @@ func newExampleWorld(t *testing.T) *exampleWorld {
 		"hallmark sign --key release.key app.tar --bundle app.sigstore.json",
 		"hallmark authority backup sigstore.tar",
 		"hallmark authority restore sigstore.tar --data stopped --nothing-since",
+		"hallmark authority root --out offline-root",
+		"hallmark authority csr --data stopped --out ca.csr",
+		"hallmark authority csr --data stopped --for tsa --out tsa.csr",
+		"hallmark authority issue --root offline-root --csr ca.csr --out ca-chain.pem",
+		"hallmark authority issue --root offline-root --csr tsa.csr --out tsa-chain.pem --for tsa",
 		"$HALLMARK_TOOLS/cosign attest --yes --key release.key --new-bundle-format=false --use-signing-config=false --tlog-upload=false " +
 			"--predicate sbom.spdx.json --type spdxjson " + exampleAddress + "/legacy:1.0",
 	} {

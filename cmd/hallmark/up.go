@@ -70,10 +70,9 @@ also after a crash: the next start with the same folder goes on.`,
 		Example: `  hallmark up
   hallmark up --data ./sigstore --listen 127.0.0.1:0 --json
   hallmark up --rehearse-github --claims claims.json
-  hallmark up --ca-config issuers.yaml
   hallmark up --data ./shared --listen 0.0.0.0:8420 --url https://sigstore.example.com:8420 \
     --tls-cert cert.pem --tls-key key.pem --registry-user-file users.htpasswd \
-    --registry-config registry.yaml`,
+    --registry-config registry.yaml --ca-config issuers.yaml`,
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return a.runUp(c.Context(), o) },
 	}

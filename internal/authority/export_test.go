@@ -47,5 +47,7 @@ func RotateKilled(cfg RotateConfig, n int) (at string, err error) {
 // Handler is everything that the server answers with, guards included.
 func (a *Authority) Handler() http.Handler { return a.server.Handler }
 
-// Sizes are the numbers of entries of both logs.
-func (a *Authority) Sizes() [2]int64 { return [2]int64{a.logs[0].Size(), a.logsV1[0].Size()} }
+// Sizes are the numbers of entries of the newest trees of both logs.
+func (a *Authority) Sizes() [2]int64 {
+	return [2]int64{a.logs[len(a.logs)-1].Size(), a.logsV1[len(a.logsV1)-1].Size()}
+}

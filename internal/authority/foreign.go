@@ -78,7 +78,7 @@ func (a *Authority) openCTLog(st *state) error {
 // once, beside the chains that the key had before; the next start signs under it. No
 // authority may be running on the folder.
 func TakeChain(dir, path string, now time.Time) (service string, chain []*x509.Certificate, err error) {
-	st, dir, err := readState(dir)
+	_, dir, err = readState(dir)
 	if err != nil {
 		return "", nil, err
 	}
@@ -87,7 +87,8 @@ func TakeChain(dir, path string, now time.Time) (service string, chain []*x509.C
 		return "", nil, fault.Hint(err, "stop it first: it reads its chain when it starts")
 	}
 	defer func() { _ = syscall.Flock(int(held.Fd()), syscall.LOCK_UN); _ = held.Close() }()
-	if st, dir, err = readState(dir); err != nil { // as it is under the lock
+	st, dir, err := readState(dir)
+	if err != nil {
 		return "", nil, err
 	}
 	if err := st.settled(dir); err != nil {

@@ -88,7 +88,7 @@ func publishedRoot(t *testing.T, dir string) *trust.Root {
 func TestTakeChain(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	a, end := up(t, authority.Config{Dir: dir})
+	_, end := up(t, authority.Config{Dir: dir})
 	now, year := time.Now(), 8766*time.Hour
 	root := newRootCA(t, now, 10*year)
 	request := func(service string) []byte {
@@ -169,7 +169,7 @@ func TestTakeChain(t *testing.T) {
 	if got, err := authority.Check(dir); err != nil || len(got.Damage) != 0 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	a, _ = up(t, authority.Config{Dir: dir})
+	a, _ := up(t, authority.Config{Dir: dir})
 	if got := string(fetch(t, a.Info().URL+"/api/v1/rootCert")); got != renewed {
 		t.Error("the chain that signs is not the newest")
 	}

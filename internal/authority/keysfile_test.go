@@ -225,7 +225,7 @@ func TestKeyThatFails(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ca, body := posted(t, url+"/api/v2/signingCert", certifying(t, token, "alice@example.com"))
+		ca, body := postTo(t, url+"/api/v2/signingCert", requestFor(t, token, "alice@example.com"))
 		if strings.Contains(body, "pulled out") {
 			t.Errorf("the client is told %s", body)
 		}
@@ -313,8 +313,8 @@ func tsq(t *testing.T) string {
 	return string(der)
 }
 
-// certifying asks the CA for a certificate of a new key.
-func certifying(t *testing.T, token, subject string) string {
+// requestFor asks the CA for a certificate of a new key.
+func requestFor(t *testing.T, token, subject string) string {
 	t.Helper()
 	_, proof, spki := signedByAnyone(t, subject)
 	body, err := json.Marshal(map[string]any{"credentials": map[string]any{"oidcIdentityToken": token}, "publicKeyRequest": map[string]any{

@@ -112,7 +112,7 @@ func TestReplicas(t *testing.T) {
 	}
 	ask := func() {
 		t.Helper()
-		resp, err := client.Post(url+"/api/v2/signingCert", "application/json", strings.NewReader(certifying(t, token, "alice@example.com")))
+		resp, err := client.Post(url+"/api/v2/signingCert", "application/json", strings.NewReader(requestFor(t, token, "alice@example.com")))
 		status, body := fetched(t, resp, err)
 		var answer struct {
 			SignedCertificateEmbeddedSct struct {

@@ -271,7 +271,7 @@ func TestOverlap(t *testing.T) {
 		if err != nil || status != http.StatusGone {
 			t.Errorf("%s: writing to one tree: %d, %v", what, status, err)
 		}
-		status, found := posted(t, url+"/api/v1/log/entries/"+what, body)
+		status, found := postTo(t, url+"/api/v1/log/entries/"+what, body)
 		var list []map[string]any
 		if err := json.Unmarshal([]byte(found), &list); err != nil || status != 200 || len(list) != 2 {
 			t.Errorf("%s: %d %s", what, status, found)
@@ -372,8 +372,8 @@ func TestRotateRefusals(t *testing.T) {
 	}
 }
 
-// posted is a POST of JSON.
-func posted(t *testing.T, url, body string) (int, string) {
+// postTo is a POST of JSON.
+func postTo(t *testing.T, url, body string) (int, string) {
 	t.Helper()
 	resp, err := http.Post(url, "application/json", strings.NewReader(body))
 	if err != nil {

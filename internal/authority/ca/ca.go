@@ -265,9 +265,7 @@ func otherName(name string) (pkix.Extension, error) {
 
 // clockError says that no certificate would be valid under the CA's own: its time is
 // over, or the clock was set back.
-type clockError struct {
-	now, from, to time.Time
-}
+type clockError struct{ now, from, to time.Time }
 
 func (e *clockError) Error() string {
 	return fmt.Sprintf("this authority's clock says %s, and its own certificate is valid from %s to %s",

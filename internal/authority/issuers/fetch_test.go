@@ -251,10 +251,12 @@ func TestIssuerAnswers(t *testing.T) {
 			r.fault = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 2<<20)) }
 		}, "longer"},
 		"redirect": {func(r *remote) {
-			r.fault = func(w http.ResponseWriter, q *http.Request) { http.Redirect(w, q, elsewhere.URL+q.URL.Path, 302) }
+			r.fault = func(w http.ResponseWriter, q *http.Request) {
+				http.Redirect(w, q, elsewhere.URL+q.URL.Path, http.StatusFound)
+			}
 		}, "redirects to another host"},
 		"redirect for ever": {func(r *remote) {
-			r.fault = func(w http.ResponseWriter, q *http.Request) { http.Redirect(w, q, q.URL.Path+"x", 302) }
+			r.fault = func(w http.ResponseWriter, q *http.Request) { http.Redirect(w, q, q.URL.Path+"x", http.StatusFound) }
 		}, "redirects"},
 		"another issuer":      {func(r *remote) { r.discovery = map[string]any{"issuer": "https://other.example"} }, "another issuer"},
 		"issuer with a slash": {func(r *remote) { r.discovery = map[string]any{"issuer": r.URL + "/"} }, "another issuer"},
