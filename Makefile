@@ -25,6 +25,8 @@ COLD := cuelang.org/go/... github.com/moby/buildkit/... github.com/lestrrat-go/.
 	$(addprefix github.com/open-policy-agent/opa/,internal/... v1/bundle/... v1/format/... v1/loader/... v1/plugins/...) \
 	github.com/emicklei/... github.com/pelletier/... github.com/secure-systems-lab/... github.com/docker/... github.com/moby/... \
 	golang.org/x/crypto/ssh/... encoding/gob encoding/xml go/... image/... mime/... net log/slog text/tabwriter \
+	github.com/sirupsen/... google.golang.org/genproto/... github.com/protocolbuffers/... github.com/go-logr/... regexp/syntax net/mail flag os/exec \
+	$(addprefix github.com/open-policy-agent/opa/,v1/ir/... v1/topdown/durationparser) \
 	$(OURS)/cmd/... $(foreach p,cli authority translog build git sign idtoken policy admission trust rewrite,$(OURS)/internal/$(p)/...)
 BUILDFLAGS := -trimpath -tags grpcnotrace -ldflags "$(LDFLAGS)" $(foreach p,$(COLD),-gcflags=$(p)=-l)
 BIN ?= bin
