@@ -48,4 +48,6 @@ func RotateKilled(cfg RotateConfig, n int) (at string, err error) {
 func (a *Authority) Handler() http.Handler { return a.server.Handler }
 
 // Sizes are the numbers of entries of the newest trees of both logs.
-func (a *Authority) Sizes() [2]int64 { return [2]int64{a.logs[len(a.logs)-1].Size(), a.logsV1[len(a.logsV1)-1].Size()} }
+func (a *Authority) Sizes() [2]int64 {
+	return [2]int64{a.logs[len(a.logs)-1].Size(), a.logsV1[len(a.logsV1)-1].Size()}
+}
