@@ -6,14 +6,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
 	"slices"
 	"time"
-
-	"golang.org/x/crypto/cryptobyte"
-	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // scheme is how the token is signed.
@@ -44,165 +42,165 @@ func oidSigningTime() asn1.ObjectIdentifier          { return cmsOID(9, 5) }
 func oidTSTInfo() asn1.ObjectIdentifier              { return cmsOID(9, 16, 1, 4) }
 func oidSigningCertificateV2() asn1.ObjectIdentifier { return cmsOID(9, 16, 2, 47) }
 
-func context(n uint8) cbasn1.Tag { return cbasn1.Tag(n).ContextSpecific().Constructed() }
+// Tags of DER (X.690 8).
+const (
+	tagInteger         = 0x02
+	tagOctetString     = 0x04
+	tagUTCTime         = 0x17
+	tagGeneralizedTime = 0x18
+	tagSequence        = 0x30
+	tagSet             = 0x31
+	tagContext0        = 0xa0 // constructed
+)
+
+// der is one element of DER with the parts as its content.
+func der(tag byte, parts ...[]byte) []byte {
+	n := 0
+	for _, p := range parts {
+		n += len(p)
+	}
+	out := make([]byte, 0, n+6)
+	out = append(out, tag)
+	switch {
+	case n < 0x80:
+		out = append(out, byte(n))
+	case n < 0x100:
+		out = append(out, 0x81, byte(n))
+	case n < 0x10000:
+		out = append(out, 0x82, byte(n>>8), byte(n))
+	default:
+		out = append(out, 0x83, byte(n>>16), byte(n>>8), byte(n))
+	}
+	for _, p := range parts {
+		out = append(out, p...)
+	}
+	return out
+}
+
+// fixed are the parts that all tokens of a TSA have in common, as DER.
+type fixed struct {
+	infoHead, infoTail []byte // of TSTInfo: version and policy; the TSA's name
+	dataHead           []byte // of SignedData: version and digest algorithms
+	certificates       []byte // [0], for those who ask for them
+	contentType        []byte // signed attribute
+	signingCertificate []byte // signed attribute
+	digestType         []byte // type of the attribute that holds the digest
+	timeType           []byte // type of the attribute that holds the time
+	signerHead         []byte // of SignerInfo: version, issuer and serial number, digest algorithm
+	signatureAlgorithm []byte
+	signedData         []byte // content type of the whole
+	tstInfo            []byte // content type of what is in it
+}
+
+// accuracy is one second: genTime has whole ones (RFC 3161 2.4.2).
+var accuracy = []byte{tagSequence, 3, tagInteger, 1, 1}
+
+// granted is PKIStatusInfo (RFC 3161 2.4.2).
+var granted = []byte{tagSequence, 3, tagInteger, 1, 0}
+
+func newFixed(leaf *x509.Certificate, certificates []*x509.Certificate, policy asn1.ObjectIdentifier, s scheme) (fixed, error) {
+	var errs []error
+	marshal := func(v any) []byte {
+		out, err := asn1.Marshal(v)
+		errs = append(errs, err)
+		return out
+	}
+	// RFC 5754 2 and 3.2: without parameters.
+	algorithm := func(oid asn1.ObjectIdentifier) []byte { return der(tagSequence, marshal(oid)) }
+	name := func(raw []byte) []byte { return der(tagContext0|4, raw) } // GeneralName.directoryName
+	serial := marshal(leaf.SerialNumber)
+	var raw [][]byte
+	for _, c := range certificates {
+		raw = append(raw, c.Raw)
+	}
+	hash := sha256.Sum256(leaf.Raw)
+	f := fixed{
+		infoHead:     slices.Concat(marshal(1), marshal(policy)),
+		infoTail:     der(tagContext0, name(leaf.RawSubject)),
+		dataHead:     slices.Concat(marshal(3), der(tagSet, algorithm(s.digest))), // RFC 5652 5.1, with the version of RFC 3161
+		certificates: setOf(tagContext0, raw),
+		contentType:  der(tagSequence, marshal(oidContentType()), der(tagSet, marshal(oidTSTInfo()))),
+		// RFC 5035 3. The hash algorithm is SHA-256, its default, and so must not be encoded.
+		signingCertificate: der(tagSequence, marshal(oidSigningCertificateV2()), der(tagSet, der(tagSequence, der(tagSequence, der(tagSequence,
+			der(tagOctetString, hash[:]), der(tagSequence, der(tagSequence, name(leaf.RawIssuer)), serial)))))),
+		digestType:         marshal(oidMessageDigest()),
+		timeType:           marshal(oidSigningTime()),
+		signerHead:         slices.Concat(marshal(1), der(tagSequence, leaf.RawIssuer, serial), algorithm(s.digest)),
+		signatureAlgorithm: algorithm(s.signature),
+		signedData:         marshal(oidSignedData()),
+		tstInfo:            marshal(oidTSTInfo()),
+	}
+	return f, errors.Join(errs...)
+}
+
+// setOf is SET OF with another tag: the elements in DER's order (X.690 11.6).
+func setOf(tag byte, elements [][]byte) []byte {
+	slices.SortFunc(elements, bytes.Compare)
+	return der(tag, elements...)
+}
 
 // respond is TimeStampResp{granted, token} (RFC 3161 2.4.2).
 func (s *TSA) respond(req *request, now time.Time) ([]byte, error) {
-	info, err := s.tstInfo(req, now)
-	if err != nil {
-		return nil, err
-	}
+	info := s.tstInfo(req, now)
 	signerInfo, err := s.signerInfo(info, now)
 	if err != nil {
 		return nil, err
 	}
-	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1Int64(0) }) // granted
-		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {                      // ContentInfo, RFC 5652 3
-			b.AddASN1ObjectIdentifier(oidSignedData())
-			b.AddASN1(context(0), func(b *cryptobyte.Builder) {
-				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { s.addSignedData(b, req, info, signerInfo) })
-			})
-		})
-	})
-	return b.Bytes()
-}
-
-// addSignedData is RFC 5652 5.1 with the version and content type of RFC 3161.
-func (s *TSA) addSignedData(b *cryptobyte.Builder, req *request, info, signerInfo []byte) {
-	b.AddASN1Int64(3)
-	b.AddASN1(cbasn1.SET, func(b *cryptobyte.Builder) { addAlgorithm(b, s.scheme.digest) })
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1ObjectIdentifier(oidTSTInfo())
-		b.AddASN1(context(0), func(b *cryptobyte.Builder) { b.AddASN1OctetString(info) })
-	})
+	var certificates []byte
 	if req.certReq {
-		b.AddASN1(context(0), func(b *cryptobyte.Builder) { addSetOf(b, rawCertificates(s.certificates)) })
+		certificates = s.fixed.certificates
 	}
-	b.AddASN1(cbasn1.SET, func(b *cryptobyte.Builder) { b.AddBytes(signerInfo) })
+	data := der(tagSequence, s.fixed.dataHead, der(tagSequence, s.fixed.tstInfo, der(tagContext0, der(tagOctetString, info))),
+		certificates, der(tagSet, signerInfo))
+	return der(tagSequence, granted, der(tagSequence, s.fixed.signedData, der(tagContext0, data))), nil
 }
 
-func rawCertificates(certs []*x509.Certificate) (raw [][]byte) {
-	for _, c := range certs {
-		raw = append(raw, c.Raw)
+// tstInfo is the DER TSTInfo (RFC 3161 2.4.2).
+func (s *TSA) tstInfo(req *request, now time.Time) []byte {
+	return der(tagSequence, s.fixed.infoHead, req.imprint, randomInteger(), generalizedTime(now), accuracy, req.nonce, s.fixed.infoTail)
+}
+
+// randomInteger is a positive INTEGER of 127 random bits, in fewest bytes.
+func randomInteger() []byte {
+	raw := randomSerial().Bytes()
+	if len(raw) == 0 || raw[0]&0x80 != 0 {
+		raw = append([]byte{0}, raw...)
 	}
-	return raw
+	return der(tagInteger, raw)
 }
 
-// addSetOf adds the elements in DER's order (X.690 11.6).
-func addSetOf(b *cryptobyte.Builder, elements [][]byte) {
-	elements = slices.Clone(elements)
-	slices.SortFunc(elements, bytes.Compare)
-	for _, e := range elements {
-		b.AddBytes(e)
-	}
-}
-
-// addAlgorithm leaves the parameters out, as RFC 5754 2 and 3.2 want it.
-func addAlgorithm(b *cryptobyte.Builder, oid asn1.ObjectIdentifier) {
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oid) })
-}
-
-// addDirectoryName is GeneralName.directoryName of a DER Name.
-func addDirectoryName(b *cryptobyte.Builder, name []byte) {
-	b.AddASN1(context(4), func(b *cryptobyte.Builder) { b.AddBytes(name) })
-}
-
-// tstInfo is the DER TSTInfo (RFC 3161 2.4.2). genTime has whole seconds, so
-// the accuracy is one second.
-func (s *TSA) tstInfo(req *request, now time.Time) ([]byte, error) {
-	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1Int64(1)
-		b.AddASN1ObjectIdentifier(s.cfg.Policy)
-		b.AddBytes(req.imprint)
-		b.AddASN1BigInt(randomSerial())
-		b.AddASN1GeneralizedTime(now)
-		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1Int64(1) })
-		b.AddBytes(req.nonce)
-		b.AddASN1(context(0), func(b *cryptobyte.Builder) { addDirectoryName(b, s.leaf.RawSubject) })
-	})
-	return b.Bytes()
+func generalizedTime(t time.Time) []byte {
+	return der(tagGeneralizedTime, t.AppendFormat(nil, "20060102150405Z"))
 }
 
 // signerInfo signs info (RFC 5652 5.3, 5.4).
 func (s *TSA) signerInfo(info []byte, now time.Time) ([]byte, error) {
-	attributes, err := s.attributes(info, now)
-	if err != nil {
-		return nil, err
-	}
 	// What is signed is the SET OF itself; in the structure it is tagged [0].
-	var set cryptobyte.Builder
-	set.AddASN1(cbasn1.SET, func(b *cryptobyte.Builder) { addSetOf(b, attributes) })
-	signed, err := set.Bytes()
-	if err != nil {
-		return nil, err
-	}
+	signed := setOf(tagSet, s.attributes(info, now))
 	h := s.scheme.hash.New()
 	h.Write(signed)
 	signature, err := s.cfg.Key.Sign(rand.Reader, h.Sum(nil), s.scheme.hash)
 	if err != nil {
 		return nil, err
 	}
-	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1Int64(1)
-		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddBytes(s.leaf.RawIssuer)
-			b.AddASN1BigInt(s.leaf.SerialNumber)
-		})
-		addAlgorithm(b, s.scheme.digest)
-		b.AddASN1(context(0), func(b *cryptobyte.Builder) { addSetOf(b, attributes) })
-		addAlgorithm(b, s.scheme.signature)
-		b.AddASN1OctetString(signature)
-	})
-	return b.Bytes()
+	signed[0] = tagContext0
+	return der(tagSequence, s.fixed.signerHead, signed, s.fixed.signatureAlgorithm, der(tagOctetString, signature)), nil
 }
 
 // attributes are the signed ones: RFC 5652 11.1-11.3 and, as RFC 5816 wants it,
 // the signing certificate with its SHA-256.
-func (s *TSA) attributes(info []byte, now time.Time) ([][]byte, error) {
+func (s *TSA) attributes(info []byte, now time.Time) [][]byte {
 	h := s.scheme.hash.New()
 	h.Write(info)
-	digest := h.Sum(nil)
-	var out [][]byte
-	var errs []error
-	add := func(oid asn1.ObjectIdentifier, value func(*cryptobyte.Builder)) {
-		var b cryptobyte.Builder
-		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1ObjectIdentifier(oid)
-			b.AddASN1(cbasn1.SET, value)
-		})
-		der, err := b.Bytes()
-		out, errs = append(out, der), append(errs, err)
+	// RFC 5652 11.3: UTCTime through 2049.
+	at := generalizedTime(now)
+	if now.Year() < 2050 {
+		at = der(tagUTCTime, now.AppendFormat(nil, "060102150405Z"))
 	}
-	add(oidContentType(), func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oidTSTInfo()) })
-	add(oidMessageDigest(), func(b *cryptobyte.Builder) { b.AddASN1OctetString(digest) })
-	add(oidSigningTime(), func(b *cryptobyte.Builder) {
-		// RFC 5652 11.3: UTCTime through 2049.
-		if now.Year() < 2050 {
-			b.AddASN1UTCTime(now)
-		} else {
-			b.AddASN1GeneralizedTime(now)
-		}
-	})
-	add(oidSigningCertificateV2(), s.addSigningCertificate)
-	return out, errors.Join(errs...)
-}
-
-// addSigningCertificate is SigningCertificateV2 (RFC 5035 3). The hash
-// algorithm is SHA-256, its default, and so must not be encoded.
-func (s *TSA) addSigningCertificate(b *cryptobyte.Builder) {
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { // ESSCertIDv2
-				b.AddASN1OctetString(s.certHash)
-				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { // IssuerSerial
-					b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { addDirectoryName(b, s.leaf.RawIssuer) })
-					b.AddASN1BigInt(s.leaf.SerialNumber)
-				})
-			})
-		})
-	})
+	return [][]byte{
+		s.fixed.contentType,
+		der(tagSequence, s.fixed.digestType, der(tagSet, der(tagOctetString, h.Sum(nil)))),
+		der(tagSequence, s.fixed.timeType, der(tagSet, at)),
+		s.fixed.signingCertificate,
+	}
 }

@@ -40,12 +40,8 @@ func DefaultPolicy() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{1, 3, 
 // TSA answers time-stamp requests. It is safe for concurrent use.
 type TSA struct {
 	cfg    Config
-	leaf   *x509.Certificate
 	scheme scheme
-	// certificates is what a requester with certReq gets: the chain without the
-	// root, which nobody should take from a token.
-	certificates []*x509.Certificate
-	certHash     []byte // SHA-256 of the leaf, for ESSCertIDv2
+	fixed  fixed
 }
 
 var _ http.Handler = (*TSA)(nil)
@@ -77,13 +73,17 @@ func New(cfg Config) (*TSA, error) {
 	if err := checkChain(cfg.Chain); err != nil {
 		return nil, fmt.Errorf("timestamp authority: %w", err)
 	}
-	hash := crypto.SHA256.New()
-	hash.Write(leaf.Raw)
+	// A requester with certReq gets the chain without the root, which nobody should
+	// take from a token.
 	certificates := cfg.Chain
 	if len(certificates) > 1 {
 		certificates = certificates[:len(certificates)-1]
 	}
-	return &TSA{cfg: cfg, leaf: leaf, scheme: sch, certificates: certificates, certHash: hash.Sum(nil)}, nil
+	parts, err := newFixed(leaf, certificates, cfg.Policy, sch)
+	if err != nil {
+		return nil, fmt.Errorf("timestamp authority: %w", err)
+	}
+	return &TSA{cfg: cfg, scheme: sch, fixed: parts}, nil
 }
 
 // extKeyUsage is id-ce-extKeyUsage (RFC 5280 4.2.1.12).
