@@ -52,6 +52,7 @@ var layers = map[string]int{
 	"internal/authority/":             20,
 	"internal/authority/postings":     18,
 	"internal/authority/witness":      18,
+	"internal/authority/der":          18,
 	"internal/authority":              21,
 	"internal/assess":                 20,
 	"internal/gate":                   30,

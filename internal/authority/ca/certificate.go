@@ -13,8 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"golang.org/x/crypto/cryptobyte"
-	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+	"github.com/hallmark-dev/hallmark/internal/authority/der"
 )
 
 // A certificate is encoded here and not by x509.CreateCertificate, which gives the
@@ -27,43 +26,46 @@ import (
 // number, times, key id, e-mail addresses, URIs and further extensions, to which last
 // is added; spki is the DER of the certified key.
 func tbs(template, parent *x509.Certificate, spki []byte, last ...pkix.Extension) ([]byte, error) {
+	for _, t := range []time.Time{template.NotBefore, template.NotAfter} {
+		if y := t.UTC().Year(); y < 1950 || y > 9999 {
+			return nil, fmt.Errorf("a certificate's time cannot be in the year %d", y)
+		}
+	}
 	extensions, err := leafExtensions(template, parent)
 	if err != nil {
 		return nil, err
 	}
-	algorithm, _, err := algorithmOf(parent.PublicKey)
+	var list [][]byte
+	for _, some := range [][]pkix.Extension{extensions, template.ExtraExtensions, last} {
+		for _, e := range some {
+			one, err := extension(e)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, one)
+		}
+	}
+	oid, _, err := algorithmOf(parent.PublicKey)
 	if err != nil {
 		return nil, err
 	}
-	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddASN1Int64(2) }) // v3
-		b.AddASN1BigInt(template.SerialNumber)
-		addAlgorithm(b, algorithm)
-		b.AddBytes(parent.RawSubject)
-		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			addTime(b, template.NotBefore)
-			addTime(b, template.NotAfter)
-		})
-		b.AddASN1(cbasn1.SEQUENCE, func(*cryptobyte.Builder) {}) // no subject
-		b.AddBytes(spki)
-		b.AddASN1(cbasn1.Tag(3).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				for _, list := range [][]pkix.Extension{extensions, template.ExtraExtensions, last} {
-					for _, e := range list {
-						addExtension(b, e)
-					}
-				}
-			})
-		})
-	})
-	return b.Bytes()
+	algorithm, err := der.Algorithm(oid)
+	return der.Element(der.Sequence,
+		[]byte{der.Context(0, true), 3, der.Integer, 1, 2}, // v3
+		der.Natural(template.SerialNumber),
+		algorithm,
+		parent.RawSubject,
+		der.Element(der.Sequence, der.Time(template.NotBefore), der.Time(template.NotAfter)),
+		[]byte{der.Sequence, 0}, // no subject
+		spki,
+		der.Element(der.Context(3, true), der.Element(der.Sequence, list...)),
+	), err
 }
 
 // seal signs a TBSCertificate with the CA's key. A signature that does not hold, as a
 // key on failing hardware can make it, leaves the CA as little as it would crypto/x509.
 func (c *CA) seal(tbs []byte) ([]byte, error) {
-	algorithm, hash, err := algorithmOf(c.cfg.CAKey.Public())
+	oid, hash, err := algorithmOf(c.cfg.CAKey.Public())
 	if err != nil {
 		return nil, err
 	}
@@ -77,13 +79,8 @@ func (c *CA) seal(tbs []byte) ([]byte, error) {
 	if public, ok := c.cfg.CAKey.Public().(*ecdsa.PublicKey); !ok || !ecdsa.VerifyASN1(public, digest, sig) {
 		return nil, errors.New("signing the certificate: the key made a signature that does not hold")
 	}
-	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddBytes(tbs)
-		addAlgorithm(b, algorithm)
-		b.AddASN1BitString(sig)
-	})
-	return b.Bytes()
+	algorithm, err := der.Algorithm(oid)
+	return der.Element(der.Sequence, tbs, algorithm, der.Element(der.BitString, []byte{0}, sig)), err
 }
 
 // algorithmOf is how a CA's key signs (RFC 5758, 3.2).
@@ -99,27 +96,13 @@ func algorithmOf(public crypto.PublicKey) (asn1.ObjectIdentifier, crypto.Hash, e
 	return nil, 0, errors.New("the CA's key is neither an ECDSA P-256 nor a P-384 key")
 }
 
-func addAlgorithm(b *cryptobyte.Builder, oid asn1.ObjectIdentifier) {
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oid) })
-}
-
-// addTime is UTCTime through 2049 (RFC 5280, 4.1.2.5).
-func addTime(b *cryptobyte.Builder, t time.Time) {
-	if t = t.UTC(); t.Year() < 2050 {
-		b.AddASN1UTCTime(t)
-	} else {
-		b.AddASN1GeneralizedTime(t)
+func extension(e pkix.Extension) ([]byte, error) {
+	id, err := asn1.Marshal(e.Id)
+	var critical []byte
+	if e.Critical {
+		critical = []byte{1, 1, 0xff}
 	}
-}
-
-func addExtension(b *cryptobyte.Builder, e pkix.Extension) {
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1ObjectIdentifier(e.Id)
-		if e.Critical {
-			b.AddASN1Boolean(true)
-		}
-		b.AddASN1OctetString(e.Value)
-	})
+	return der.Element(der.Sequence, id, critical, der.Element(der.OctetString, e.Value)), err
 }
 
 // leafExtensions are those that every certificate has, and its names (RFC 5280, 4.2.1).
@@ -131,15 +114,7 @@ func leafExtensions(template, parent *x509.Certificate) ([]pkix.Extension, error
 		{Id: id(14), Value: append([]byte{4, 20}, template.SubjectKeyId[:20:20]...)}, // subject key id
 	}
 	if len(parent.SubjectKeyId) > 0 {
-		value, err := build(func(b *cryptobyte.Builder) {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				b.AddASN1(cbasn1.Tag(0).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes(parent.SubjectKeyId) })
-			})
-		})
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, pkix.Extension{Id: id(35), Value: value})
+		out = append(out, pkix.Extension{Id: id(35), Value: der.Element(der.Sequence, der.Element(der.Context(0, false), parent.SubjectKeyId))})
 	}
 	if len(template.EmailAddresses)+len(template.URIs) == 0 {
 		return out, nil
@@ -150,25 +125,22 @@ func leafExtensions(template, parent *x509.Certificate) ([]pkix.Extension, error
 
 // alternativeNames are GeneralNames (RFC 5280, 4.2.1.6): all of them ASCII.
 func alternativeNames(template *x509.Certificate) ([]byte, error) {
+	var names [][]byte
+	add := func(tag int, name string) bool {
+		names = append(names, der.Element(der.Context(tag, false), []byte(name)))
+		return ascii(name)
+	}
 	for _, e := range template.EmailAddresses {
-		if !ascii(e) {
+		if !add(1, e) {
 			return nil, errors.New("an e-mail address that is not ASCII")
 		}
 	}
-	return build(func(b *cryptobyte.Builder) {
-		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			for _, e := range template.EmailAddresses {
-				b.AddASN1(cbasn1.Tag(1).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes([]byte(e)) })
-			}
-			for _, u := range template.URIs {
-				text := u.String()
-				if !ascii(text) {
-					b.SetError(errors.New("a URI that is not ASCII"))
-				}
-				b.AddASN1(cbasn1.Tag(6).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes([]byte(text)) })
-			}
-		})
-	})
+	for _, u := range template.URIs {
+		if !add(6, u.String()) {
+			return nil, errors.New("a URI that is not ASCII")
+		}
+	}
+	return der.Element(der.Sequence, names...), nil
 }
 
 func ascii(s string) bool {
@@ -178,10 +150,4 @@ func ascii(s string) bool {
 		}
 	}
 	return true
-}
-
-func build(what func(*cryptobyte.Builder)) ([]byte, error) {
-	var b cryptobyte.Builder
-	what(&b)
-	return b.Bytes()
 }
