@@ -160,28 +160,27 @@ func (p period) run(ctx context.Context, s side) (figures, error) {
 // rounds is how often both sides are loaded, in turn.
 const rounds = 3
 
-// inTurn loads both sides, ours first; prepare makes the requests of a round. A
-// side without a do is left out.
-func (p period) inTurn(ctx context.Context, ours, peer side, prepare func(round int) error) (a, b []figures, err error) {
+// inTurn loads both sides, ours first; prepare makes the requests of a round. With
+// -alone the peer is left out.
+func (b *bench) inTurn(ctx context.Context, p period, ours, peer side, prepare func(round int) error) (x, y []figures, err error) {
 	for round := range rounds {
 		if err := prepare(round); err != nil {
 			return nil, nil, err
 		}
-		for _, s := range []struct {
-			side
-			into *[]figures
-		}{{ours, &a}, {peer, &b}} {
-			if s.do == nil {
-				continue
-			}
-			f, err := p.run(ctx, s.side)
-			if err != nil {
-				return nil, nil, err
-			}
-			*s.into = append(*s.into, f)
+		f, err := p.run(ctx, ours)
+		if err != nil {
+			return nil, nil, err
 		}
+		x = append(x, f)
+		if b.alone {
+			continue
+		}
+		if f, err = p.run(ctx, peer); err != nil {
+			return nil, nil, err
+		}
+		y = append(y, f)
 	}
-	return a, b, nil
+	return x, y, nil
 }
 
 // rowsOf are a load's lines in the table.

@@ -38,6 +38,7 @@ func main() {
 	flag.StringVar(&b.rekor, "rekor", "rekor-server", "rekor-tiles' server with the POSIX driver")
 	flag.StringVar(&b.fulcio, "fulcio", "fulcio", "the fulcio binary")
 	flag.StringVar(&b.tsaServer, "timestamp-server", "timestamp-server", "timestamp-authority's server")
+	flag.BoolVar(&b.alone, "alone", false, "of log, ca, tsa and issue measure ours alone")
 	flag.IntVar(&b.entries, "entries", largeLog, "how many entries growth ends with: a power of ten; above the default they are short")
 	flag.IntVar(&b.runs, "n", 15, "counted runs of each command")
 	flag.Parse()
@@ -57,6 +58,7 @@ type bench struct {
 	runs    int
 	entries int
 	only    string
+	alone   bool
 
 	self string // this binary, which launches what is measured
 	dir  string

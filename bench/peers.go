@@ -33,8 +33,19 @@ type peerService struct {
 }
 
 func (s *peerService) stop() {
+	if s.cmd == nil {
+		return
+	}
 	_ = s.cmd.Process.Kill()
 	_ = s.cmd.Wait()
+}
+
+// process is its id; 0 when it was not started.
+func (s *peerService) process() int {
+	if s.cmd == nil {
+		return 0
+	}
+	return s.cmd.Process.Pid
 }
 
 // freePorts are so many addresses of loopback that nothing listens on.
@@ -57,6 +68,9 @@ func portOf(address string) string {
 
 // serve starts a program, whose output goes to a file, and waits until it listens.
 func (b *bench) serve(ctx context.Context, address, name string, args ...string) (*peerService, error) {
+	if b.alone {
+		return new(peerService), nil
+	}
 	said := filepath.Join(b.dir, filepath.Base(name)+".log")
 	out, err := os.OpenFile(said, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
