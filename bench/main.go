@@ -103,6 +103,10 @@ func (b *bench) run(ctx context.Context) error {
 	if err := b.table(ctx, "distribution", []group{{"registry", b.registries}}); err != nil {
 		return err
 	}
+	if services := []string{"", "log", "ca", "tsa", "issue"}; slices.Contains(services, b.only) {
+		fmt.Printf("Services: medians of %d rounds; %d clients unless said, each with a connection that it keeps and requests that were made\n"+
+			"before; clients, server and peer share the processors, and the aims of log and keyless are of ours alone.\n\n", rounds, manyClients)
+	}
 	if err := b.table(ctx, "Sigstore's", []group{{"log", b.logs}, {"ca", b.certificates}, {"tsa", b.timestamps}, {"issue", b.keylessIssues}}); err != nil {
 		return err
 	}
