@@ -154,7 +154,7 @@ func (m *Monitor) findings(f Facts) (state, []finding) {
 	for _, l := range f.Logs {
 		if l.Stopped != nil {
 			// The cause names paths of this machine: it is in our own log.
-			add(failing, "the log %s has stopped because it could not write to its folder; restart it when the disk is well", l.Origin)
+			add(failing, "the log %s has stopped because it could not read or write its folder; restart it when the disk is well", l.Origin)
 		}
 	}
 	for _, k := range f.Keys {

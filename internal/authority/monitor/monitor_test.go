@@ -69,10 +69,10 @@ func TestHealth(t *testing.T) {
 			"failing\nfailing: the key of the certificate authority is valid from 2026-11-25 12:01, and this machine's clock says 2026-11-25 12:00: set the clock\n"},
 		"a key that begins now": {func(f *monitor.Facts) { f.Keys[0].Begins = now }, 200, "ok\n"},
 		"a log that stopped": {func(f *monitor.Facts) { f.Logs[0].Stopped = secret }, 503,
-			"failing\nfailing: the log sigstore.example.com has stopped because it could not write to its folder; restart it when the disk is well\n"},
+			"failing\nfailing: the log sigstore.example.com has stopped because it could not read or write its folder; restart it when the disk is well\n"},
 		"a warning after a failure": {func(f *monitor.Facts) {
 			f.Logs[0].Stopped, f.Keys[0].Expires = secret, now.Add(time.Hour)
-		}, 503, "failing\nfailing: the log sigstore.example.com has stopped because it could not write to its folder; restart it when the disk is well\n" +
+		}, 503, "failing\nfailing: the log sigstore.example.com has stopped because it could not read or write its folder; restart it when the disk is well\n" +
 			"warning: the key of the certificate authority expires on 2026-11-25: rotate it before\n"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -82,7 +82,7 @@ func (l *Log) Handler() http.Handler {
 }
 
 // stoppedMessage tells clients; the cause, which names paths, is in our log.
-const stoppedMessage = "the transparency log has stopped because it could not write to its folder; restart it when the disk is well"
+const stoppedMessage = "the transparency log has stopped because it could not read or write its folder; restart it when the disk is well"
 
 // reply is an answer.
 type reply struct {

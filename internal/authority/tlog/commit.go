@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/witness"
+	"github.com/hallmark-dev/hallmark/internal/durable"
 )
 
 const (
@@ -77,7 +78,7 @@ func (l *Log) answer(batch []*pending) {
 			// What an fsync that failed has left on disk is unknown, and trying
 			// again would report success for pages the kernel has dropped. Only
 			// reading everything again at Open can tell.
-			err = fmt.Errorf("the transparency log has stopped: it could not write to its folder: %w", err)
+			err = fmt.Errorf("the transparency log has stopped: it could not read or write its folder: %w", err)
 			l.failure.Store(&err)
 			l.cfg.Log.Error("transparency log stopped", "error", err)
 		} else if n := t.size() - before; n > 0 {
@@ -99,6 +100,11 @@ func (l *Log) answer(batch []*pending) {
 func (l *Log) commit(batch []*pending) (*tree, error) {
 	old := l.published.Load()
 	leaves, data, lengths, err := number(old, batch)
+	if errors.As(err, new(*durable.CorruptError)) {
+		if err = l.deriveAgain(old, err); err == nil {
+			leaves, data, lengths, err = number(old, batch)
+		}
+	}
 	if err != nil || len(leaves) == 0 {
 		return old, err
 	}
@@ -135,12 +141,24 @@ func (l *Log) commit(batch []*pending) (*tree, error) {
 	return shown, nil
 }
 
+// deriveAgain makes what is derived of the tree's entries again, beside those who read
+// it: where it was not damaged, the same is written in its place.
+func (l *Log) deriveAgain(t *tree, why error) error {
+	l.cfg.Log.Warn("what was derived of the log's entries is damaged: deriving it again", "error", why)
+	if err := l.derived.index.Reset(); err != nil {
+		return err
+	}
+	_, err := l.scan(l.derived.empty(), &head{size: t.n, bytes: t.end, root: t.root})
+	return err
+}
+
 // number gives each of the batch its place in the log: where it is already, or behind
 // the old tree's end. What is new is returned as it will be appended.
 func number(old *tree, batch []*pending) (leaves []tlog.Hash, data []byte, lengths []int, err error) {
 	fresh := make(map[tlog.Hash]int64, len(batch))
 	for _, p := range batch {
 		found := false
+		p.fresh = false
 		if p.index, found = fresh[p.leaf]; found {
 			continue
 		}

@@ -272,3 +272,78 @@ func TestCheckComparesTheIndex(t *testing.T) {
 		t.Errorf("%d, %v", found, err)
 	}
 }
+
+// TestDamagedIndexIsMadeAgain: a block of the index that was damaged while the log is
+// open neither stops it nor lets an entry in twice.
+func TestDamagedIndexIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	dir, cfg := derivedLog(t, 300)
+	l, err := Open(dir, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, path := range mustGlob(t, filepath.Join(dir, derivedName, indexName, "run-*")) {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte("damage"), 100); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	size := l.Size()
+	if _, _, err := l.View().Find(tlog.RecordHash([]byte("entry 5"))); !errors.As(err, new(*durable.CorruptError)) {
+		t.Fatalf("the test tests nothing: %v", err)
+	}
+	for i := range 300 {
+		if _, _, err := l.append(context.Background(), fmt.Appendf(nil, "entry %d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l.Size() != size {
+		t.Errorf("%d entries, then %d", size, l.Size())
+	}
+	mustServe(t, l)
+	if err := l.derived.index.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Check(dir, anyEntry(cfg), func(d durable.Damage) { t.Error(d) }); err != nil {
+		t.Fatal(err)
+	}
+	// Where it cannot be made again, the log stops.
+	if _, err := l.store.entries.WriteAt([]byte("?"), 3); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range mustGlob(t, filepath.Join(dir, derivedName, indexName, "run-*")) {
+		data, err := os.ReadFile(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(r, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt(make([]byte, len(data)), 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := l.append(context.Background(), []byte("entry 5")); err == nil || l.Err() == nil {
+		t.Errorf("entries and index are damaged, and the log goes on: %v", err)
+	}
+}
+
+func mustGlob(t *testing.T, pattern string) []string {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil || len(names) == 0 {
+		t.Fatal(names, err)
+	}
+	return names
+}

@@ -51,7 +51,7 @@ func (l *Log) serve(mux *http.ServeMux, prefix string) http.Handler {
 }
 
 // stoppedMessage tells clients; the cause, which names paths, is in our log.
-const stoppedMessage = "the transparency log has stopped because it could not write to its folder; restart it when the disk is well"
+const stoppedMessage = "the transparency log has stopped because it could not read or write its folder; restart it when the disk is well"
 
 // The gRPC codes that we answer with (google.rpc.Code).
 const (

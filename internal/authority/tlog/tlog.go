@@ -32,9 +32,10 @@
 // never depends on them. Late cosignatures are added to the checkpoint that is shown.
 //
 // Trusted / not trusted: the folder is not trusted for integrity: an attacker
-// who can modify it can at most make the log refuse to open. One who can put
-// back an older copy of both files, or delete both, can make it forget entries;
-// anyone who kept a newer checkpoint can prove that. The key is trusted: an
+// who can modify it can at most make the log refuse to open or to answer, or, by the
+// index, take an entry in a second time. One who can put back an older copy of entries
+// and checkpoint, or delete both, can make it forget entries; anyone who kept a newer
+// checkpoint can prove that. The key is trusted: an
 // attacker who has it can show different logs to different people.
 package tlog
 
