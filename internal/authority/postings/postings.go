@@ -189,7 +189,7 @@ func (m *Map) write(covered int64, mark []byte, sync func() error) error {
 	}
 	runs := m.runs // nobody else changes it while this runs
 	if m.frozen.len() > 0 {
-		r, err := m.make(func(w *writer) error { return w.all(m.frozen.sorted()) })
+		r, err := m.newRun(func(w *writer) error { return w.all(m.frozen.sorted()) })
 		if err != nil {
 			return err
 		}
@@ -199,7 +199,7 @@ func (m *Map) write(covered int64, mark []byte, sync func() error) error {
 		return err
 	}
 	for n := len(runs); n > 1 && runs[n-2].records <= 2*runs[n-1].records; n = len(runs) {
-		r, err := m.make(func(w *writer) error { return w.merge(runs[n-2], runs[n-1]) })
+		r, err := m.newRun(func(w *writer) error { return w.merge(runs[n-2], runs[n-1]) })
 		if errors.Is(err, errQuit) {
 			return nil // two runs are as good as one
 		} else if err != nil {
@@ -236,21 +236,21 @@ func (m *Map) install(runs []*run, covered int64, mark []byte) error {
 	return nil
 }
 
-// make writes a run that fill fills, and opens it.
-func (m *Map) make(fill func(*writer) error) (*run, error) {
+// newRun writes a run that fill fills, and opens it.
+func (m *Map) newRun(fill func(*writer) error) (*run, error) {
 	m.mu.Lock()
 	name := fmt.Sprintf(runPrefix+"%08d", m.state.Next)
 	m.state.Next++
 	m.mu.Unlock()
 	var r *run
 	err := m.retry(func() (err error) {
-		r, err = m.tryMake(name, fill)
+		r, err = m.tryRun(name, fill)
 		return err
 	})
 	return r, err
 }
 
-func (m *Map) tryMake(name string, fill func(*writer) error) (_ *run, err error) {
+func (m *Map) tryRun(name string, fill func(*writer) error) (_ *run, err error) {
 	w, err := newWriter(m.dir, m.quit)
 	if err != nil {
 		return nil, err

@@ -162,10 +162,15 @@ func (s *Sum) Add(k Key, entry uint32) {
 func Check(dir string, report func(durable.Damage)) (covered int64, mark []byte, sum Sum, err error) {
 	const tries = 5 // runs are merged, and removed, while we read
 	for range tries {
-		covered, mark, sum, err = check(dir, report)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return covered, mark, sum, err
+		var found []durable.Damage // of this try only
+		covered, mark, sum, err = check(dir, func(d durable.Damage) { found = append(found, d) })
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
+		for _, d := range found {
+			report(d)
+		}
+		return covered, mark, sum, err
 	}
 	report(durable.Damage{Path: dir, Offset: -1, Why: fmt.Sprintf("%s names a run that is missing: %v", stateName, err)})
 	return 0, nil, Sum{}, nil
