@@ -128,7 +128,7 @@ func post(key string) postings.Key {
 func (x *index) search(ctx context.Context, view tlog.View, keys []string, and bool, limit int) (out []int64, err error) {
 	err = x.locked(ctx, func() error {
 		out, err = x.find(ctx, view, keys, and, limit)
-		if !errors.As(err, new(*durable.CorruptError)) {
+		if !errors.Is(err, errIndexDamaged) {
 			return err
 		}
 		if err := x.m.Reset(); err != nil {
@@ -141,6 +141,9 @@ func (x *index) search(ctx context.Context, view tlog.View, keys []string, and b
 	return out, err
 }
 
+// errIndexDamaged tells a damaged index, which is made again, from a damaged entry.
+var errIndexDamaged = errors.New("the search index is damaged")
+
 func (x *index) find(ctx context.Context, view tlog.View, keys []string, and bool, limit int) ([]int64, error) {
 	if err := x.catchUp(ctx, view); err != nil {
 		return nil, err
@@ -150,7 +153,9 @@ func (x *index) find(ctx context.Context, view tlog.View, keys []string, and boo
 	var all []uint32
 	for _, key := range keys {
 		entries, err := x.m.Find(post(key))
-		if err != nil {
+		if errors.As(err, new(*durable.CorruptError)) {
+			return nil, fmt.Errorf("%w: %w", errIndexDamaged, err)
+		} else if err != nil {
 			return nil, err
 		}
 		slices.Sort(entries)
