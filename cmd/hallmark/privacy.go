@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -73,18 +74,21 @@ type privateFunc func(ctx context.Context) (why []string, err error)
 // CAs, whose certificates go to a log of their own.
 func (a *app) publicHosts(s sign.Services, source string) ([]string, error) {
 	var hosts []string
-	known := func(host string) bool { return false }
+	known := sync.OnceValues(a.knownPublic) // which reads the trust bundle and its public root
 	for _, raw := range append([]string{s.CA}, s.Logs.URLs...) {
 		u, err := url.Parse(raw)
 		if err != nil || u.Host == "" || slices.Contains(hosts, u.Host) {
 			continue
 		}
-		if len(hosts) == 0 {
-			if known, err = a.knownPublic(); err != nil {
-				return nil, err
-			}
+		if source == cli.PublicInstance {
+			hosts = append(hosts, u.Host)
+			continue
 		}
-		if source == cli.PublicInstance || known(u.Hostname()) {
+		public, err := known()
+		if err != nil {
+			return nil, err
+		}
+		if public(u.Hostname()) {
 			hosts = append(hosts, u.Host)
 		}
 	}
