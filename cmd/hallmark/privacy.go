@@ -60,9 +60,15 @@ func (m *madePublic) String() string {
 	return fmt.Sprintf("at %s, though %s", strings.Join(m.Hosts, " and "), strings.Join(m.Private, "; "))
 }
 
-func (a *app) sayMadePublic(o *signerOptions) {
-	if o.madePublic != nil {
+// sayMadePublic says it of what was signed. Where nothing was, a service may have
+// published what it was sent, and nobody can tell.
+func (a *app) sayMadePublic(o *signerOptions, signed bool) {
+	switch {
+	case o.madePublic == nil:
+	case signed:
 		a.Say("  public %s", o.madePublic)
+	default:
+		a.Say("  public perhaps, %s", o.madePublic)
 	}
 }
 
@@ -154,15 +160,27 @@ func (a *app) keepPrivate(ctx context.Context, o *signerOptions, hosts []string,
 			CodePrivateSource, strings.Join(hosts, " and "), strings.Join(why, "; "))),
 			"sign with a Sigstore of your own (hallmark up, --signing-config FILE), or with --key and a signing config that names no log; if it is meant to become public: --yes=%s", agreedPrivate)
 	}
-	if o.madePublic == nil {
-		o.madePublic = &madePublic{Hosts: hosts}
+	o.publish(&madePublic{hosts, why})
+	return nil
+}
+
+// publish notes what becomes public beside what does already.
+func (o *signerOptions) publish(m *madePublic) {
+	if m == nil {
+		return
 	}
-	for _, w := range why {
-		if !slices.Contains(o.madePublic.Private, w) {
-			o.madePublic.Private = append(o.madePublic.Private, w)
+	if o.madePublic == nil {
+		o.madePublic = new(madePublic)
+	}
+	add := func(to *[]string, more []string) {
+		for _, s := range more {
+			if !slices.Contains(*to, s) {
+				*to = append(*to, s)
+			}
 		}
 	}
-	return nil
+	add(&o.madePublic.Hosts, m.Hosts)
+	add(&o.madePublic.Private, m.Private)
 }
 
 // privateImages looks at the images that are signed.

@@ -14,6 +14,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/hmtest/gitrepo"
 	"github.com/hallmark-dev/hallmark/internal/idtoken"
+	"github.com/hallmark-dev/hallmark/internal/trust"
 )
 
 // secret is in everything that no service but the registry may learn.
@@ -199,6 +200,12 @@ func TestPrivateSource(t *testing.T) {
 		!strings.Contains(out, "  public at "+signerHost+", though "+byRegistry) {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
+	// A log that does not answer may have what it was sent.
+	w.config("lost.json", trust.SigningConfigSpec{LogURL: "https://log.sigstore.dev"})
+	if code, out := w.hallmark(slices.Concat([]string{"sign", "--again", "--yes=private", "--signing-config", "lost.json", private}, key)...); code == cli.ExitOK ||
+		!strings.Contains(out, "  public perhaps, at log.sigstore.dev, though "+byRegistry) {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
 }
 
 // TestPrivateBuildIsFound: a repository that everybody sees is no reason to refuse, by
@@ -228,7 +235,7 @@ func TestResumeAsksAgain(t *testing.T) {
 	if code != cli.ExitDenied || !strings.Contains(out, CodePrivateSource) || len(w.net.sent(signerHost, "/api/v2/log/entries")) > 0 {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
-	if code, out = w.hallmark("sign", "--resume", "unfinished", "--yes=private"); code != cli.ExitOK {
+	if code, out = w.hallmark("sign", "--resume", "unfinished", "--yes=private"); code != cli.ExitOK || !strings.Contains(out, "  public at "+signerHost+", though ") {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
 }

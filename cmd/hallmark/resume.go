@@ -55,6 +55,7 @@ func (a *app) resume(ctx context.Context, o *signOptions) error {
 	inOrder(len(files), signers, func(i int) signedImage {
 		return a.finishOne(ctx, o, cfg, files[i])
 	}, func(r signedImage) {
+		o.publish(r.public)
 		answer.Images = append(answer.Images, r)
 		if !o.json && (r.err == nil || len(files) > 1) {
 			a.reportSigned(r)
@@ -104,7 +105,7 @@ func (a *app) finishOne(ctx context.Context, o *signOptions, cfg sign.Config, fi
 	r := signedImage{Image: file, Status: "kept", Kept: file}
 	if u, err := sign.LoadUnfinished(file); err == nil {
 		r.Image = u.Image
-		r.err = a.finishPrivately(ctx, o, cfg, u)
+		r.public, r.err = a.finishPrivately(ctx, o, cfg, u)
 	}
 	var done *sign.Attached
 	if r.err != nil {
@@ -124,16 +125,18 @@ func (a *app) finishOne(ctx context.Context, o *signOptions, cfg sign.Config, fi
 }
 
 // finishPrivately looks again whether the image is private when a public log is to
-// have its signature that was not among those that it was made for.
-func (a *app) finishPrivately(ctx context.Context, o *signOptions, cfg sign.Config, u *sign.Unfinished) error {
+// have its signature that was not among those that it was made for, and says what the
+// user agreed to.
+func (a *app) finishPrivately(ctx context.Context, o *signOptions, cfg sign.Config, u *sign.Unfinished) (*madePublic, error) {
 	if u.NeedLogEntries <= len(u.LogEntries) {
-		return nil
+		return nil, nil
 	}
 	hosts, err := a.publicHosts(cfg.Services, o.configSource(a, false))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	hosts = slices.DeleteFunc(hosts, func(h string) bool { return slices.Contains(u.LogHosts, h) })
 	mine := o.signerOptions // several are finished at a time
-	return a.keepPrivate(ctx, &mine, hosts, a.privateImages(u.Image))
+	err = a.keepPrivate(ctx, &mine, hosts, a.privateImages(u.Image))
+	return mine.madePublic, err
 }

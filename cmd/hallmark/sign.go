@@ -238,6 +238,6 @@ func (a *app) fileDone(o *signerOptions, who evidence.Signer, claim *evidence.Cl
 	}
 	a.Print("signed  %s  (%s)", filepath.Clean(file.Path), file.Digest)
 	a.Say("  by %s, bundle %s", who, file.Bundle)
-	a.sayMadePublic(o)
+	a.sayMadePublic(o, true)
 	return nil
 }

@@ -43,7 +43,7 @@ type signerOptions struct {
 	later             string
 
 	private    privateFunc // whether what is signed is private; nil: nothing is known
-	madePublic *madePublic // set when it is, and became public
+	madePublic *madePublic // set when it is, and becomes public
 }
 
 // Values of --recursive.
@@ -290,7 +290,8 @@ type signedAnswer struct {
 	Signer *evidence.Signer `json:"signer,omitempty"` // absent when nothing was signed
 	Images []signedImage    `json:"images,omitempty"`
 	File   *signedFile      `json:"file,omitempty"`
-	// MadePublic is there when something about a private source became public.
+	// MadePublic is there when something about a private source became public, or,
+	// where signing failed, may have.
 	MadePublic *madePublic `json:"madePublic,omitempty"`
 }
 
@@ -306,6 +307,7 @@ type signedImage struct {
 	err    error
 	signer evidence.Signer
 	cert   []byte
+	public *madePublic // of sign --resume, which looks at each anew
 }
 
 // attachAll signs all subjects' targets, several at a time, and reports in the
@@ -435,7 +437,7 @@ func (a *app) finish(o *signerOptions, answer *signedAnswer) error {
 			return err
 		}
 	} else {
-		a.sayMadePublic(o)
+		a.sayMadePublic(o, failed < len(answer.Images))
 	}
 	if failed == 0 {
 		return nil
