@@ -83,7 +83,11 @@ func alone(dir string) (release func(), err error) {
 		}
 		return nil, fmt.Errorf("locking %s: %w", dir, err)
 	}
-	return func() { _ = f.Close() }, nil
+	return func() {
+		// A child process that is being started, a credential helper say, has a copy of it.
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+		_ = f.Close()
+	}, nil
 }
 
 func (a *app) resumeServices(ctx context.Context, o *signOptions) (sign.Services, error) {

@@ -80,5 +80,10 @@ func hold(dir string, how int) (release func(), err error) {
 		}
 		return nil, fmt.Errorf("locking %s: %w", f.Name(), err)
 	}
-	return func() { _ = f.Close() }, nil
+	return func() {
+		// A child process that is being started holds a copy of the file, and with it the
+		// lock, for a moment longer.
+		_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+		_ = f.Close()
+	}, nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/registry"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
@@ -358,5 +360,48 @@ func TestCollectWaitsForBackups(t *testing.T) {
 	release()
 	if a.collect(aDay, false).Blobs != 1 {
 		t.Error("nothing was collected afterwards")
+	}
+}
+
+// TestHoldEndsBesideAChild: a process that is being started has copies of our files
+// until it runs, and with them what they lock.
+func TestHoldEndsBesideAChild(t *testing.T) {
+	t.Parallel()
+	a := newAging(t)
+	a.pushBlob("app", "orphan")
+	release, err := registry.Hold(a.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var copies []int
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range fds {
+		if at, err := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || at != filepath.Join(a.dir, "repos") {
+			continue
+		}
+		n, err := strconv.Atoi(e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, err := unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copies = append(copies, fd)
+	}
+	if len(copies) == 0 {
+		t.Fatal("the test tests nothing")
+	}
+	release()
+	if _, err := a.srv.Collect(context.Background(), aDay, true); err != nil {
+		t.Error(err)
+	}
+	for _, fd := range copies {
+		if err := unix.Close(fd); err != nil {
+			t.Error(err)
+		}
 	}
 }
