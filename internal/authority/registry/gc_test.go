@@ -396,7 +396,7 @@ func TestHoldEndsBesideAChild(t *testing.T) {
 		t.Fatal("the test tests nothing")
 	}
 	release()
-	if _, err := a.srv.Collect(context.Background(), aDay, true); err != nil {
+	if _, err := a.srv.Collect(context.Background(), aDay, false); err != nil {
 		t.Error(err)
 	}
 	for _, fd := range copies {
