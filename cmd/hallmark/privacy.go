@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -220,13 +221,17 @@ func (a *app) privateSubjects(subjects []subject) privateFunc {
 // sees that is known when it is there.
 func (a *app) privateBuild(src *git.Source, image registry.Ref) privateFunc {
 	return func(ctx context.Context) (why []string, err error) {
-		repository, err := visibility.Repository(ctx, src)
-		for _, w := range []string{repository, visibility.Registry(ctx, image)} {
+		repository, rerr := visibility.Repository(ctx, src)
+		where, err := visibility.Registry(ctx, image)
+		for _, w := range []string{repository, where} {
 			if w != "" {
 				why = append(why, w)
 			}
 		}
-		return why, err
+		if len(why) > 0 { // one reason is enough
+			return why, nil
+		}
+		return nil, errors.Join(rerr, err)
 	}
 }
 

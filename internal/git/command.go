@@ -85,6 +85,8 @@ func (r *runner) command(ctx context.Context, args ...string) *exec.Cmd {
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + filepath.Join(r.dir, "config"), "GIT_ATTR_NOSYSTEM=1",
 		"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS=", "GIT_NO_REPLACE_OBJECTS=1", "GIT_NO_LAZY_FETCH=1",
 		"GIT_ALLOW_PROTOCOL=" + r.location.protocol(), "GIT_SSH_COMMAND=ssh -oBatchMode=yes", "LC_ALL=C",
+		// Temporary folders may lie in a checkout, whose configuration is not ours.
+		"GIT_CEILING_DIRECTORIES=" + ceiling(r.dir),
 	}
 	for _, name := range []string{"PATH", "HOME", "SSH_AUTH_SOCK", "TMPDIR", "HTTPS_PROXY", "https_proxy", "http_proxy",
 		"NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"} {
@@ -92,14 +94,24 @@ func (r *runner) command(ctx context.Context, args ...string) *exec.Cmd {
 			cmd.Env = append(cmd.Env, name+"="+v)
 		}
 	}
-	if r.anonymous {
-		cmd.Env = append(cmd.Env, "HOME="+r.dir)
+	if r.anonymous { // nor Kerberos tickets, which lie beside HOME
+		cmd.Env = append(cmd.Env, "HOME="+r.dir, "KRB5CCNAME=FILE:/dev/null")
 	}
 	// git starts helpers of its own: end the whole group, not only git.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
+}
+
+// ceiling is the folders above one, in which git is not to look for a repository: as
+// it is named, and where it is.
+func ceiling(dir string) string {
+	above := filepath.Dir(dir)
+	if real, err := filepath.EvalSymlinks(above); err == nil && real != above {
+		above += string(filepath.ListSeparator) + real
+	}
+	return above
 }
 
 // gitError is a git that failed, with what it said.

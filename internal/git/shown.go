@@ -37,6 +37,11 @@ func (s *Source) Remotes(ctx context.Context) []Location {
 func open(all []string) []Location {
 	var found []Location
 	for _, raw := range all {
+		// CI systems put the job's login into the address; we look without any.
+		if u, err := url.Parse(raw); err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.User != nil {
+			u.User = nil
+			raw = u.String()
+		}
 		l, err := ParseLocation(raw, true)
 		if err != nil || l.URL == "" {
 			continue

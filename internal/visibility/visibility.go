@@ -13,10 +13,14 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/git"
 	"github.com/hallmark-dev/hallmark/internal/idtoken"
 	"github.com/hallmark-dev/hallmark/internal/loopback"
@@ -29,8 +33,8 @@ func Image(ctx context.Context, anonymous *registry.Client, ref registry.Ref) (p
 	if ref.Scheme != registry.SchemeRegistry {
 		return "", nil
 	}
-	if private = Registry(ctx, ref); private != "" {
-		return private, nil
+	if private, err = Registry(ctx, ref); err != nil || private != "" {
+		return private, err
 	}
 	shown, err := anonymous.Shows(ctx, ref)
 	if err != nil || shown {
@@ -40,11 +44,12 @@ func Image(ctx context.Context, anonymous *registry.Client, ref registry.Ref) (p
 }
 
 // Registry looks whether the registry of an image is one that everybody can reach.
-func Registry(ctx context.Context, ref registry.Ref) (private string) {
-	if where := within(ctx, ref.Host); where != "" {
+func Registry(ctx context.Context, ref registry.Ref) (private string, err error) {
+	where, err := within(ctx, ref.Host)
+	if where != "" {
 		private = fmt.Sprintf("the registry %s is %s", ref.Host, where)
 	}
-	return private
+	return private, err
 }
 
 // Repository looks whether everybody can see the ref that was fetched, as the object
@@ -52,7 +57,10 @@ func Registry(ctx context.Context, ref registry.Ref) (private string) {
 func Repository(ctx context.Context, s *git.Source) (private string, err error) {
 	private = fmt.Sprintf("no remote of the repository %s is one that others can reach", s.Location)
 	for _, remote := range s.Remotes(ctx) {
-		if where := within(ctx, remote.Host()); where != "" {
+		where, err := within(ctx, remote.Host())
+		if err != nil {
+			return "", err
+		} else if where != "" {
 			private = fmt.Sprintf("the git server %s is %s", remote.Host(), where)
 			continue
 		}
@@ -85,34 +93,52 @@ func Project(t idtoken.Token) (private string) {
 // lookup is how long the address of a host is looked for.
 const lookup = 3 * time.Second
 
+// inner are names that are not on the internet: RFC 6762 (.local), RFC 8375
+// (home.arpa), what ICANN keeps for private networks (.internal), and what is in use
+// for them though nobody keeps it.
+var inner = [...]string{"local", "localdomain", "home.arpa", "internal", "intranet", "private", "corp", "lan", "home"}
+
 // within says where a host is when it is not on the internet: on this machine, or, by
-// all of its addresses, in a network that is not routed (RFC 1918, 4193, 6598). A name
-// that cannot be looked up, behind a proxy say, may be anywhere.
-func within(ctx context.Context, hostport string) string {
+// its name or by all of its addresses, in a network that is not routed (RFC 1918, 4193,
+// 6598). A name that cannot be looked up is an error, unless a proxy looks it up for
+// this machine: such a name may be anywhere, and only asking tells.
+func within(ctx context.Context, hostport string) (string, error) {
 	if loopback.Host(hostport) {
-		return "on this machine"
+		return "on this machine", nil
 	}
 	host := hostport
 	if h, _, err := net.SplitHostPort(hostport); err == nil {
 		host = h
 	}
-	host = strings.Trim(host, "[]")
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 	var all []netip.Addr
 	if ip, err := netip.ParseAddr(host); err == nil {
 		all = []netip.Addr{ip}
 	} else {
+		if !strings.Contains(host, ".") || slices.ContainsFunc(inner[:], func(top string) bool { return strings.HasSuffix(host, "."+top) }) {
+			return "in a private network", nil
+		}
 		ctx, cancel := context.WithTimeout(ctx, lookup)
 		defer cancel()
 		if all, err = net.DefaultResolver.LookupNetIP(ctx, "ip", host); err != nil {
-			return ""
+			if proxied(hostport) {
+				return "", nil
+			}
+			return "", fault.As(fault.Unreachable, fmt.Errorf("where %s is: %w", host, err))
 		}
 	}
 	for _, ip := range all {
 		if ip = ip.Unmap(); !ip.IsPrivate() && !ip.IsLoopback() && !ip.IsLinkLocalUnicast() && !shared().Contains(ip) {
-			return ""
+			return "", nil
 		}
 	}
-	return "in a private network"
+	return "in a private network", nil
+}
+
+// proxied says that requests to a host go through a proxy.
+func proxied(hostport string) bool {
+	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: hostport}})
+	return err == nil && proxy != nil
 }
 
 // shared is the address space of carriers' own networks (RFC 6598).

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/idtoken"
 )
 
@@ -17,10 +18,17 @@ func TestWithin(t *testing.T) {
 		"100.64.0.1": "in a private network", "[fd00::1]:443": "in a private network", "[fe80::1]:443": "in a private network",
 		"169.254.169.254": "in a private network", "::ffff:10.0.0.1": "in a private network",
 		"8.8.8.8": "", "172.32.0.1:5000": "", "100.128.0.1": "", "11.0.0.1": "", "[2001:4860:4860::8888]:443": "", "192.169.0.1": "",
-		"no-such-host.invalid": "", "no-such-host.invalid:443": "",
+		"registry": "in a private network", "registry:5000": "in a private network", "registry.corp": "in a private network",
+		"registry.example.internal:443": "in a private network", "Registry.Local.": "in a private network", "nas.home.arpa": "in a private network",
 	} {
-		if got := within(context.Background(), host); got != want {
-			t.Errorf("%s: %q, want %q", host, got, want)
+		if got, err := within(context.Background(), host); err != nil || got != want {
+			t.Errorf("%s: %q, %v, want %q", host, got, err, want)
+		}
+	}
+	// What cannot be found out is an error, and never "public".
+	for _, host := range []string{"no-such-host.invalid", "no-such-host.invalid:443", "corp.invalid"} {
+		if got, err := within(context.Background(), host); fault.KindOf(err) != fault.Unreachable || got != "" {
+			t.Errorf("%s: %q, %v", host, got, err)
 		}
 	}
 }
