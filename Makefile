@@ -72,12 +72,20 @@ lint:
 	$(HALLMARK_TOOLS)/staticcheck ./...
 	$(if $(ORACLE),cd $(ORACLE) && $(HALLMARK_TOOLS)/staticcheck ./...)
 
-# A short fuzz of every target: FUZZTIME each.
+# A short fuzz of every target: FUZZTIME each. Go's coordinator may take the end of that
+# time for a failure when the machine is busy (golang/go#75804, mended in Go 1.27): such a
+# run, which names no input, is done again.
 FUZZTIME ?= 5s
 fuzz:
 	@for p in $$(go list ./...); do \
 		for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-			echo "fuzz $$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+			for try in 1 2 3; do \
+				echo "fuzz $$p $$f"; \
+				out=$$(go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p 2>&1); rc=$$?; printf '%s\n' "$$out"; \
+				[ $$rc != 0 ] || break; \
+				[[ "$$out" == *'    context deadline exceeded'* && "$$out" != *'Failing input written'* ]] || exit 1; \
+			done; \
+			[ $$rc = 0 ] || exit 1; \
 		done; \
 	done
 

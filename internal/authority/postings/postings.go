@@ -72,6 +72,7 @@ type Map struct {
 	recent int
 
 	mu     sync.RWMutex
+	unmade bool     // Reset, and not everything added again
 	active *table   // what is added to
 	frozen *table   // what is being written as a run, nil for nothing
 	runs   []*run   // oldest first
@@ -79,8 +80,13 @@ type Map struct {
 	state  contents // what the sealed file says; the writer's own while there is one
 
 	writing sync.WaitGroup
-	quit    chan struct{}
+	quit    chan struct{} // closed by Stop
+	stop    sync.Once
 }
+
+// ErrUnmade says that the index was reset and is being made again: what is not found
+// may be there.
+var ErrUnmade = errors.New("the log's index is being made again; try again later")
 
 // Open opens the index in dir, which is made when it is not there. Damage is no
 // error: what is damaged counts no more, and Covered says what is left.
@@ -120,9 +126,15 @@ func (m *Map) Full() bool { return m.active.len() >= m.recent }
 // below covered were added; mark is kept with that number. sync, when not nil, makes
 // durable what else must be before the index says that it covers them. Flush waits
 // only for an earlier one; what that one failed of is the error, and the index is of
-// no more use.
+// no more use until it is Reset: a *durable.CorruptError where a run is damaged. After
+// Stop nothing is written.
 func (m *Map) Flush(covered int64, mark []byte, sync func() error) error {
 	m.writing.Wait()
+	select {
+	case <-m.quit:
+		return nil
+	default:
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.failed != nil {
@@ -147,10 +159,14 @@ func (m *Map) Wait() error {
 	return m.failed
 }
 
-// Close ends what is being written, as soon as it can be, and closes the files.
-// What is only in memory is not written: the owner adds it again.
+// Stop ends what is being written as soon as it can be, and lets nothing more begin:
+// nobody waits for it any longer. Find goes on.
+func (m *Map) Stop() { m.stop.Do(func() { close(m.quit) }) }
+
+// Close stops and closes the files. What is only in memory is not written: the owner
+// adds it again.
 func (m *Map) Close() error {
-	close(m.quit)
+	m.Stop()
 	m.writing.Wait()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -163,20 +179,28 @@ func (m *Map) Close() error {
 }
 
 // Find is every entry that has a key, in no order, each once if it was added once.
-func (m *Map) Find(k Key) ([]uint32, error) {
+func (m *Map) Find(k Key) ([]uint32, error) { return m.Newest(k, MaxEntry+1, MaxEntry) }
+
+// Newest is the entries below a number that have a key, in no order: the limit newest
+// of them at least, where there are that many.
+func (m *Map) Newest(k Key, below int64, limit int) ([]uint32, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	var out []uint32
-	for i := len(m.runs) - 1; i >= 0; i-- {
+	if m.unmade {
+		return nil, ErrUnmade
+	}
+	out := m.active.find(nil, k, below)
+	if m.frozen != nil {
+		out = m.frozen.find(out, k, below)
+	}
+	// Each run has later entries than those before it.
+	for i := len(m.runs) - 1; i >= 0 && len(out) < limit; i-- {
 		var err error
-		if out, err = m.runs[i].find(out, k); err != nil {
+		if out, err = m.runs[i].find(out, k, below, limit); err != nil {
 			return nil, err
 		}
 	}
-	if m.frozen != nil {
-		out = m.frozen.find(out, k)
-	}
-	return m.active.find(out, k), nil
+	return out, nil
 }
 
 // write makes a run of what is frozen, says so, and merges what has become small
@@ -190,7 +214,9 @@ func (m *Map) write(covered int64, mark []byte, sync func() error) error {
 	runs := m.runs // nobody else changes it while this runs
 	if m.frozen.len() > 0 {
 		r, err := m.newRun(func(w *writer) error { return w.all(m.frozen.sorted()) })
-		if err != nil {
+		if errors.Is(err, errQuit) {
+			return nil // it stays in memory
+		} else if err != nil {
 			return err
 		}
 		runs = append(slices.Clone(runs), r)
@@ -305,10 +331,12 @@ func (t *table) add(k Key, entry uint32) {
 	t.records = append(t.records, chained{record{k, entry}, before})
 }
 
-func (t *table) find(out []uint32, k Key) []uint32 {
+func (t *table) find(out []uint32, k Key, below int64) []uint32 {
 	i, ok := t.last[k]
 	for ; ok && i >= 0; i = t.records[i].before {
-		out = append(out, t.records[i].entry)
+		if r := t.records[i]; int64(r.entry) < below {
+			out = append(out, r.entry)
+		}
 	}
 	return out
 }

@@ -242,10 +242,15 @@ func TestResetForgetsAll(t *testing.T) {
 	if err := m.Reset(); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := m.Find(keyOf(1)); err != nil || len(got) != 0 {
+	// What is not found may be there.
+	if got, err := m.Find(keyOf(1)); !errors.Is(err, ErrUnmade) {
 		t.Error(got, err)
 	}
 	fill(t, m, 0, 200)
+	if got, err := m.Find(keyOf(1)); !errors.Is(err, ErrUnmade) {
+		t.Error(got, err)
+	}
+	m.Made()
 	mustFind(t, m, 200)
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
@@ -268,6 +273,109 @@ func TestFailedWriteIsSaid(t *testing.T) {
 	}
 	if got, err := m.Find(keyOf(1)); err != nil || len(got) != 1 {
 		t.Error(got, err)
+	}
+	if err := m.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, m, 0, 200)
+	m.Made()
+	mustFind(t, m, 200)
+}
+
+// TestMergeOverDamage: what cannot be merged is said, and Reset ends it.
+func TestMergeOverDamage(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	m := open(t, dir, 64)
+	defer m.Close()
+	fill(t, m, 0, 32)
+	if err := m.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	runs, err := filepath.Glob(filepath.Join(dir, runPrefix+"*"))
+	if err != nil || len(runs) != 1 {
+		t.Fatal(runs, err)
+	}
+	f, err := os.OpenFile(runs[0], os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("damage"), 50); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, m, 32, 64)
+	if err := m.Wait(); !errors.As(err, new(*durable.CorruptError)) {
+		t.Errorf("merged: %v", err)
+	}
+	if err := m.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, m, 0, 200)
+	m.Made()
+	mustFind(t, m, 200)
+	if err := m.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStopped: nothing more is written, and everything is still found.
+func TestStopped(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	m := open(t, dir, 64)
+	fill(t, m, 0, 100)
+	m.Stop()
+	fill(t, m, 100, 300)
+	mustFind(t, m, 300)
+	if err := errors.Join(m.Wait(), m.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := Check(dir, func(d durable.Damage) { t.Error(d) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNewest(t *testing.T) {
+	t.Parallel()
+	m := open(t, t.TempDir(), 300)
+	defer m.Close()
+	var k Key
+	other := Key{1}
+	for i := range uint32(5000) {
+		m.Add(k, i)
+		m.Add(other, i)
+		if m.Full() {
+			if err := m.Flush(int64(i)+1, nil, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := m.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for _, below := range []int64{0, 1, 17, 2000, 4999, 5000, MaxEntry + 1} {
+		for _, limit := range []int{1, 5, 255, 256, 1000, 9000} {
+			for _, key := range []Key{k, other} {
+				got, err := m.Newest(key, below, limit)
+				if err != nil {
+					t.Fatal(err)
+				}
+				slices.Sort(got)
+				n := int(min(below, 5000))
+				want := min(n, limit)
+				if len(got) < want || len(slices.Compact(got)) != len(got) {
+					t.Fatalf("below %d, limit %d: %d", below, limit, len(got))
+				}
+				for i := range want { // the newest are among them
+					if got[len(got)-1-i] != uint32(n-1-i) {
+						t.Fatalf("below %d, limit %d: %v", below, limit, got)
+					}
+				}
+			}
+		}
 	}
 }
 

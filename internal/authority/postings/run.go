@@ -95,22 +95,27 @@ func checkBlock(path string, buf []byte, n, want int64) ([]byte, error) {
 	return buf[:count*recordSize], nil
 }
 
-// find appends the entries that have a key.
-func (r *run) find(out []uint32, k Key) ([]uint32, error) {
+// find appends the entries below a number that have a key, the newest first, until
+// there are limit.
+func (r *run) find(out []uint32, k Key, below int64, limit int) ([]uint32, error) {
 	fence := binary.BigEndian.Uint64(k[:])
-	// The first block that can hold it is the one before the first that begins with it
-	// or behind it.
-	n := max(sort.Search(len(r.fences), func(i int) bool { return r.fences[i] >= fence })-1, 0)
+	// Blocks that can hold it begin with it, but for the first one, which begins before.
+	last := sort.Search(len(r.fences), func(i int) bool { return r.fences[i] > fence }) - 1
 	buf := make([]byte, blockSize)
-	for ; n < len(r.fences) && r.fences[n] <= fence; n++ {
+	for n := last; n >= 0 && len(out) < limit; n-- {
 		data, err := r.block(buf, int64(n))
 		if err != nil {
 			return nil, err
 		}
-		count := len(data) / recordSize
-		i := sort.Search(count, func(i int) bool { return bytes.Compare(data[i*recordSize:][:KeySize], k[:]) >= 0 })
-		for ; i < count && bytes.Equal(data[i*recordSize:][:KeySize], k[:]); i++ {
-			out = append(out, binary.BigEndian.Uint32(data[i*recordSize+KeySize:]))
+		at := func(i int) []byte { return data[i*recordSize:][:recordSize] }
+		i := sort.Search(len(data)/recordSize, func(i int) bool { return bytes.Compare(at(i)[:KeySize], k[:]) > 0 }) - 1
+		for ; i >= 0 && len(out) < limit && bytes.Equal(at(i)[:KeySize], k[:]); i-- {
+			if entry := binary.BigEndian.Uint32(at(i)[KeySize:]); int64(entry) < below {
+				out = append(out, entry)
+			}
+		}
+		if i >= 0 && !bytes.Equal(at(i)[:KeySize], k[:]) || r.fences[n] < fence {
+			break // smaller ones come before
 		}
 	}
 	return out, nil

@@ -116,26 +116,44 @@ func (m *Map) sweep() error {
 	return nil
 }
 
-// Reset forgets everything, so that all can be added anew: its owner has found that
-// the index is of another log, or that it was damaged. Nothing may be in flight.
+// Reset forgets everything, also what failed, so that all can be added anew: its owner
+// has found that the index is of another log, or that it was damaged. Until the owner
+// says that everything is Made, nothing is found.
 func (m *Map) Reset() error {
 	m.writing.Wait()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err := os.Remove(filepath.Join(m.dir, stateName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := durable.SyncDir(m.dir); err != nil {
-		return err
-	}
-	for _, r := range m.runs {
-		if err := r.close(); err != nil {
+	err := m.retry(func() error {
+		if err := os.Remove(filepath.Join(m.dir, stateName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		return durable.SyncDir(m.dir)
+	})
+	if err != nil {
+		return err
 	}
-	m.runs, m.frozen, m.active = nil, nil, newTable()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.runs {
+		_ = r.close() // it was only read
+	}
+	m.runs, m.frozen, m.active, m.failed, m.unmade = nil, nil, newTable(), nil, true
 	m.state = contents{Next: m.state.Next}
-	return m.sweep()
+	// What cannot be removed now does not count, and is removed at the next Open.
+	_ = m.sweep()
+	return nil
+}
+
+// Made says that what was added since Reset is everything.
+func (m *Map) Made() {
+	m.mu.Lock()
+	m.unmade = false
+	m.mu.Unlock()
+}
+
+// Unmade says that the index was Reset and not yet Made.
+func (m *Map) Unmade() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.unmade
 }
 
 // Sum is a fingerprint of a set of records that does not depend on their order.
@@ -188,14 +206,33 @@ func check(dir string, report func(durable.Damage)) (int64, []byte, Sum, error) 
 	case err != nil:
 		return 0, nil, Sum{}, err
 	}
-	var sum Sum
+	// All are opened before any is read: what is merged meanwhile stays readable.
+	var runs []*run
+	defer func() {
+		for _, r := range runs {
+			_ = r.close() // it was only read
+		}
+	}()
 	good := true
-	for _, rs := range st.Runs {
-		err := checkRun(dir, rs, &sum)
+	tell := func(err error) error {
 		if errors.As(err, &corrupt) {
 			report(durable.Damage{Path: corrupt.Path, Offset: -1, Why: corrupt.Why})
 			good = false
-		} else if err != nil {
+			return nil
+		}
+		return err
+	}
+	for _, rs := range st.Runs {
+		r, err := openRun(dir, rs)
+		if err == nil {
+			runs = append(runs, r)
+		} else if err = tell(err); err != nil {
+			return 0, nil, Sum{}, err
+		}
+	}
+	var sum Sum
+	for _, r := range runs {
+		if err := tell(checkRun(r, &sum)); err != nil {
 			return 0, nil, Sum{}, err
 		}
 	}
@@ -205,12 +242,7 @@ func check(dir string, report func(durable.Damage)) (int64, []byte, Sum, error) 
 	return st.Covered, st.Mark, sum, nil
 }
 
-func checkRun(dir string, rs runState, sum *Sum) error {
-	r, err := openRun(dir, rs)
-	if err != nil {
-		return err
-	}
-	defer r.close() //nolint:errcheck // it was only read
+func checkRun(r *run, sum *Sum) error {
 	var last record
 	d := r.reader()
 	for n := int64(0); ; n++ {

@@ -13,6 +13,7 @@ import (
 
 	sumdb "golang.org/x/mod/sumdb/tlog"
 
+	"github.com/hallmark-dev/hallmark/internal/authority/postings"
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
 	"github.com/hallmark-dev/hallmark/internal/strictjson"
 )
@@ -131,6 +132,8 @@ func (l *Log) refuse(err error) reply {
 		r = &refusal{status: http.StatusServiceUnavailable, message: "the request ended before the log could answer"}
 	case errors.Is(err, tlog.ErrClosed):
 		r = &refusal{status: http.StatusServiceUnavailable, message: "the transparency log is shutting down"}
+	case errors.Is(err, postings.ErrUnmade):
+		r = &refusal{status: http.StatusServiceUnavailable, message: postings.ErrUnmade.Error()}
 	case l.log.Failed() != nil:
 		r = &refusal{status: http.StatusServiceUnavailable, message: stoppedMessage}
 	default:

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"path/filepath"
 	"slices"
@@ -52,21 +53,27 @@ func openIndex(dir string, log *tlog.Log, logger *slog.Logger) (*index, error) {
 	covered, mark := m.Covered()
 	if view := log.View(); covered <= view.Size() {
 		root, err := view.RootAt(covered)
-		if err != nil {
+		if err != nil && !errors.As(err, new(*durable.CorruptError)) {
 			return nil, errors.Join(err, m.Close())
 		}
-		if string(root[:]) == string(mark) {
+		if err == nil && string(root[:]) == string(mark) {
 			x.done = covered
 		}
 	}
 	if x.done == 0 && covered > 0 { // another log's
-		if err := m.Reset(); err != nil {
+		if err := x.reset(); err != nil {
 			return nil, errors.Join(err, m.Close())
 		}
 	}
 	x.note()
 	x.idle.Go(func() { x.follow(log, logger) })
 	return x, nil
+}
+
+// reset forgets everything.
+func (x *index) reset() error {
+	x.done = 0
+	return x.m.Reset()
 }
 
 // note says that the log has grown.
@@ -104,6 +111,7 @@ func (x *index) follow(log *tlog.Log, logger *slog.Logger) {
 
 func (x *index) close() error {
 	close(x.quit)
+	x.m.Stop() // for whose writes the follower may be waiting
 	x.idle.Wait()
 	return x.m.Close()
 }
@@ -131,10 +139,9 @@ func (x *index) search(ctx context.Context, view tlog.View, keys []string, and b
 		if !errors.Is(err, errIndexDamaged) {
 			return err
 		}
-		if err := x.m.Reset(); err != nil {
+		if err := x.reset(); err != nil {
 			return err
 		}
-		x.done = 0
 		out, err = x.find(ctx, view, keys, and, limit)
 		return err
 	})
@@ -144,40 +151,51 @@ func (x *index) search(ctx context.Context, view tlog.View, keys []string, and b
 // errIndexDamaged tells a damaged index, which is made again, from a damaged entry.
 var errIndexDamaged = errors.New("the search index is damaged")
 
-func (x *index) find(ctx context.Context, view tlog.View, keys []string, and bool, limit int) ([]int64, error) {
+func (x *index) find(ctx context.Context, view tlog.View, keys []string, and bool, most int) ([]int64, error) {
+	limit := most
 	if err := x.catchUp(ctx, view); err != nil {
 		return nil, err
 	}
 	slices.Sort(keys)
 	keys = slices.Compact(keys)
+	if and && len(keys) > 1 {
+		limit = math.MaxInt // of each key: any of them may be the last one of the others
+	}
 	var all []uint32
-	for _, key := range keys {
-		entries, err := x.m.Find(post(key))
+	for i, key := range keys {
+		entries, err := x.m.Newest(post(key), view.Size(), limit)
 		if errors.As(err, new(*durable.CorruptError)) {
 			return nil, fmt.Errorf("%w: %w", errIndexDamaged, err)
 		} else if err != nil {
 			return nil, err
 		}
 		slices.Sort(entries)
-		all = append(all, slices.Compact(entries)...)
+		entries = slices.Compact(entries)
+		if and && i > 0 {
+			all = both(all, entries)
+		} else {
+			all = append(all, entries...)
+		}
 	}
 	slices.Sort(all)
-	want := 1
-	if and {
-		want = len(keys)
-	}
-	var out []int64
-	for end := len(all); end > 0 && len(out) < limit; {
-		start := end - 1
-		for start > 0 && all[start-1] == all[end-1] {
-			start--
-		}
-		if entry := int64(all[start]); end-start >= want && entry < view.Size() {
-			out = append(out, entry)
-		}
-		end = start
+	all = slices.Compact(all)
+	slices.Reverse(all)
+	out := make([]int64, min(len(all), most))
+	for i := range out {
+		out[i] = int64(all[i])
 	}
 	return out, nil
+}
+
+// both is what is in two ascending lists; it takes the place of the first.
+func both(a, b []uint32) []uint32 {
+	out := a[:0]
+	for _, entry := range a {
+		if _, found := slices.BinarySearch(b, entry); found {
+			out = append(out, entry)
+		}
+	}
+	return out
 }
 
 // catchUp takes up the entries of view that are not in the index yet. What was
@@ -191,19 +209,20 @@ func (x *index) catchUp(ctx context.Context, view tlog.View) error {
 		if err != nil {
 			return err
 		}
-		for _, key := range keysOf(body) {
-			x.m.Add(post(key), uint32(x.done))
-		}
 		if x.m.Full() {
-			root, err := view.RootAt(x.done + 1)
+			root, err := view.RootAt(x.done)
 			if err != nil {
 				return err
 			}
-			if err := x.m.Flush(x.done+1, root[:], nil); err != nil {
-				return err
+			if err := x.m.Flush(x.done, root[:], nil); err != nil {
+				return errors.Join(err, x.reset()) // the next one begins anew
 			}
 		}
+		for _, key := range keysOf(body) {
+			x.m.Add(post(key), uint32(x.done))
+		}
 	}
+	x.m.Made()
 	return nil
 }
 

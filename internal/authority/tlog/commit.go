@@ -48,11 +48,17 @@ func newPending(entry []byte) *pending {
 // run is the committer: the only goroutine that writes.
 func (l *Log) run() {
 	defer close(l.stopped)
+	damaged := l.derived.damaged
 	for {
 		var batch []*pending
 		select {
 		case <-l.quit:
 			return
+		case <-damaged:
+			if !l.heal() {
+				damaged = nil // it would not be otherwise the next time
+			}
+			continue
 		case p := <-l.queue:
 			batch = append(batch, p)
 		}
@@ -74,13 +80,13 @@ func (l *Log) answer(batch []*pending) {
 	if err == nil {
 		start := l.cfg.Now()
 		before := l.Size()
-		if t, err = l.commit(batch); err != nil {
+		if t, err = l.commit(batch); errors.Is(err, ErrClosed) {
+			err = ErrClosed // while something was derived again
+		} else if err != nil {
 			// What an fsync that failed has left on disk is unknown, and trying
 			// again would report success for pages the kernel has dropped. Only
 			// reading everything again at Open can tell.
-			err = fmt.Errorf("the transparency log has stopped: it could not read or write its folder: %w", err)
-			l.failure.Store(&err)
-			l.cfg.Log.Error("transparency log stopped", "error", err)
+			err = l.fail(err)
 		} else if n := t.size() - before; n > 0 {
 			l.cfg.Log.Debug("integrated", "entries", n, "size", t.size(), "took", l.cfg.Now().Sub(start))
 		}
@@ -92,6 +98,14 @@ func (l *Log) answer(batch []*pending) {
 		}
 		p.done <- result{index: p.index, fresh: p.fresh, tree: t}
 	}
+}
+
+// fail stops the log.
+func (l *Log) fail(err error) error {
+	err = fmt.Errorf("the transparency log has stopped: it could not read or write its folder: %w", err)
+	l.failure.Store(&err)
+	l.cfg.Log.Error("transparency log stopped", "error", err)
+	return err
 }
 
 // commit makes what is new in the batch durable and publishes it. The order is
@@ -125,7 +139,11 @@ func (l *Log) commit(batch []*pending) (*tree, error) {
 	if err := l.onceFilesAreFree(func() error { return l.seal(t) }); err != nil {
 		return nil, err
 	}
-	if err := l.derived.keep(t); err != nil {
+	err = l.keep(t)
+	if errors.As(err, new(*durable.CorruptError)) { // a run that was to be merged
+		err = l.deriveAgain(t, err)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if l.cfg.Witnesses == nil {
@@ -142,14 +160,48 @@ func (l *Log) commit(batch []*pending) (*tree, error) {
 }
 
 // deriveAgain makes what is derived of the tree's entries again, beside those who read
-// it: where it was not damaged, the same is written in its place.
+// it: where it was not damaged, the same is written in its place. An error means that
+// the entries are damaged, or the disk; before it is known that they are not, nothing is
+// changed.
 func (l *Log) deriveAgain(t *tree, why error) error {
 	l.cfg.Log.Warn("what was derived of the log's entries is damaged: deriving it again", "error", why)
+	h := &head{size: t.n, bytes: t.end, root: t.root}
+	only := func(t *tree, records [][]byte) (*tree, error) {
+		next, _ := t.extend(hashRecords(records))
+		return next, nil
+	}
+	if _, err := l.scan(l.derived.empty(), h, only); err != nil {
+		return err
+	}
 	if err := l.derived.index.Reset(); err != nil {
 		return err
 	}
-	_, err := l.scan(l.derived.empty(), &head{size: t.n, bytes: t.end, root: t.root})
-	return err
+	if _, err := l.scan(l.derived.empty(), h, l.take); err != nil {
+		return err
+	}
+	l.derived.index.Made()
+	select {
+	case <-l.derived.damaged: // what somebody met before
+	default:
+	}
+	return nil
+}
+
+// heal derives again what a reader has found damaged, and says whether it could. Where
+// the entries themselves are damaged, the log goes on: what is damaged is not served.
+func (l *Log) heal() bool {
+	if l.failed() != nil {
+		return false
+	}
+	err := l.deriveAgain(l.published.Load(), errors.New("a reader has met it"))
+	if err == nil || errors.Is(err, ErrClosed) {
+		return err == nil
+	}
+	l.cfg.Log.Error("the log's entries are damaged, too, or cannot be read; hallmark authority check says which", "error", err)
+	if l.derived.index.Unmade() {
+		_ = l.fail(err)
+	}
+	return false
 }
 
 // number gives each of the batch its place in the log: where it is already, or behind

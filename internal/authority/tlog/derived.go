@@ -38,10 +38,11 @@ type derived struct {
 	dir             string
 	hashes, offsets *os.File
 	index           *postings.Map
+	damaged         chan struct{} // holds one when a reader has met damage
 }
 
 func openDerived(dir string, recent int) (_ *derived, err error) {
-	d := &derived{dir: filepath.Join(dir, derivedName)}
+	d := &derived{dir: filepath.Join(dir, derivedName), damaged: make(chan struct{}, 1)}
 	if err := durable.MkdirAll(d.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -75,8 +76,13 @@ func (d *derived) close() error {
 	return errors.Join(errs...)
 }
 
-// notCovered says that a hash or an offset on disk is not what the root covers.
+// notCovered says that a hash or an offset on disk is not what the root covers, and
+// tells the committer.
 func (d *derived) notCovered() error {
+	select {
+	case d.damaged <- struct{}{}:
+	default:
+	}
 	return &durable.CorruptError{Path: d.dir, Why: "what it says of the entries is not what the checkpoint covers; it is made again when it is removed and the log is opened"}
 }
 
@@ -94,6 +100,7 @@ func (d *derived) resume(h *head) (*tree, error) {
 		if err := d.index.Reset(); err != nil {
 			return nil, err
 		}
+		d.index.Made() // of nothing: nobody can ask before all is added
 	}
 	return d.empty(), nil
 }
@@ -156,14 +163,8 @@ func (d *derived) add(n int64, leaves []tlog.Hash) error {
 	return nil
 }
 
-// keep makes what t covers durable, beside further work, when there is enough of it.
-// t's entries are covered by a checkpoint on disk.
-func (d *derived) keep(t *tree) error {
-	if !d.index.Full() {
-		return nil
-	}
-	return d.index.Flush(t.n, t.root[:], func() error { return errors.Join(datasync(d.hashes), datasync(d.offsets)) })
-}
+// sync makes what was written durable.
+func (d *derived) sync() error { return errors.Join(datasync(d.hashes), datasync(d.offsets)) }
 
 // span is where entries first up to last, without last, begin and end.
 func (d *derived) span(first, last int64) (start, end int64, err error) {

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/hallmark-dev/hallmark/internal/authority/postings"
 )
 
 const (
@@ -121,6 +123,8 @@ func (l *Log) refuse(w http.ResponseWriter, err error) {
 		writeError(w, http.StatusServiceUnavailable, codeCanceled, "the request ended before the entry was integrated")
 	case errors.Is(err, ErrClosed):
 		writeError(w, http.StatusServiceUnavailable, codeUnavailable, "the transparency log is shutting down")
+	case errors.Is(err, postings.ErrUnmade):
+		writeError(w, http.StatusServiceUnavailable, codeUnavailable, err.Error())
 	case l.failed() != nil:
 		writeError(w, http.StatusServiceUnavailable, codeUnavailable, stoppedMessage)
 	default:

@@ -121,6 +121,7 @@ func CatchUp(dir string, cfg Config, checkpoint []byte, mirror fs.FS) (taken int
 		return 0, err
 	}
 	defer l.derived.close() //nolint:errcheck // it is made again
+	st.derived = l.derived
 	t, err := l.load()
 	if err != nil {
 		return 0, err

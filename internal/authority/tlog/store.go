@@ -38,12 +38,16 @@ type disk interface {
 	appendTimes(data []byte, off int64) error
 	// publish replaces the checkpoint: all of it or nothing.
 	publish(head []byte) error
+	// syncDerived makes durable what was written of hashes and offsets. It may be called
+	// beside the others.
+	syncDerived() error
 	// settle makes durable which files the folder shows.
 	settle() error
 }
 
 type store struct {
 	dir     string
+	derived *derived
 	entries *os.File
 	times   *os.File // nil unless the log is timed
 }
@@ -118,6 +122,8 @@ func appendTo(f *os.File, data []byte, off int64) error {
 	return datasync(f)
 }
 
+func (s *store) syncDerived() error { return s.derived.sync() }
+
 func (s *store) publish(head []byte) error {
 	return durable.WriteSealed(s.path(headName), head, 0o600)
 }
@@ -175,7 +181,7 @@ func (l *Log) derive(h *head) (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := l.scan(known, h)
+	t, err := l.scan(known, h, l.take)
 	if known.n == 0 || err == nil {
 		return t, err
 	}
@@ -183,7 +189,8 @@ func (l *Log) derive(h *head) (*tree, error) {
 	if err := l.derived.index.Reset(); err != nil {
 		return nil, err
 	}
-	return l.scan(l.derived.empty(), h)
+	l.derived.index.Made() // nobody can ask before all is added
+	return l.scan(l.derived.empty(), h, l.take)
 }
 
 // create publishes the empty tree. A folder with entries but no checkpoint is
@@ -203,6 +210,7 @@ func (l *Log) create() (*tree, error) {
 	if err := l.derived.index.Reset(); err != nil {
 		return nil, err
 	}
+	l.derived.index.Made()
 	t := l.derived.empty()
 	if err := l.stamp(t, 0); err != nil {
 		return nil, err
@@ -270,14 +278,19 @@ func (l *Log) parseHead(data []byte) (*head, error) {
 // chunkSize is how much of entries is read at once; more than any entry.
 const chunkSize = 1 << 20
 
-// scan grows a tree by what the head covers beyond it, and derives what is to be.
-func (l *Log) scan(t *tree, h *head) (*tree, error) {
+// scan grows a tree by what the head covers beyond it, in steps that take makes.
+func (l *Log) scan(t *tree, h *head, take func(*tree, [][]byte) (*tree, error)) (*tree, error) {
 	s := l.store
 	if missing := h.size - t.n; missing > 1<<20 {
 		l.cfg.Log.Info("reading the log's entries, once", "entries", missing)
 	}
 	chunk := make([]byte, chunkSize)
 	for t.end < h.bytes {
+		select {
+		case <-l.quit: // nil but for a log that is open
+			return nil, ErrClosed
+		default:
+		}
 		chunk = chunk[:min(chunkSize, h.bytes-t.end)]
 		if _, err := s.entries.ReadAt(chunk, t.end); errors.Is(err, io.EOF) {
 			return nil, s.damaged(fmt.Sprintf("it is shorter than the %d bytes that %s covers", h.bytes, headName))
@@ -288,7 +301,7 @@ func (l *Log) scan(t *tree, h *head) (*tree, error) {
 		if len(records) == 0 || t.n+int64(len(records)) > h.size {
 			return nil, s.damaged("its lengths do not fit " + headName)
 		}
-		next, err := l.take(t, records)
+		next, err := take(t, records)
 		if err != nil {
 			return nil, err
 		}
@@ -313,7 +326,16 @@ func (l *Log) take(t *tree, records [][]byte) (*tree, error) {
 	if err := l.derived.add(t.n, leaves); err != nil {
 		return nil, err
 	}
-	return next, l.derived.keep(next)
+	return next, l.keep(next)
+}
+
+// keep makes what is derived of t's entries durable, beside further work, when there is
+// enough of it. A checkpoint on disk covers them.
+func (l *Log) keep(t *tree) error {
+	if !l.derived.index.Full() {
+		return nil
+	}
+	return l.derived.index.Flush(t.n, t.root[:], l.disk.syncDerived)
 }
 
 // hashRecords is the leaf hash and the length of each record, on all processors.

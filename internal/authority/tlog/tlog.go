@@ -131,6 +131,7 @@ func open(dir string, cfg Config, wrap func(disk) disk) (*Log, error) {
 		_ = st.close()
 		return nil, fmt.Errorf("transparency log: %w", err)
 	}
+	st.derived = l.derived
 	t, err := l.load()
 	if err != nil {
 		_ = l.derived.close()
@@ -194,6 +195,7 @@ func (l *Log) Close() error {
 		return nil
 	}
 	close(l.quit)
+	l.derived.index.Stop() // for whose writes the committer may be waiting
 	<-l.stopped
 	return errors.Join(l.derived.close(), l.store.close())
 }

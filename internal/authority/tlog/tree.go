@@ -3,6 +3,7 @@ package tlog
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/bits"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -117,19 +118,16 @@ func (t *tree) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	return out, nil
 }
 
-// authentic follows a hash up to a peak. A *durable.CorruptError says that it, or
-// one beside its way, is not what the root covers.
-func (t *tree) authentic(level int, n int64, h tlog.Hash) error {
+// leads follows a hash up to a peak and says whether it, with those beside its way, is
+// what the root covers.
+func (t *tree) leads(level int, n int64, h tlog.Hash) (bool, error) {
 	for {
 		if want, ok := t.peak(level, n); ok {
-			if h != want {
-				return t.data.notCovered()
-			}
-			return nil
+			return h == want, nil
 		}
 		beside, err := t.ReadHashes([]int64{tlog.StoredHashIndex(level, n^1)})
 		if err != nil {
-			return err
+			return false, err
 		}
 		if n&1 == 0 {
 			h = tlog.NodeHash(h, beside[0])
@@ -140,16 +138,24 @@ func (t *tree) authentic(level int, n int64, h tlog.Hash) error {
 	}
 }
 
-// authenticAll does so for the hashes from first on, which is where a tile begins.
-func (t *tree) authenticAll(level int, first int64, hashes []tlog.Hash) error {
+// allLead says so of the hashes from first on, which is where a tile begins.
+func (t *tree) allLead(level int, first int64, hashes []tlog.Hash) (bool, error) {
 	for len(hashes) > 0 {
 		up := bits.Len(uint(len(hashes))) - 1
-		if err := t.authentic(level+up, first>>up, root(hashes[:1<<up])); err != nil {
-			return err
+		if ok, err := t.leads(level+up, first>>up, root(hashes[:1<<up])); !ok || err != nil {
+			return false, err
 		}
 		hashes, first = hashes[1<<up:], first+1<<up
 	}
-	return nil
+	return true, nil
+}
+
+// covered is the error about hashes of which leads or allLead said this.
+func (t *tree) covered(ok bool, err error) error {
+	if err == nil && !ok {
+		err = t.data.notCovered()
+	}
+	return err
 }
 
 // root is that of a complete subtree. hashes are not kept.
@@ -170,7 +176,7 @@ func (t *tree) leaf(index int64) (tlog.Hash, error) {
 	if err != nil {
 		return tlog.Hash{}, err
 	}
-	return h[0], t.authentic(0, index, h[0])
+	return h[0], t.covered(t.leads(0, index, h[0]))
 }
 
 // inclusion proves that the entry at index is in the tree (RFC 9162, 2.1.3).
@@ -252,7 +258,7 @@ func (t *tree) tile(tile tlog.Tile) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := t.authenticAll(level, first, hashes); err != nil {
+	if err := t.covered(t.allLead(level, first, hashes)); err != nil {
 		return nil, err
 	}
 	out := make([]byte, 0, tile.W*tlog.HashSize)
@@ -280,6 +286,10 @@ func (t *tree) find(leaf tlog.Hash) (int64, bool, error) {
 		if h[0] == leaf {
 			return index, true, nil
 		}
+		// 96 bits are not shared by chance: more likely what the disk has is damaged.
+		if err := t.covered(t.leads(0, index, h[0])); err != nil {
+			return 0, false, err
+		}
 	}
 	return 0, false, nil
 }
@@ -299,10 +309,13 @@ func (t *tree) bundle(s *store, tile tlog.Tile) ([]byte, error) {
 	for i, r := range records {
 		hashes[i] = tlog.RecordHash(r)
 	}
-	if t.authenticAll(0, first, hashes) != nil {
-		return nil, s.damaged("its entries are not what was written")
+	ok, err := t.allLead(0, first, hashes)
+	if err == nil && !ok {
+		if _, err = t.tile(tlog.Tile{H: tileHeight, N: tile.N, W: tile.W}); err == nil { // else it is not the entries
+			err = s.damaged(fmt.Sprintf("one of the entries from %d to %d is not what was written", first, first+int64(tile.W)-1))
+		}
 	}
-	return data, nil
+	return data, err
 }
 
 // entries is the bytes of the entries from first up to last, without last.
