@@ -7,8 +7,9 @@
 // them: no step of a build outlives hallmark, not even after kill -9.
 //
 // Trusted: buildkitd and runc. Not trusted: what the build steps run. With the
-// host's network, which lets steps reach services on loopback, a step can do
-// what any local process without files and privileges of its own can do.
+// host's network, which lets steps reach services on loopback and the machine's
+// metadata server, a step can do what any local process without files of its own
+// can do, and listen to the network (CAP_NET_RAW, which runc's callers leave to root).
 package daemon
 
 import (
@@ -37,7 +38,21 @@ type Config struct {
 	Tools          string        // folder with buildkitd and runc, looked at before PATH; may be ""
 	HTTPRegistries []string      // host[:port] of registries that speak plain HTTP
 	StartTimeout   time.Duration // default 30 s
+	Trusted        *Trusted      // nil: what is installed is believed
 }
+
+// Trusted is a daemon that takes nothing from who starts it: what runs are verified
+// copies of the programs, with the system's PATH and none of the caller's variables.
+type Trusted struct {
+	// Copy copies a program, buildkitd or runc, to a file that may be run, or refuses it.
+	Copy func(program, from, to string) error
+	// Provenance is asked after that: a JSON object that the daemon adds to the internal
+	// parameters of all provenance (buildkitd.toml, provenanceEnvDir).
+	Provenance func() ([]byte, error)
+}
+
+// systemPath is where a trusted daemon finds what it runs beside its copies: git, unshare.
+const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // Daemon is a running BuildKit daemon.
 type Daemon struct {
@@ -82,7 +97,11 @@ func Start(ctx context.Context, cfg Config) (*Daemon, error) {
 		Address: "unix://" + filepath.Join(dir, "buildkitd.sock"), dir: dir, cgroup: filepath.Base(dir),
 		log: &tail{limit: 16 << 10}, exited: make(chan struct{}),
 	}
-	if err := d.start(cfg, paths); err != nil {
+	err = cfg.Trusted.prepare(dir, paths)
+	if err == nil {
+		err = d.start(cfg, paths)
+	}
+	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	timeout := cfg.StartTimeout
@@ -95,6 +114,35 @@ func Start(ctx context.Context, cfg Config) (*Daemon, error) {
 	return d, nil
 }
 
+// prepare puts the verified copies into the daemon's folder, and in paths, and writes
+// what the provenance is to say.
+func (t *Trusted) prepare(dir string, paths map[string]string) error {
+	if t == nil {
+		return nil
+	}
+	for _, folder := range []string{"bin", "provenance.d"} {
+		if err := os.Mkdir(filepath.Join(dir, folder), 0o700); err != nil {
+			return err
+		}
+	}
+	for _, program := range []string{"buildkitd", "runc"} {
+		to := filepath.Join(dir, "bin", program)
+		if err := t.Copy(program, paths[program], to); err != nil {
+			return err
+		}
+		paths[program] = to
+	}
+	var err error
+	if paths["unshare"], err = findIn(filepath.SplitList(systemPath), "unshare"); err != nil {
+		return err
+	}
+	facts, err := t.Provenance()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "provenance.d", "hallmark.json"), facts, 0o600)
+}
+
 func find(tools, name string) (string, error) {
 	if tools != "" {
 		path := filepath.Join(tools, name)
@@ -102,24 +150,34 @@ func find(tools, name string) (string, error) {
 			return path, nil
 		}
 	}
-	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
+	path, err := findIn(append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin"), name)
+	if err != nil && tools != "" {
+		err = fmt.Errorf("building needs %s, which is not in %s and PATH", name, tools)
+	}
+	return path, err
+}
+
+func findIn(folders []string, name string) (string, error) {
+	for _, dir := range folders {
 		path := filepath.Join(dir, name)
 		if st, err := os.Stat(path); filepath.IsAbs(dir) && err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
 			return path, nil
 		}
 	}
-	where := "PATH"
-	if tools != "" {
-		where = tools + " and PATH"
-	}
-	return "", fmt.Errorf("building needs %s, which is not in %s", name, where)
+	return "", fmt.Errorf("building needs %s, which is not in PATH", name)
 }
 
 // config is the daemon's configuration (buildkitd.toml). Snapshots are overlays
 // where the kernel can, else copies ("auto"). gc is off: the folder is deleted.
 func (d *Daemon) config(cfg Config, runc string) string {
 	var b strings.Builder
+	if cfg.Trusted != nil {
+		fmt.Fprintf(&b, "provenanceEnvDir = %q\n", filepath.Join(d.dir, "provenance.d"))
+	}
 	fmt.Fprintf(&b, "root = %q\n[grpc]\n  address = [%q]\n", filepath.Join(d.dir, "root"), d.Address)
+	// buildkitd deletes and makes this socket anew as it starts, at one path for the whole
+	// machine unless told: two of them at once fail each other.
+	fmt.Fprintf(&b, "[otel]\n  socketPath = %q\n", filepath.Join(d.dir, "trace.sock"))
 	fmt.Fprintf(&b, "[worker.oci]\n  enabled = true\n  snapshotter = \"auto\"\n  networkMode = \"host\"\n  gc = false\n  binary = %q\n  defaultCgroupParent = %q\n",
 		runc, d.cgroup)
 	b.WriteString("[worker.containerd]\n  enabled = false\n")
@@ -138,6 +196,9 @@ func (d *Daemon) start(cfg Config, paths map[string]string) error {
 		paths["buildkitd"], "--config", file)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = d.dir, d.log, d.log
 	cmd.Env = environment()
+	if cfg.Trusted != nil {
+		cmd.Env = []string{"PATH=" + systemPath, "HOME=" + d.dir, "TMPDIR=" + filepath.Dir(d.dir)}
+	}
 	cmd.SysProcAttr = processAttributes()
 	started := make(chan error, 1)
 	go func() {

@@ -11,7 +11,7 @@ import (
 
 // supported says why no daemon can be started here.
 func supported() error {
-	return fault.Hint(errors.New("BuildKit itself runs on Linux only"), "set BUILDKIT_HOST to a BuildKit on a Linux machine")
+	return fault.Hint(errors.New("BuildKit itself runs on Linux only"), "with Docker: docker buildx create --name hallmark --bootstrap, and BUILDKIT_HOST=docker-container://buildx_buildkit_hallmark0")
 }
 
 func processAttributes() *syscall.SysProcAttr { return nil }

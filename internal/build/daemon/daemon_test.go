@@ -66,6 +66,10 @@ func TestStartStop(t *testing.T) {
 	if remains(t, d) == "" {
 		t.Error("this test would not notice a daemon that is left behind")
 	}
+	// Where it is not told, buildkitd replaces the socket of another one.
+	if _, err := os.Stat(filepath.Join(filepath.Dir(strings.TrimPrefix(d.Address, "unix://")), "trace.sock")); err != nil {
+		t.Error("its socket for traces is not its own:", err)
+	}
 	if err := d.Stop(); err != nil {
 		t.Fatal(err)
 	}
