@@ -16,7 +16,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
+
+	"github.com/hallmark-dev/hallmark/internal/sorted"
 )
 
 // CorruptError says that a sealed file does not hold what was written to it.
@@ -78,7 +79,11 @@ func MkdirAll(dir string, perm fs.FileMode) error {
 	if err := os.Mkdir(dir, perm); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return SyncDir(filepath.Dir(dir))
+	if err := SyncDir(filepath.Dir(dir)); err != nil {
+		_ = os.Remove(dir) // the next call must not take it for durable
+		return err
+	}
+	return nil
 }
 
 const sealPrefix = "hallmark-sealed sha256:"
@@ -135,7 +140,7 @@ func (d Damage) String() string {
 
 // SortDamage puts damage in the order of paths and places.
 func SortDamage(all []Damage) {
-	slices.SortStableFunc(all, func(x, y Damage) int {
+	sorted.Func(all, func(x, y Damage) int {
 		return cmp.Or(cmp.Compare(x.Path, y.Path), cmp.Compare(x.Offset, y.Offset))
 	})
 }

@@ -95,7 +95,7 @@ func HTTP(step, rawURL string, err error) error {
 	if err == nil {
 		return nil
 	}
-	host := rawURL
+	host := Redact(rawURL)
 	if u, perr := url.Parse(rawURL); perr == nil && u.Host != "" {
 		host = u.Host
 	}

@@ -37,36 +37,27 @@ type Password func(confirm bool) ([]byte, error)
 // ErrPassword is a password that does not open the key.
 var ErrPassword = errors.New("wrong password, or the file is damaged")
 
-// Load reads the private key in a file; see [Parse].
-func Load(path string, password Password) (Signer, Info, error) {
-	data, err := ReadFile(path)
-	if err != nil {
-		return nil, Info{}, err
-	}
-	private, info, err := Parse(data, password)
-	if err != nil {
-		return nil, Info{}, fmt.Errorf("key %s: %w", path, err)
-	}
-	s, err := NewSigner(private)
-	if err != nil {
-		return nil, Info{}, fmt.Errorf("key %s: %w", path, err)
-	}
-	return s, info, nil
-}
-
 // ReadFile reads a key file of at most [MaxFile] bytes.
 func ReadFile(path string) ([]byte, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", Redact(path), err)
+	}
+	return data, nil
+}
+
+func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", path, pathCause(err))
+		return nil, pathCause(err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", path, pathCause(err))
+		return nil, pathCause(err)
 	}
 	if len(data) > MaxFile {
-		return nil, fmt.Errorf("key %s: more than %d KiB; this is no key file", path, MaxFile>>10)
+		return nil, fmt.Errorf("more than %d KiB; this is no key file", MaxFile>>10)
 	}
 	return data, nil
 }
@@ -280,18 +271,20 @@ func ParsePublicPEM(data []byte) (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("public key: %w", err)
 	}
-	if _, err := newSigner(publicOnly{public}); err != nil {
+	if _, err := newSigner(PublicOnly{public}); err != nil {
 		return nil, fmt.Errorf("public key: %w", err)
 	}
 	return public, nil
 }
 
-// publicOnly lets the rules for private keys judge a public one.
-type publicOnly struct{ public crypto.PublicKey }
+// PublicOnly stands for a key of which only the public half is at hand, where a private
+// one is wanted; it signs nothing.
+type PublicOnly struct{ Key crypto.PublicKey }
 
-func (p publicOnly) Public() crypto.PublicKey { return p.public }
-func (publicOnly) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
-	return nil, errors.New("a public key cannot sign")
+func (p PublicOnly) Public() crypto.PublicKey { return p.Key }
+
+func (PublicOnly) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.New("only the public half of the key is at hand: it cannot sign")
 }
 
 // WriteFile puts a key file in place, durable and whole. Without overwrite an

@@ -1,5 +1,6 @@
-// Package key reads, writes and uses private signing keys that live in files:
-// cosign's encrypted format both ways, and plain PKCS#8, SEC1 and PKCS#1.
+// Package key opens and uses private signing keys by their references (see [Open]): in
+// files, cosign's encrypted format both ways and plain PKCS#8, SEC1 and PKCS#1; in
+// variables; in tokens and key management services behind plugins; in an ssh-agent.
 //
 // A key file is trusted to be its owner's: whoever can replace it can make its
 // user sign with another key, but cannot learn the password from that. Whoever
@@ -35,6 +36,9 @@ type Signer interface {
 	// Hash is what SignDigest wants a digest of; 0 when the algorithm (pure
 	// Ed25519) signs nothing but whole messages.
 	Hash() crypto.Hash
+	// Whole reports whether messages must be signed whole, although there may be a hash:
+	// so does an ssh-agent.
+	Whole() bool
 	// Sign signs a whole message: ASN.1 for ECDSA, PKCS #1 v1.5 for RSA.
 	Sign(message []byte) ([]byte, error)
 	// SignDigest signs a message of which only the digest is at hand.
@@ -43,8 +47,13 @@ type Signer interface {
 
 // Info says how a key was kept.
 type Info struct {
-	Encrypted bool
+	Kind      Kind
+	Encrypted bool   // with a password, in a file or a variable
 	Algorithm string // as Generate names it, for example "ecdsa-p256"
+
+	// Of a key behind a plugin: the path of the program, and what it says of itself and
+	// of where it found the key, which is for people and may be empty.
+	Program, Plugin, Where string
 }
 
 // signer is the one Signer; the algorithms differ in hash and name only.
@@ -141,13 +150,14 @@ func (s *signer) Public() crypto.PublicKey { return s.private.Public() }
 func (s *signer) KeyDetails() string       { return s.details }
 func (s *signer) Hash() crypto.Hash        { return s.hash }
 
+func (s *signer) Whole() bool {
+	_, agent := s.private.(*agentKey)
+	return s.hash == 0 || agent
+}
+
 func (s *signer) Sign(message []byte) ([]byte, error) {
-	if s.hash == 0 {
-		return s.private.Sign(rand.Reader, message, crypto.Hash(0))
-	}
-	h := s.hash.New()
-	h.Write(message)
-	return s.SignDigest(h.Sum(nil))
+	// An ssh-agent hashes itself; all others get the digest.
+	return crypto.SignMessage(s.private, rand.Reader, message, s.hash)
 }
 
 func (s *signer) SignDigest(digest []byte) ([]byte, error) {
@@ -235,4 +245,14 @@ func curveHash(c elliptic.Curve) crypto.Hash {
 		return crypto.SHA512
 	}
 	return crypto.SHA256
+}
+
+// AlgorithmOf is what [Generate] calls the algorithm of a public key; "" for one that
+// cannot be used.
+func AlgorithmOf(public crypto.PublicKey) string {
+	s, err := newSigner(PublicOnly{public})
+	if err != nil {
+		return ""
+	}
+	return s.name
 }

@@ -25,6 +25,16 @@ func (r *reader) value(n *yaml.Node, v reflect.Value, path string) error {
 		return at.Errorf("this field is not supported yet; it is never ignored")
 	case Ignored:
 		return nil
+	case Plain:
+		if n.Kind != yaml.ScalarNode {
+			return at.Errorf("must be one value, is %s", kindName(n))
+		}
+		text := n.Value
+		if isNull(n) {
+			text = ""
+		}
+		v.Set(reflect.ValueOf(Plain{Value: text, Pos: at}))
+		return nil
 	case Scalar:
 		if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" {
 			return at.Errorf("must be a string%s", quoteHint(n))

@@ -11,6 +11,7 @@
 //	Pos      filled with where the struct began
 //	Refused  a field that is known but not supported yet: using it is an error that names it
 //	Ignored  a field that is known and says nothing about a decision (status, managedFields)
+//	Plain    a single value of any kind as it is written; a missing one is ""
 //	Open     an unnamed marker: unknown keys are allowed here, except near-misses
 //	         of known keys in another case
 package strictyaml
@@ -81,6 +82,13 @@ func (s *Scalar) Set(value string) {
 	}
 }
 
+// Plain is a single value, whatever YAML takes it for: true, 7 and "x" are text.
+// Formats read it where a value comes from a place that has only text.
+type Plain struct {
+	Value string
+	Pos   Pos
+}
+
 // Document is one YAML document.
 type Document struct {
 	Pos  Pos
@@ -89,6 +97,18 @@ type Document struct {
 
 // Documents reads all documents of a file. Empty documents are left out.
 func Documents(file string, data []byte) ([]*Document, error) {
+	return documents(&checker{file: file}, data)
+}
+
+// DocumentsWithAliases is [Documents] for formats whose files are known to name
+// single values: an alias of one is read as that value. Those of mappings and
+// lists stay refused, so that no file means more than its length.
+func DocumentsWithAliases(file string, data []byte) ([]*Document, error) {
+	return documents(&checker{file: file, aliases: true}, data)
+}
+
+func documents(c *checker, data []byte) ([]*Document, error) {
+	file := c.file
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("%s: %d bytes; at most %d are read", file, len(data), MaxSize)
 	}
@@ -97,7 +117,6 @@ func Documents(file string, data []byte) ([]*Document, error) {
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var docs []*Document
-	c := &checker{file: file}
 	for {
 		var n yaml.Node
 		err := decode(dec, &n)
@@ -145,11 +164,28 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag(
 
 // checker refuses what makes YAML mean more than it says.
 type checker struct {
-	file  string
-	nodes int
+	file    string
+	nodes   int
+	aliases bool // of single values are replaced by them
+}
+
+// resolve puts the value in the place of its alias.
+func (c *checker) resolve(n *yaml.Node) {
+	if !c.aliases {
+		return
+	}
+	if n.Kind == yaml.AliasNode && n.Alias != nil && n.Alias.Kind == yaml.ScalarNode {
+		line := n.Line
+		*n = *n.Alias
+		n.Line = line
+	}
+	if n.Kind == yaml.ScalarNode {
+		n.Anchor = ""
+	}
 }
 
 func (c *checker) check(n *yaml.Node, path string, depth int) error {
+	c.resolve(n)
 	at := Pos{File: c.file, Line: n.Line, Path: path}
 	c.nodes++
 	switch {
@@ -179,6 +215,7 @@ func (c *checker) checkMap(n *yaml.Node, path string, depth int) error {
 	seen := make(map[string]int, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
+		c.resolve(k)
 		at := Pos{File: c.file, Line: k.Line, Path: join(path, k.Value)}
 		switch {
 		case k.Kind != yaml.ScalarNode || k.Anchor != "":

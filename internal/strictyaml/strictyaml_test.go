@@ -86,6 +86,35 @@ image: busybox
 	}
 }
 
+func TestPlainIsTextAsWritten(t *testing.T) {
+	t.Parallel()
+	docs, err := strictyaml.Documents("p.yaml", []byte("a: true\nb: 1.50\nc: \"x\"\nd:\ne: 2026-01-01\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m map[string]strictyaml.Plain
+	if err := docs[0].Decode(&m); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"a": "true", "b": "1.50", "c": "x", "d": "", "e": "2026-01-01"} {
+		if m[name].Value != want {
+			t.Errorf("%s: %q, want %q", name, m[name].Value, want)
+		}
+	}
+	if m["c"].Pos.Line != 3 {
+		t.Errorf("%+v", m["c"])
+	}
+	for _, text := range []string{"a: [x]\n", "a: {x: y}\n"} {
+		docs, err := strictyaml.Documents("p.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := docs[0].Decode(&m); err == nil || !strings.Contains(err.Error(), "must be one value") {
+			t.Error(text, err)
+		}
+	}
+}
+
 // TestRefused are the near-misses of what TestDecode accepts.
 func TestRefused(t *testing.T) {
 	t.Parallel()

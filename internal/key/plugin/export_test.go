@@ -1,0 +1,6 @@
+package plugin
+
+var (
+	CheckSignature = checkSignature
+	Decode         = decode
+)
