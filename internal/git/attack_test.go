@@ -385,7 +385,7 @@ func TestSecurityKeys(t *testing.T) {
 	if why := verify(key.sign([]byte(head), 5)); why != nil {
 		t.Fatalf("touched and verified: %v", why)
 	}
-	wantCode(t, verify(key.sign([]byte(head), 0)), "TAG_SIGNER", "user presence")
+	wantCode(t, verify(key.sign([]byte(head), 0)), "TAG_SIGNER", "nobody touched")
 	wantCode(t, verify(skKey{priv, "ssh:evil"}.sign([]byte(head), 1)), "TAG_SIGNER", "not listed")
 }
 

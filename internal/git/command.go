@@ -36,7 +36,7 @@ func newRunner(location Location) (*runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &runner{dir: dir, location: location}
+	r := &runner{dir: dir, location: location, anonymous: location.resolve != ""}
 	// What is fetched is read once and deleted: compressing it is wasted time.
 	config := "[core]\n\thooksPath = /dev/null\n\tcompression = 0\n[fetch]\n\tunpackLimit = 1\n"
 	if location.Path != "" {
@@ -79,6 +79,9 @@ func (r *runner) command(ctx context.Context, args ...string) *exec.Cmd {
 		"-c", "protocol.allow=never", "-c", "protocol." + r.location.protocol() + ".allow=always",
 		"-c", "gc.auto=0", "-c", "maintenance.auto=false",
 	}
+	if r.location.resolve != "" {
+		base = append(base, "-c", "http.curloptResolve="+r.location.resolve, "-c", "http.proxy=")
+	}
 	cmd := exec.CommandContext(ctx, "git", append(base, args...)...)
 	cmd.Dir = r.dir
 	cmd.Env = []string{
@@ -93,6 +96,9 @@ func (r *runner) command(ctx context.Context, args ...string) *exec.Cmd {
 		if v, ok := os.LookupEnv(name); ok && !(r.anonymous && (name == "HOME" || name == "SSH_AUTH_SOCK")) {
 			cmd.Env = append(cmd.Env, name+"="+v)
 		}
+	}
+	if !r.anonymous {
+		cmd.Env = append(cmd.Env, r.location.environment()...)
 	}
 	if r.anonymous { // nor Kerberos tickets, which lie beside HOME
 		cmd.Env = append(cmd.Env, "HOME="+r.dir, "KRB5CCNAME=FILE:/dev/null")
@@ -169,7 +175,7 @@ func (r *runner) explain(e *gitError) error {
 	switch {
 	case has("Authentication failed", "could not read Username", "could not read Password", "Permission denied (publickey", "error: 401", "error: 403"):
 		return fault.Hint(fmt.Errorf("%s: %s wants a login", e.step, host),
-			"put the login for %s into ~/.netrc, or clone the repository and give the path of the clone", host)
+			"put the login for %s into ~/.netrc or, for hallmark build, a token into GIT_AUTH_TOKEN; or clone the repository and give the path of the clone", host)
 	case has("error: 301", "error: 302", "error: 307", "error: 308", "redirect"):
 		return fault.Hint(fmt.Errorf("%s: %s answers with a redirect, which is not followed", e.step, host),
 			"give the address that it leads to")

@@ -39,6 +39,7 @@ const (
 	CodeKeyKind        = "KEY_KIND"
 	CodeKeyTooWeak     = "KEY_TOO_WEAK"
 	CodeFetchRefused   = "FETCH_REFUSED"
+	CodeUnreachable    = "COMMIT_UNREACHABLE"
 )
 
 // Limits of what is read; anything longer is refused unread.

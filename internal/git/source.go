@@ -22,6 +22,8 @@ type Source struct {
 	Git      policy.Git // as the policy sees it; Signer only after Verify
 	Tag      *Tag       // nil when the ref is not an annotated tag
 	Commit   *Commit
+	// Alone is a commit that was asked for by its id, and that no ref was seen to lead to.
+	Alone bool
 
 	run *runner
 }

@@ -1,9 +1,6 @@
 package git
 
 import (
-	"bytes"
-	"crypto/rsa"
-	"encoding/base64"
 	"fmt"
 	"io/fs"
 	"os"
@@ -12,11 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hiddeco/sshsig"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/sshsignature"
 )
 
 // SignatureNamespace is the SSHSIG namespace of git's signatures.
@@ -131,82 +128,35 @@ func (v verification) denied(code, format string, args ...any) *policy.Reason {
 	return reason(code, v.id, hint, "%s %s", v.what, fmt.Sprintf(format, args...))
 }
 
-// sshsigWire is the blob of PROTOCOL.sshsig, "Blob format".
-type sshsigWire struct {
-	Magic     [6]byte
-	Version   uint32
-	PublicKey []byte
-	Namespace string
-	Reserved  string
-	Hash      string
-	Signature []byte
+// sshCodes are the codes of what is wrong with an SSH signature.
+var sshCodes = map[sshsignature.Problem]string{
+	sshsignature.Malformed: CodeMalformed, sshsignature.Kind: CodeKeyKind, sshsignature.TooWeak: CodeKeyTooWeak,
+	sshsignature.Unverified: CodeSigner, sshsignature.NotTouched: CodeSigner, sshsignature.OtherPurpose: CodeWrongNamespace,
 }
 
-// ssh verifies an SSHSIG signature. OpenSSH's own verifier accepts security
-// key signatures that nobody touched the key for; x/crypto/ssh does not.
+// ssh verifies an SSHSIG signature by a key that is listed.
 func (v verification) ssh(signers *Signers) (*policy.TagSigner, *policy.Reason) {
-	var wire sshsigWire
-	var inner ssh.Signature
-	blob, err := unarmorSSH(v.sig.Armored)
-	if err == nil {
-		err = ssh.Unmarshal(blob, &wire)
-	}
-	if err == nil {
-		err = ssh.Unmarshal(wire.Signature, &inner)
-	}
+	blob, err := sshsignature.Unarmor(v.sig.Armored)
 	if err != nil {
 		return nil, v.denied(CodeMalformed, "has an SSH signature that cannot be read: %v", err)
 	}
-	if wire.Namespace != SignatureNamespace {
-		return nil, v.denied(CodeWrongNamespace, "carries an SSH signature made for namespace %q, not for git", clip(wire.Namespace))
-	}
-	if inner.Format == ssh.KeyAlgoRSA || inner.Format == ssh.CertAlgoRSAv01 {
-		return nil, v.denied(CodeKeyTooWeak, "is signed with %s, which hashes with SHA-1", inner.Format)
-	}
-	sig, err := sshsig.ParseSignature(blob)
+	sig, err := sshsignature.Parse(blob)
 	if err != nil {
-		return nil, v.denied(CodeMalformed, "has an SSH signature that cannot be read: %v", err)
+		return nil, v.denied(sshCodes[sshsignature.ProblemOf(err)], "%v", err)
 	}
-	if _, isCert := sig.PublicKey.(*ssh.Certificate); isCert {
-		return nil, v.denied(CodeKeyKind, "is signed with an SSH certificate; only plain keys are accepted")
-	}
-	if !bytes.Equal(sig.Marshal(), blob) || sig.HashAlgorithm.Supported() != nil {
-		return nil, v.denied(CodeMalformed, "has an SSH signature in an unusual encoding")
-	}
-	entries := signers.find(sig.PublicKey.Marshal())
-	fingerprint := ssh.FingerprintSHA256(sig.PublicKey)
-	if len(entries) == 0 {
+	entries := signers.find(sig.Key.Marshal())
+	fingerprint := ssh.FingerprintSHA256(sig.Key)
+	if len(entries) == 0 && sig.Namespace == SignatureNamespace {
 		return nil, v.denied(CodeSigner, "is signed by ssh %s, a key that is not listed", fingerprint)
 	}
-	if r := v.sshStrength(sig); r != nil {
-		return nil, r
-	}
-	err = sshsig.Verify(bytes.NewReader(v.sig.Payload), sig, entries[0].key, sig.HashAlgorithm, SignatureNamespace)
-	if err != nil {
-		return nil, v.denied(CodeSigner, "has a signature by ssh %s that does not verify: %v", fingerprint, err)
+	if err := sig.Verify(v.sig.Payload, SignatureNamespace, minRSABits); err != nil {
+		return nil, v.denied(sshCodes[sshsignature.ProblemOf(err)], "%v", err)
 	}
 	principals, r := v.principals(entries, fingerprint)
 	if r != nil {
 		return nil, r
 	}
 	return &policy.TagSigner{Kind: "ssh", Fingerprint: fingerprint, Principals: principals}, nil
-}
-
-// sshStrength refuses keys and signatures that are too weak for their kind.
-func (v verification) sshStrength(sig *sshsig.Signature) *policy.Reason {
-	kind := sig.PublicKey.Type()
-	if len(sig.Signature.Rest) > 0 && kind != ssh.KeyAlgoSKED25519 && kind != ssh.KeyAlgoSKECDSA256 {
-		return v.denied(CodeMalformed, "has bytes after its SSH signature") // x/crypto/ssh overlooks them
-	}
-	if kind != ssh.KeyAlgoRSA {
-		return nil
-	}
-	if pub, ok := sig.PublicKey.(ssh.CryptoPublicKey); ok {
-		if key, ok := pub.CryptoPublicKey().(*rsa.PublicKey); ok && key.N.BitLen() >= minRSABits {
-			return nil
-		}
-	}
-	return v.denied(CodeKeyTooWeak, "is signed with an RSA key of less than %d bits", minRSABits)
 }
 
 // principals joins the names of all lines that list the key for git now.
@@ -237,43 +187,15 @@ func (v verification) principals(entries []signer, fingerprint string) ([]string
 	return slices.Compact(names), nil
 }
 
-// unarmorSSH decodes the block as ssh-keygen writes it: no headers, lines of
-// base64, no blank lines.
-func unarmorSSH(armored []byte) ([]byte, error) {
-	body, ok1 := bytes.CutPrefix(armored, []byte("-----BEGIN SSH SIGNATURE-----\n"))
-	body, ok2 := bytes.CutSuffix(body, []byte("-----END SSH SIGNATURE-----\n"))
-	if !ok1 || !ok2 || len(body) == 0 {
-		return nil, fmt.Errorf("its armor is not as ssh-keygen writes it")
-	}
-	var text []byte
-	for line := range bytes.SplitSeq(bytes.TrimSuffix(body, []byte("\n")), []byte("\n")) {
-		if len(line) == 0 || len(line) > 128 {
-			return nil, fmt.Errorf("its armor has an empty or overlong line")
-		}
-		text = append(text, line...)
-	}
-	blob, err := base64.StdEncoding.Strict().DecodeString(string(text))
-	if err != nil {
-		return nil, fmt.Errorf("its armor is not base64")
-	}
-	return blob, nil
-}
-
 // KeyHint is the fingerprint of the key that a signature claims to be made
 // with, "" when it does not say. Nothing about it is verified.
 func (s Signature) KeyHint() string {
 	switch s.Kind {
 	case "ssh":
-		var wire sshsigWire
-		blob, err := unarmorSSH(s.Armored)
-		if err != nil || ssh.Unmarshal(blob, &wire) != nil {
-			return ""
+		if blob, err := sshsignature.Unarmor(s.Armored); err == nil {
+			return sshsignature.ClaimedKey(blob)
 		}
-		key, err := ssh.ParsePublicKey(wire.PublicKey)
-		if err != nil {
-			return ""
-		}
-		return ssh.FingerprintSHA256(key)
+		return ""
 	case "openpgp":
 		return openpgpHint(s.Armored)
 	}
