@@ -37,7 +37,6 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/authority/registry"
 	"github.com/hallmark-dev/hallmark/internal/authority/rekorv1"
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
-	"github.com/hallmark-dev/hallmark/internal/authority/tsa"
 	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
 	"github.com/hallmark-dev/hallmark/internal/authority/witness"
 	"github.com/hallmark-dev/hallmark/internal/durable"
@@ -73,15 +72,28 @@ type Config struct {
 	// of the registry (docs/registry.md); empty lets everyone who may log in do
 	// everything.
 	RegistryConfig string
+	// CAConfig is a file in the form of Fulcio's configuration, YAML or JSON: other
+	// issuers whose tokens the CA takes, and a CT log that certificates are submitted
+	// to (docs/authority.md).
+	CAConfig string
+	// KeysFile is a YAML file that says where the services' keys are (docs/authority.md);
+	// empty: in the folder, or where they were the last time. OpenKey opens them.
+	KeysFile string
+	OpenKey  OpenKey
 	// RehearseClaims, when not nil, are the claims of a JSON object that the
 	// GitHub-Actions-shaped token endpoint puts into its tokens.
 	RehearseClaims []byte
+	// RehearseServer is where the repositories of rehearsed jobs are, as in
+	// GITHUB_SERVER_URL; empty is https://github.com.
+	RehearseServer string
 	// Version is that of the program, for the status page and the metrics.
 	Version string
 	// Witnesses are asked to cosign the log's checkpoints, WitnessQuorum of them are
 	// waited for; 0 is all.
 	Witnesses     []witness.Target
 	WitnessQuorum int
+	// replica serves certificates and timestamps alone, and writes nothing.
+	replica bool
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// Log gets what an operator must know and, at level Info, a line for every
@@ -102,6 +114,9 @@ type Info struct {
 	TrustRoot     string // path of the TrustRoot for admission
 	CosignTUF     string // path of a TUF_ROOT of this authority's own for cosign
 	Host          string // host name: the log's origin
+
+	moved *movedLog // nil: all trees of the log are here
+	names []string  // of the log's trees
 }
 
 // Authority is an open data folder with its listener. [Authority.Serve] answers.
@@ -115,12 +130,17 @@ type Authority struct {
 
 	rehearsal *Rehearsal
 
+	caConfig []byte    // of CAConfig
+	ctLog    *ca.CTLog // that certificates are submitted to; nil: none
+
 	oidc      *oidc.Provider
-	witnesses *witness.Group // nil: none
-	ca        *ca.CA
-	log       *tlog.Log
-	logV1     *rekorv1.Log
-	tsa       *tsa.TSA
+	keyRefs   map[string]KeyRef
+	witnesses map[string]*witness.Group // by the name of the tree that they cosign
+	ca        *ca.CA                    // the newest: all know the same issuers
+	caTurns   turns
+	logs      []*tlog.Log    // of each of its keys, oldest first
+	logsV1    []*rekorv1.Log // likewise
+	tsa       turns
 	tuf       *tuf.Repo
 	registry  *registry.Server
 	monitor   *monitor.Monitor
@@ -154,6 +174,16 @@ func Open(cfg Config) (_ *Authority, err error) {
 			return nil, err
 		}
 	}
+	if cfg.CAConfig != "" {
+		if a.caConfig, err = loadCAConfig(cfg.CAConfig); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.KeysFile != "" {
+		if a.keyRefs, err = loadKeys(cfg.KeysFile); err != nil {
+			return nil, err
+		}
+	}
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, err
 	}
@@ -176,9 +206,12 @@ func Open(cfg Config) (_ *Authority, err error) {
 	if err := a.listen(host); err != nil {
 		return nil, err
 	}
-	st.URL = a.info.URL
+	if err := st.Moved.checkURL(a.info.URL); err != nil {
+		return nil, err
+	}
+	st.URL, a.info.moved, a.info.names = a.info.URL, st.Moved, st.treeNames()
 	if err := a.open(st, fresh); err != nil {
-		return nil, damaged(err)
+		return nil, wayOut(err)
 	}
 	return a, nil
 }
@@ -231,7 +264,7 @@ func (cfg Config) check() (string, error) {
 		return "", fault.Hint(fault.Usagef("--listen %s listens on every address and says no host name", cfg.Listen),
 			"add --url https://NAME, which is what others will use")
 	}
-	if public && cfg.RegistryUsers == "" && cfg.RegistryConfig == "" || !loopback.Host(host) && cfg.TLSCert == "" {
+	if public && cfg.RegistryUsers == "" && cfg.RegistryConfig == "" && !cfg.replica || !loopback.Host(host) && cfg.TLSCert == "" {
 		return "", fault.Hint(fault.Usagef("%s can be reached from other machines: that needs TLS and a login for the registry", cfg.Listen),
 			"add --tls-cert, --tls-key and --registry-user-file, or listen on 127.0.0.1")
 	}
@@ -322,14 +355,17 @@ func (a *Authority) Close() error {
 			errs = append(errs, err)
 		}
 	}
-	if a.log != nil {
-		errs = append(errs, a.log.Close())
+	for _, l := range a.logs {
+		if l == nil { // moved
+			continue
+		}
+		errs = append(errs, l.Close())
 	}
-	if a.logV1 != nil {
-		errs = append(errs, a.logV1.Close())
+	for _, l := range a.logsV1 {
+		errs = append(errs, l.Close())
 	}
-	if a.witnesses != nil {
-		a.witnesses.Close()
+	for _, g := range a.witnesses {
+		g.Close()
 	}
 	if a.registry != nil {
 		errs = append(errs, a.registry.Close())

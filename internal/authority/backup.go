@@ -36,7 +36,7 @@ type Saved struct {
 func Backup(dir string, w io.Writer) (Saved, error) {
 	_, dir, err := readState(dir)
 	if err != nil {
-		return Saved{}, damaged(err)
+		return Saved{}, wayOut(err)
 	}
 	// Before anything is written: half an archive must not be taken for one.
 	release, err := registry.Hold(filepath.Join(dir, registryDir))
@@ -45,19 +45,20 @@ func Backup(dir string, w io.Writer) (Saved, error) {
 	}
 	defer release()
 	if err := undamaged(dir); err != nil {
-		return Saved{}, damaged(err)
+		return Saved{}, wayOut(err)
 	}
 	b := &saver{dir: dir, tar: tar.NewWriter(w), links: map[inode]string{}}
 	st, err := b.small()
 	if err != nil {
-		return Saved{}, damaged(err)
+		return Saved{}, wayOut(err)
 	}
-	if b.saved.Entries, err = b.log(logDir); err != nil {
-		return Saved{}, damaged(err)
-	}
-	if st.LogV1 != nil {
-		if b.saved.EntriesV1, err = b.log(logV1Dir); err != nil {
-			return Saved{}, damaged(err)
+	for service, entries := range map[string]*int64{ServiceLog: &b.saved.Entries, ServiceLogV1: &b.saved.EntriesV1} {
+		for _, shard := range st.shards(service) {
+			n, err := b.log(shard)
+			if err != nil {
+				return Saved{}, wayOut(err)
+			}
+			*entries += n
 		}
 	}
 	if err := b.images(); err != nil {
@@ -192,9 +193,9 @@ func (b *saver) log(dir string) (int64, error) {
 		return 0, err
 	}
 	defer s.Close() //nolint:errcheck // it was only read
-	err = b.content(filepath.Join(dir, "checkpoint.sealed"), bytes.NewReader(s.Head), int64(len(s.Head)))
+	err = b.content(filepath.Join(dir, logHead), bytes.NewReader(s.Head), int64(len(s.Head)))
 	if err == nil {
-		err = b.content(filepath.Join(dir, "entries"), s, s.SectionReader.Size())
+		err = b.content(filepath.Join(dir, logEntries), s, s.SectionReader.Size())
 	}
 	if err == nil && s.Times != nil {
 		err = b.content(filepath.Join(dir, "times"), s.Times, s.Times.Size())

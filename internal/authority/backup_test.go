@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/authority"
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
 	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/trust"
 )
 
 // mirror copies an authority's log by its tiles, as any static mirror has them.
@@ -117,6 +119,49 @@ func TestBackup(t *testing.T) {
 		if got, err := logged(b.Info().URL, body); err != nil || got != want {
 			t.Errorf("entry %s is now %s, %v", want, got, err)
 		}
+	}
+}
+
+// TestRestoreIsFollowed: a client of TUF that saw what was published after the backup
+// takes what is published after it was restored, also a second time.
+func TestRestoreIsFollowed(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	a := newAuditor(t)
+	update := func(at string) {
+		t.Helper()
+		now, err := url.Parse(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.now.Store(now)
+		a.root(t.Context())
+	}
+	first, end := up(t, authority.Config{Dir: dir})
+	a.tuf = trust.TUF{Mirror: a.front.URL + "/tuf", Root: fetch(t, first.Info().URL+"/tuf/1.root.json"), CacheDir: t.TempDir()}
+	update(first.Info().URL)
+	for range 2 {
+		var archive bytes.Buffer
+		if _, err := authority.Backup(dir, &archive); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 { // each at another port, and so with another signing config
+			end()
+			var next *authority.Authority
+			next, end = up(t, authority.Config{Dir: dir})
+			update(next.Info().URL)
+		}
+		end()
+		dir = filepath.Join(t.TempDir(), "restored")
+		if _, err := authority.Restore(&archive, dir, authority.RestoreOptions{NothingSince: true}); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := authority.Check(dir); err != nil || len(c.Damage) > 0 {
+			t.Fatalf("%+v, %v", c, err)
+		}
+		var restored *authority.Authority
+		restored, end = up(t, authority.Config{Dir: dir})
+		update(restored.Info().URL)
 	}
 }
 

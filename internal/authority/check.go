@@ -1,10 +1,11 @@
 package authority
 
 import (
-	"crypto/ed25519"
+	"crypto"
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/oidc"
 	"github.com/hallmark-dev/hallmark/internal/authority/registry"
@@ -12,6 +13,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
 	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
 	"github.com/hallmark-dev/hallmark/internal/durable"
+	"github.com/hallmark-dev/hallmark/internal/key"
 )
 
 // Checked is what a data folder holds, and what in it is not what was written.
@@ -47,7 +49,7 @@ func (c *Checked) check(dir string, full bool) error {
 	} else if err != nil {
 		return err
 	}
-	if c.Info, err = info(st.URL, st.Host, dir); err != nil {
+	if c.Info, err = st.info(dir); err != nil {
 		return err
 	}
 	in := func(name string) string { return filepath.Join(dir, name) }
@@ -77,47 +79,89 @@ func (c *Checked) check(dir string, full bool) error {
 
 // log checks the keys, and with the logs' keys the logs.
 func (c *Checked) log(st *state, dir string, full bool, report func(durable.Damage)) error {
-	k := keyring{dir: filepath.Join(dir, keyDir)}
-	names := []string{"ca.pem", "tsa.pem", "ct.pem", "log.pem"}
-	if st.LogV1 != nil {
-		names = append(names, "log-v1.pem")
-	}
-	keys := map[string]identity{}
-	for _, name := range names {
-		id, err := k.load(name, nil)
-		if notSealed(err, report) {
-			continue
-		} else if err != nil {
-			return err
+	k := keyring{dir: filepath.Join(dir, keyDir), moved: st.Moved}
+	for _, service := range keyed() {
+		all := st.Keys[service]
+		if st.Version < stateVersion { // the state does not name them
+			all = []*term{nil}
+			if service == ServiceLogV1 && st.LogV1 == nil {
+				continue
+			}
 		}
-		keys[name] = id
+		for i, t := range all {
+			public, err := k.checkKey(service, all, i)
+			if err != nil && !notSealed(err, report) {
+				return err
+			}
+			if err != nil && t == nil {
+				continue // of a log whose key is damaged, which is said, nothing can be
+			}
+			if err := c.shard(st, dir, service, i+1, public, full, report); err != nil {
+				return err
+			}
+		}
 	}
-	// Of a log whose key is damaged, which is said, nothing can be.
+	return nil
+}
+
+// checkKey loads a key's file, and returns the public key. What the state says of it is
+// enough where the file is not needed any more, or the key elsewhere.
+func (k keyring) checkKey(service string, all []*term, i int) (crypto.PublicKey, error) {
+	t := all[i]
+	if t == nil {
+		id, err := k.load(keyName(service, i+1), nil)
+		if err != nil {
+			return nil, err
+		}
+		return id.key.Public(), nil
+	}
+	public, err := t.public()
+	if err != nil || t.Ref != "" {
+		return public, err
+	}
+	if _, err := k.holder(service, t, i+1, false); err != nil {
+		if (service == ServiceLog && k.moved.is(i+1) || !answers(service, all, i, time.Now())) && notThere(err) {
+			return public, nil
+		}
+		return public, err
+	}
+	return public, nil
+}
+
+// shard checks a log's tree of one key.
+func (c *Checked) shard(st *state, dir, service string, n int, public crypto.PublicKey, full bool, report func(durable.Damage)) (err error) {
 	any := func([]byte) (int, string) { return 0, "" }
-	if id, found := keys["log.pem"]; found {
-		key, ok := id.key.(ed25519.PrivateKey)
-		if !ok {
-			report(durable.Damage{Path: filepath.Join(k.dir, "log.pem"), Offset: -1, Why: "it does not hold an Ed25519 key"})
-			return nil
-		}
-		cfg := tlog.Config{Origin: st.Host, Key: key}
-		if !full {
-			cfg.CheckEntry = any
-		}
-		var err error
-		if c.Entries, err = tlog.Check(filepath.Join(dir, logDir), cfg, report); err != nil {
-			return err
-		}
+	folder := filepath.Join(dir, shardDir(service, n))
+	bad := func(err error) error {
+		report(durable.Damage{Path: filepath.Join(dir, keyDir, keyName(service, n)), Offset: -1, Why: err.Error()})
+		return nil
 	}
-	if id, found := keys["log-v1.pem"]; found {
-		cfg := rekorv1.Config{Host: st.Host, Key: id.key, TreeID: st.LogV1.TreeID}
+	var entries int64
+	switch service {
+	case ServiceLog:
+		signer, err := tlog.NewSigner(st.treeName(n), key.PublicOnly{Key: public})
+		if err != nil {
+			return bad(err)
+		}
+		cfg := tlog.Config{Origin: st.treeName(n), Signer: signer}
 		if !full {
 			cfg.CheckEntry = any
 		}
-		var err error
-		if c.EntriesV1, err = rekorv1.Check(filepath.Join(dir, logV1Dir), cfg, report); err != nil {
-			return err
+		entries, err = tlog.Check(folder, cfg, report)
+		c.Entries += entries
+		return err
+	case ServiceLogV1:
+		tree, err := rekorv1.NewTreeID(public)
+		if err != nil {
+			return bad(err)
 		}
+		cfg := rekorv1.Config{Host: st.Host, Key: key.PublicOnly{Key: public}, TreeID: st.treeOf(n, tree)}
+		if !full {
+			cfg.CheckEntry = any
+		}
+		entries, err = rekorv1.Check(folder, cfg, report)
+		c.EntriesV1 += entries
+		return err
 	}
 	return nil
 }

@@ -143,7 +143,8 @@ func TestFilesRunOut(t *testing.T) {
 	t.Parallel()
 	base, _ := child(t, filepath.Join(t.TempDir(), "data"), filesEnv+"=128")
 	addr := strings.TrimPrefix(base, "http://")
-	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{}}
+	const patient = 2 * time.Minute
+	client := &http.Client{Timeout: patient, Transport: &http.Transport{}}
 	log := func(text string) error {
 		resp, err := client.Post(base+"/api/v2/log/entries", "application/json", strings.NewReader(entry(t, text)))
 		if err != nil {
@@ -168,6 +169,7 @@ func TestFilesRunOut(t *testing.T) {
 		fmt.Fprintf(c, "POST /api/v2/log/entries HTTP/1.1\r\nHost: %s\r\nContent-Length: 1000\r\n\r\n{", addr)
 		held = append(held, c)
 	}
+	client.Timeout = time.Second
 	for n := range 3 {
 		if err := log(fmt.Sprint("during ", n)); errors.Is(err, errNotLogged) {
 			t.Errorf("while files are short: %v", err) // to wait is all right
@@ -176,6 +178,7 @@ func TestFilesRunOut(t *testing.T) {
 	for _, c := range held {
 		_ = c.Close()
 	}
+	client.Timeout = patient
 	for n := range 3 {
 		if err := log(fmt.Sprint("after ", n)); err != nil {
 			t.Errorf("afterwards: %v", err)

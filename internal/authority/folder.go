@@ -24,7 +24,7 @@ func Read(dir string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return info(st.URL, st.Host, dir)
+	return st.info(dir)
 }
 
 func readState(dir string) (*state, string, error) {
@@ -41,6 +41,13 @@ func readState(dir string) (*state, string, error) {
 		err = fmt.Errorf("there is no authority in %s", dir)
 	}
 	return st, dir, err
+}
+
+// info is where everything is, in a folder with this state.
+func (st *state) info(dir string) (Info, error) {
+	i, err := info(st.URL, st.Host, dir)
+	i.moved, i.names = st.Moved, st.treeNames()
+	return i, err
 }
 
 // info is where everything is for a base URL and a folder.
@@ -74,7 +81,7 @@ func Mint(dir, email string) (Token, error) {
 	}
 	p, err := oidc.Open(filepath.Join(dir, oidcDir), oidc.Config{Issuer: st.URL, ClientID: ClientID, Existing: true})
 	if err != nil {
-		return Token{}, damaged(err)
+		return Token{}, wayOut(err)
 	}
 	expires := time.Now().Add(oidc.TokenLifetime).UTC().Truncate(time.Second)
 	raw, err := p.Mint(email, ClientID, oidc.TokenLifetime)
@@ -89,7 +96,7 @@ func AddUser(dir, email string) (string, error) {
 		return "", err
 	}
 	secret, err := oidc.AddUser(filepath.Join(dir, oidcDir), email)
-	return secret, damaged(err)
+	return secret, wayOut(err)
 }
 
 // CollectGarbage removes from the registry of a data folder what nothing needs any

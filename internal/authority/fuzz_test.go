@@ -101,6 +101,7 @@ func calls(t testing.TB, a *authority.Authority) []call {
 		{"POST", "/api/v1/timestamp", "", "Content-Type: application/timestamp-query", string(timestampQuery(t, "x")), 200},
 		{"GET", "/", "", "", "", 200},
 		{"GET", "/healthz", "", "", "", 200},
+		{"GET", "/livez", "", "", "", 200},
 		{"GET", "/metrics", "", "", "", 200},
 	}
 	for _, name := range []string{"root.json", "1.root.json", "timestamp.json", "2.snapshot.json", "2.targets.json"} {

@@ -71,6 +71,7 @@ type auditor struct {
 
 	clock func() time.Time       // of its own; nil is time.Now
 	mint  func() (string, error) // an identity token
+	most  int                    // how often a blob's text is repeated at most
 
 	v2, v1   *watchedLog
 	front    *httptest.Server // an address that stays, for the TUF client
@@ -97,7 +98,7 @@ type pushed struct {
 type signedContent struct{ content, bundle []byte }
 
 func newAuditor(t *testing.T) *auditor {
-	a := &auditor{t: t, dir: filepath.Join(t.TempDir(), "data")}
+	a := &auditor{t: t, dir: filepath.Join(t.TempDir(), "data"), most: 20_000}
 	a.mint = func() (string, error) {
 		token, err := authority.Mint(a.dir, "alice@example.com")
 		return token.Raw, err
@@ -315,7 +316,7 @@ func (a *auditor) push(client *http.Client, base, name string) error {
 		}
 		return strings.TrimPrefix(resp.Header.Get("Location"), base), err
 	}
-	blob := name + strings.Repeat(" and more", rand.IntN(20_000))
+	blob := name + strings.Repeat(" and more", rand.IntN(a.most))
 	digest := evidence.SHA256([]byte(blob))
 	sent := a.sends("/v2/app/blobs/"+string(digest), blob)
 	at, err := do("POST", "/v2/app/blobs/uploads/", "", "", http.StatusAccepted)

@@ -139,7 +139,7 @@ func (a *Authority) registryLogin(ctx context.Context, user, password string) (r
 		if a.rules == nil {
 			return registry.Anonymous, false
 		}
-		name, err := a.ca.Identify(password, a.info.Issuer)
+		name, err := a.ca.Identify(ctx, password, a.info.Issuer)
 		if err != nil {
 			a.cfg.Log.DebugContext(ctx, "identity token refused by the registry", "err", err.Error())
 			return registry.Anonymous, false

@@ -2,7 +2,7 @@ package authority
 
 import (
 	"archive/tar"
-	"crypto/ed25519"
+	"crypto"
 	"errors"
 	"fmt"
 	"io"
@@ -12,9 +12,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/rekorv1"
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
+	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
 	"github.com/hallmark-dev/hallmark/internal/durable"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 )
@@ -29,6 +33,8 @@ type RestoreOptions struct {
 	// Mirror is a copy of the log in the form of C2SP tlog-tiles, from which the
 	// entries since the backup are taken; nil: none.
 	Mirror fs.FS
+	// OpenKey opens the keys that are kept elsewhere; needed where a log has such a one.
+	OpenKey OpenKey
 	// NothingSince is the operator's word that the logs of which there is no
 	// checkpoint here published nothing after the backup.
 	NothingSince bool
@@ -64,7 +70,7 @@ func Restore(r io.Reader, dir string, o RestoreOptions) (_ *Restored, err error)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(tmp))
+			err = wayOut(errors.Join(err, os.RemoveAll(tmp)))
 		}
 	}()
 	if err := extract(tar.NewReader(r), tmp); err != nil {
@@ -78,6 +84,9 @@ func Restore(r io.Reader, dir string, o RestoreOptions) (_ *Restored, err error)
 		return nil, fmt.Errorf("the backup is damaged: %s", out.Damage[i])
 	}
 	if out.Taken, err = catchUp(tmp, o); err != nil {
+		return nil, err
+	}
+	if err := tuf.Restored(filepath.Join(tmp, tufDir), time.Now()); err != nil {
 		return nil, err
 	}
 	out.Entries += out.Taken
@@ -94,60 +103,158 @@ func Restore(r io.Reader, dir string, o RestoreOptions) (_ *Restored, err error)
 	return out, durable.SyncDir(filepath.Dir(dir))
 }
 
-// catchUp brings each log to its checkpoint, and wants one of each or the word
-// that none is needed.
+// catchUp brings each log, of each of its keys, to its checkpoint, and wants one of
+// each or the word that none is needed.
 func catchUp(dir string, o RestoreOptions) (taken int64, err error) {
 	st, dir, err := readState(dir)
 	if err != nil {
 		return 0, err
 	}
-	k := keyring{dir: filepath.Join(dir, keyDir)}
-	logs := []struct {
-		name, origin string
-		catchUp      func(checkpoint []byte) error
-	}{{"log.pem", st.Host, func(checkpoint []byte) error {
-		id, err := k.load("log.pem", nil)
-		if err != nil {
-			return err
-		}
-		key, ok := id.key.(ed25519.PrivateKey)
-		if !ok {
-			return errors.New("the backup's log key is not an Ed25519 key")
-		}
-		taken, err = tlog.CatchUp(filepath.Join(dir, logDir), tlog.Config{Origin: st.Host, Key: key}, checkpoint, o.Mirror)
-		return behind(err, "name a mirror of the log that has the entries since (hallmark log mirror makes one)")
-	}}}
-	if st.LogV1 != nil {
-		logs = append(logs, struct {
-			name, origin string
-			catchUp      func(checkpoint []byte) error
-		}{"log-v1.pem", rekorv1.Origin(st.Host, st.LogV1.TreeID), func(checkpoint []byte) error {
-			id, err := k.load("log-v1.pem", nil)
-			if err != nil {
-				return err
-			}
-			err = rekorv1.CatchUp(filepath.Join(dir, logV1Dir), rekorv1.Config{Host: st.Host, Key: id.key, TreeID: st.LogV1.TreeID}, checkpoint)
-			return behind(err, "only a backup that has these entries can be restored: no mirror has the times of the log for older clients")
-		}})
-	}
+	k := keyring{dir: filepath.Join(dir, keyDir), open: o.OpenKey}
 	left := slices.Clone(o.Checkpoints)
-	for _, l := range logs {
-		i := slices.IndexFunc(left, func(c []byte) bool { return strings.HasPrefix(string(c), l.origin+"\n") })
-		switch {
-		case i >= 0:
-			if err := l.catchUp(left[i]); err != nil {
+	var all []restoring
+	for _, service := range []string{ServiceLog, ServiceLogV1} {
+		for n := range st.shards(service) {
+			if service == ServiceLog && st.Moved.is(n+1) {
+				continue // nothing is signed here
+			}
+			s, err := k.shard(st, dir, service, n+1)
+			if err != nil {
 				return 0, err
 			}
-			left = slices.Delete(left, i, i+1)
-		case !o.NothingSince:
-			return 0, fault.Usagef("no checkpoint of the log %q is given, nor the word that it published nothing since the backup", l.origin)
+			all = append(all, s)
+			i := slices.IndexFunc(left, s.signed)
+			switch {
+			case i >= 0:
+				more, err := s.catchUp(left[i], o.Mirror)
+				if err != nil {
+					return 0, err
+				}
+				taken += more
+				left = slices.Delete(left, i, i+1)
+			case !o.NothingSince:
+				return 0, fault.Usagef("no checkpoint of the log %q%s is given, nor the word that it published nothing since the backup", s.origin, ofShard(service, n+1))
+			}
 		}
 	}
 	if len(left) > 0 {
-		origin, _, _ := strings.Cut(string(left[0]), "\n")
-		return 0, fault.Usagef("a checkpoint is of %.80q, which is no log of this backup, or one of which there is another", origin)
+		return 0, stray(left[0], all)
 	}
 	return taken, nil
+}
+
+// ofShard says which tree of a log is meant, where it has had several.
+func ofShard(service string, n int) string {
+	if n == 1 {
+		return ""
+	}
+	return ", of its tree in " + shardDir(service, n) + ","
+}
+
+// stray says why a checkpoint is of no tree that still wants one.
+func stray(checkpoint []byte, all []restoring) error {
+	origin, _, _ := strings.Cut(string(checkpoint), "\n")
+	named := func(r restoring) bool { return r.origin == origin }
+	switch {
+	case !slices.ContainsFunc(all, named):
+		return fault.Usagef("a checkpoint is of %.80q, which is no log of this backup", origin)
+	case !slices.ContainsFunc(all, func(r restoring) bool { return r.signed(checkpoint) }):
+		return fault.Usagef("the checkpoint of %.80q is not signed by this log, with none of its keys", origin)
+	}
+	return fault.Usagef("a checkpoint is of %.80q, of which there is another", origin)
+}
+
+// restoring is a log's tree of one key, in a folder that is being restored.
+type restoring struct {
+	origin  string
+	signer  note.Verifier
+	catchUp func(checkpoint []byte, mirror fs.FS) (taken int64, err error)
+}
+
+// signed reports whether a checkpoint is of this tree: trees of one origin have
+// different keys.
+func (r restoring) signed(checkpoint []byte) bool {
+	if !strings.HasPrefix(string(checkpoint), r.origin+"\n") {
+		return false
+	}
+	_, err := note.Open(checkpoint, note.VerifierList(r.signer))
+	return err == nil
+}
+
+// shard is a log's nth tree, with the key that signs its checkpoints.
+func (k keyring) shard(st *state, dir, service string, n int) (r restoring, err error) {
+	var id identity
+	if t := st.termOf(service, n); t != nil {
+		if id, err = k.restored(service, t, n); err != nil {
+			return r, err
+		}
+	} else if id, err = k.load(keyName(service, n), nil); err != nil {
+		return r, err
+	}
+	folder := filepath.Join(dir, shardDir(service, n))
+	if service == ServiceLog {
+		signer, err := tlog.NewSigner(st.treeName(n), id.key)
+		if err != nil {
+			return r, fmt.Errorf("the backup's log key: %w", err)
+		}
+		return restoring{st.treeName(n), signer, func(checkpoint []byte, mirror fs.FS) (int64, error) {
+			taken, err := tlog.CatchUp(folder, tlog.Config{Origin: st.treeName(n), Signer: signer}, checkpoint, mirror)
+			return taken, behind(err, "name a mirror of the log that has the entries since (hallmark log mirror makes one)")
+		}}, nil
+	}
+	tree, err := rekorv1.NewTreeID(id.key.Public())
+	if err != nil {
+		return r, err
+	}
+	cfg := rekorv1.Config{Host: st.Host, Key: id.key, TreeID: st.treeOf(n, tree)}
+	verifier, err := rekorv1.NewVerifier(cfg)
+	if err != nil {
+		return r, err
+	}
+	return restoring{rekorv1.Origin(st.Host, cfg.TreeID), verifier, func(checkpoint []byte, _ fs.FS) (int64, error) {
+		return 0, behind(rekorv1.CatchUp(folder, cfg, checkpoint), "only a backup that has these entries can be restored: no mirror has the times of the log for older clients")
+	}}, nil
+}
+
+// restored is the identity of a term whose tree is looked at. The key of one that is over
+// is asked for when entries of a mirror are to be signed for: it may be gone for good, and
+// where it is not, nobody tries a PIN for nothing.
+func (k keyring) restored(service string, t *term, n int) (identity, error) {
+	if !t.over(time.Now()) {
+		h, err := k.holder(service, t, n, false)
+		return h.id, err
+	}
+	id, err := t.withoutKey()
+	if err != nil {
+		return id, err
+	}
+	id.key = whenWanted{id.key, func() (crypto.Signer, error) {
+		h, err := k.holder(service, t, n, false)
+		return h.id.key, err
+	}}
+	return id, nil
+}
+
+// whenWanted is a key that is opened when it is to sign.
+type whenWanted struct {
+	crypto.Signer // the public half
+	open          func() (crypto.Signer, error)
+}
+
+func (w whenWanted) Sign(random io.Reader, data []byte, o crypto.SignerOpts) ([]byte, error) {
+	s, err := w.open()
+	if err != nil {
+		return nil, err
+	}
+	return s.Sign(random, data, o)
+}
+
+// termOf is a service's nth term, nil where the state does not name it.
+func (st *state) termOf(service string, n int) *term {
+	if all := st.Keys[service]; n <= len(all) {
+		return all[n-1]
+	}
+	return nil
 }
 
 func behind(err error, hint string) error {
@@ -227,15 +334,24 @@ func extractFile(r io.Reader, path string) error {
 	if err != nil {
 		return err
 	}
-	if _, err = io.Copy(f, r); err != nil {
-		err = fmt.Errorf("the backup cannot be read: %w", err)
-	} else {
+	if _, err = io.Copy(f, archiveReader{r}); err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil && published(filepath.Base(path)) {
 		err = os.Chmod(path, 0o644)
 	}
 	return err
+}
+
+// archiveReader says of its errors that they are the archive's, not the disk's.
+type archiveReader struct{ io.Reader }
+
+func (r archiveReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("the backup cannot be read: %w", err)
+	}
+	return n, err
 }
 
 // published reports whether a file is for everyone to read.

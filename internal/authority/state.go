@@ -11,19 +11,19 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/hallmark-dev/hallmark/internal/authority/folder"
 	"github.com/hallmark-dev/hallmark/internal/durable"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 )
 
 // Names in the data folder.
 const (
-	stateFile   = "authority.json"
-	lockFile    = "lock"
+	stateFile   = folder.StateFile
+	lockFile    = folder.LockFile
 	keyDir      = "keys"
 	oidcDir     = "oidc"
 	logDir      = "log"
@@ -32,9 +32,9 @@ const (
 	registryDir = "registry"
 	cosignDir   = "cosign-tuf" // a TUF_ROOT for cosign, so that ~/.sigstore stays as it is
 
-	// The files without which log and TUF repository would begin anew.
-	logHead       = logDir + "/checkpoint.sealed"
-	logV1Head     = logV1Dir + "/checkpoint.sealed"
+	// The files without which a log and the TUF repository would begin anew.
+	logHead       = "checkpoint.sealed"
+	logEntries    = "entries"
 	tufRepository = tufDir + "/repository.sealed"
 
 	fileTrustedRoot   = "trusted_root.json"
@@ -50,11 +50,34 @@ type state struct {
 	Host    string    `json:"host"` // the log's origin; never changes
 	URL     string    `json:"url"`  // base URL of the last start
 	Created time.Time `json:"created"`
-	// LogV1 is the log for older clients; a folder of version 1 has none.
+	// LogV1 is the first tree of the log for older clients; a folder of version 1 has none.
 	LogV1 *logV1State `json:"log_v1,omitempty"`
+	// Keys are the terms of each service's keys, oldest first; a folder of version 2
+	// or less does not name them.
+	Keys map[string][]*term `json:"keys,omitempty"`
+	// CTLogs are the CT logs elsewhere that certificates were ever submitted to.
+	CTLogs []ctLog `json:"ct_logs,omitempty"`
+	// Rotating is a rotation that is decided and not published yet.
+	Rotating *rotating `json:"rotating,omitempty"`
+	// Moved is the tree of the log that another program writes to, nil while all are here.
+	Moved *movedLog `json:"moved,omitempty"`
+	// Witnessed says that the log's checkpoints were cosigned by witnesses, whom a
+	// rotation of its key ends.
+	Witnessed bool `json:"witnessed,omitempty"`
 	// Published has the SHA-256 of each file that is derived from the keys: what
 	// is in the folder, and, while it is being replaced, also what comes next.
 	Published map[string][]string `json:"published"`
+
+	// wrote, when it is there, is called before each write; an error ends it (tests).
+	wrote func(what string) error
+}
+
+// rotating is the service whose key is being replaced.
+type rotating struct {
+	Service string `json:"service"`
+	// From is what must be replaced of services whose keys are not here: the TUF
+	// root's version, the issuer's key id.
+	From string `json:"from,omitempty"`
 }
 
 // logV1State is what never changes about the log for older clients.
@@ -62,11 +85,12 @@ type logV1State struct {
 	TreeID int64 `json:"tree_id,string"` // in its origin, and in the ids of its entries
 }
 
-// stateVersion is of the folders that are made. Those of version 1, which have no
-// log for older clients, are brought to it when they are opened: what it adds is
-// made first, then the state says that it is there. A crash in between leaves a
-// folder of version 1 with files that the next start takes up.
-const stateVersion = 2
+// stateVersion is of the folders that are made. Older ones are brought to it when they
+// are opened: those of version 1 have no log for older clients, those of version 2 do
+// not name their keys. What is added is made first, then the state says that it is
+// there. A crash in between leaves an older folder with files that the next start
+// takes up.
+const stateVersion = 3
 
 // loadState reads the state; nil without an error when the folder is new.
 func loadState(dir string) (*state, error) {
@@ -76,7 +100,7 @@ func loadState(dir string) (*state, error) {
 		return nil, checkFresh(dir)
 	}
 	if err != nil {
-		return nil, damaged(err)
+		return nil, wayOut(err)
 	}
 	return readStateJSON(path, data)
 }
@@ -85,7 +109,7 @@ func loadState(dir string) (*state, error) {
 func parseState(path string, sealed []byte) (*state, error) {
 	data, err := durable.Unseal(path, sealed)
 	if err != nil {
-		return nil, damaged(err)
+		return nil, wayOut(err)
 	}
 	return readStateJSON(path, data)
 }
@@ -95,18 +119,62 @@ func readStateJSON(path string, data []byte) (*state, error) {
 	dec.DisallowUnknownFields()
 	st := new(state)
 	if err := dec.Decode(st); err != nil {
-		return nil, damaged(&durable.CorruptError{Path: path, Why: "it is not the JSON that belongs here"})
+		return nil, wayOut(&durable.CorruptError{Path: path, Why: "it is not the JSON that belongs here"})
 	}
 	if st.Version < 1 || st.Version > stateVersion {
 		return nil, fmt.Errorf("%s has version %d, this hallmark knows versions 1 to %d", path, st.Version, stateVersion)
 	}
 	if (st.Version == 1) != (st.LogV1 == nil) || st.LogV1 != nil && st.LogV1.TreeID <= 0 {
-		return nil, damaged(&durable.CorruptError{Path: path, Why: "its version and its log_v1 do not belong together"})
+		return nil, wayOut(&durable.CorruptError{Path: path, Why: "its version and its log_v1 do not belong together"})
+	}
+	if (st.Version < 3) != (st.Keys == nil) || st.Version < 3 && st.Rotating != nil {
+		return nil, wayOut(&durable.CorruptError{Path: path, Why: "its version and its keys do not belong together"})
+	}
+	if st.Version >= 3 {
+		err := checkTerms(st.Keys)
+		for _, l := range st.CTLogs {
+			err = errors.Join(err, l.check())
+		}
+		if err != nil {
+			return nil, wayOut(&durable.CorruptError{Path: path, Why: err.Error()})
+		}
+	}
+	if m := st.Moved; m != nil && (st.Version < 3 || m.Shard < 1 || m.Shard > len(st.Keys[ServiceLog]) || m.URL == "" || m.Seen == "") {
+		return nil, wayOut(&durable.CorruptError{Path: path, Why: "it says that a tree of the log was moved that there is none of"})
+	}
+	if st.Rotating != nil && !slices.Contains(Services(), st.Rotating.Service) {
+		return nil, wayOut(&durable.CorruptError{Path: path, Why: "it names a rotation of no service"})
 	}
 	return st, nil
 }
 
+// before is called with what is about to be written.
+func (st *state) before(what string) error {
+	if st.wrote == nil {
+		return nil
+	}
+	return st.wrote(what)
+}
+
+// shards are the folders of a log's trees, one for each key, oldest first.
+func (st *state) shards(service string) []string {
+	n := 1
+	if st.Version >= 3 {
+		n = len(st.Keys[service])
+	} else if service == ServiceLogV1 && st.LogV1 == nil {
+		n = 0
+	}
+	var out []string
+	for i := range n {
+		out = append(out, shardDir(service, i+1))
+	}
+	return out
+}
+
 func (st *state) save(dir string) error {
+	if err := st.before(stateFile); err != nil {
+		return err
+	}
 	data, err := json.MarshalIndent(st, "", "  ")
 	if err != nil {
 		return err
@@ -114,8 +182,11 @@ func (st *state) save(dir string) error {
 	return durable.WriteSealed(filepath.Join(dir, stateFile), append(data, '\n'), 0o600)
 }
 
-// damaged puts the way out beside a damaged file's name.
-func damaged(err error) error {
+// wayOut puts the way out beside a damaged file's name, and beside a full disk.
+func wayOut(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fault.Hint(err, "make room on that disk and call again; nothing that was acknowledged is lost")
+	}
 	if !errors.As(err, new(*durable.CorruptError)) {
 		return err
 	}
@@ -133,7 +204,7 @@ func checkFresh(dir string) error {
 	}
 	for _, e := range entries {
 		if e.Name() == fileTrustedRoot {
-			return damaged(&durable.CorruptError{Path: filepath.Join(dir, stateFile), Why: "it is missing"})
+			return wayOut(&durable.CorruptError{Path: filepath.Join(dir, stateFile), Why: "it is missing"})
 		}
 		if !slices.Contains(ours, e.Name()) && !strings.HasPrefix(e.Name(), ".tmp-") {
 			return fault.Hint(fmt.Errorf("%s is not empty and not a data folder of hallmark up (it has %s but no %s)", dir, e.Name(), stateFile),
@@ -145,28 +216,13 @@ func checkFresh(dir string) error {
 
 // lock takes the folder for this process. The lock ends with the process, however that ends.
 func lock(dir string) (*os.File, error) {
-	path := filepath.Join(dir, lockFile)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
-	if err != nil {
+	f, err := folder.Lock(dir)
+	var used *folder.InUseError
+	switch {
+	case errors.As(err, &used):
+		return nil, fault.Hint(err, "use that one (hallmark up env prints how), stop it first, or name another folder with --data")
+	case err != nil:
 		return nil, unwritable(dir, err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		who := ""
-		if data, rerr := os.ReadFile(path); rerr == nil {
-			if pid, perr := strconv.Atoi(strings.TrimSpace(string(data))); perr == nil {
-				who = fmt.Sprintf(" (process %d)", pid)
-			}
-		}
-		_ = f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fault.Hint(fmt.Errorf("another hallmark up%s is running on %s", who, dir),
-				"use that one (hallmark up env prints how), stop it first, or name another folder with --data")
-		}
-		return nil, fmt.Errorf("locking %s: %w", path, err)
-	}
-	// The process number is for people; nothing depends on it.
-	if err := f.Truncate(0); err == nil {
-		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	return f, nil
 }
@@ -177,7 +233,7 @@ func unwritable(dir string, err error) error {
 		return fault.Hint(fmt.Errorf("data folder %s cannot be written: %w", dir, errors.Unwrap(err)),
 			"keys, log and images are kept there: name a folder of your own with --data")
 	}
-	return fmt.Errorf("data folder %s: %w", dir, err)
+	return wayOut(fmt.Errorf("data folder %s: %w", dir, err))
 }
 
 // checkPublished refuses a derived file that is not what was written. It runs
@@ -229,6 +285,9 @@ func (st *state) writePublished(dir string, files map[string][]byte) error {
 		return err
 	}
 	for _, name := range changed {
+		if err := st.before(name); err != nil {
+			return err
+		}
 		if err := durable.WriteFile(filepath.Join(dir, name), files[name], 0o644); err != nil {
 			return err
 		}

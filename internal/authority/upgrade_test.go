@@ -123,7 +123,7 @@ func TestUpgradeOfAFolder(t *testing.T) {
 	a, end := up(t, authority.Config{Dir: data})
 	stillGood(t, dir)
 	version, log := readState(t, dir)
-	if version != 2 || log == nil {
+	if version != 3 || log == nil {
 		t.Errorf("version %d, %v", version, log)
 	}
 	body := entryV1(t, "signed later")
@@ -193,7 +193,7 @@ func TestUpgradeThatCrashed(t *testing.T) {
 		loggedV1(t, a.Info().URL, entryV1(t, "after the crash"))
 		end()
 		stillGood(t, dir)
-		if version, got := readState(t, dir); version != 2 || n > 0 && !jsonEqual(log, got) {
+		if version, got := readState(t, dir); version != 3 || n > 0 && !jsonEqual(log, got) {
 			t.Errorf("after %v: version %d, log_v1 %v, want %v", news[:n], version, got, log)
 		}
 	}
@@ -226,10 +226,13 @@ func TestFolderOfTheFuture(t *testing.T) {
 		t.Fatal(err)
 	}
 	for version, want := range map[string]string{
-		`"version": 3`: "this hallmark knows versions 1 to 2",
+		`"version": 4`: "this hallmark knows versions 1 to 3",
 		`"version": 2`: "do not belong together",
-		`"version": 1, "log_v1": {"tree_id": "5"}`:  "do not belong together",
-		`"version": 2, "log_v1": {"tree_id": "-5"}`: "do not belong together",
+		`"version": 3, "log_v1": {"tree_id": "5"}`:             "do not belong together",
+		`"version": 3, "log_v1": {"tree_id": "5"}, "keys": {}`: "not those of all services",
+		`"version": 2, "log_v1": {"tree_id": "5"}, "keys": {}`: "do not belong together",
+		`"version": 1, "log_v1": {"tree_id": "5"}`:             "do not belong together",
+		`"version": 2, "log_v1": {"tree_id": "-5"}`:            "do not belong together",
 	} {
 		changed := strings.Replace(string(data), `"version": 1`, version, 1)
 		if err := durable.WriteSealed(path, []byte(changed), 0o600); err != nil {

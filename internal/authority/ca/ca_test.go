@@ -29,10 +29,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/sigstore/fulcio/pkg/certificate"
 	"golang.org/x/crypto/cryptobyte"
-	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/ca"
+	"github.com/hallmark-dev/hallmark/internal/authority/issuers"
 	"github.com/hallmark-dev/hallmark/internal/authority/oidc"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/ctlog"
 )
 
 const issuerURL = "http://127.0.0.1:8420"
@@ -67,11 +68,11 @@ func start(t *testing.T) *authority {
 		t.Fatal(err)
 	}
 	ct, es := p256(t), p256(t)
-	c, err := ca.New(ca.Config{CAKey: private, CACert: root, CTKey: ct, Issuers: []ca.Issuer{
-		{URL: issuerURL, ClientID: "sigstore", Type: ca.TypeEmail, Keys: p},
-		{URL: issuerURL, ClientID: "sigstore", Type: ca.TypeGitHubWorkflow, Keys: p},
-		{URL: "http://es256.example", ClientID: "sigstore", Type: ca.TypeEmail, Algorithms: []string{"ES256"}, Keys: ec{es}},
-	}})
+	c, err := ca.New(ca.Config{CAKey: private, Chain: []*x509.Certificate{root}, CTKey: ct, Issuers: set(t,
+		issuers.Issuer{URL: issuerURL, ClientID: "sigstore", Type: issuers.TypeEmail, Keys: p},
+		issuers.Issuer{URL: issuerURL, ClientID: "sigstore", Type: issuers.TypeGitHubWorkflow, Keys: p},
+		issuers.Issuer{URL: "http://es256.example", ClientID: "sigstore", Type: issuers.TypeEmail, Algorithms: []string{"ES256"}, Keys: ec{es}},
+	)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,16 +81,7 @@ func start(t *testing.T) *authority {
 	return &authority{s.URL, p, root, ct, es, s.Client()}
 }
 
-func p256(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
-
-func publicPEM(t *testing.T, public crypto.PublicKey) string {
+func publicPEM(t testing.TB, public crypto.PublicKey) string {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
@@ -99,7 +91,7 @@ func publicPEM(t *testing.T, public crypto.PublicKey) string {
 }
 
 // prove signs a subject as Sigstore's clients do for that kind of key.
-func prove(t *testing.T, private crypto.Signer, subject string) []byte {
+func prove(t testing.TB, private crypto.Signer, subject string) []byte {
 	t.Helper()
 	message, hash := []byte(subject), crypto.SHA256
 	switch k := private.Public().(type) {
@@ -210,7 +202,7 @@ func (a *authority) certificate(t *testing.T, status int, answer string) *x509.C
 // out of the certificate, rebuild what was signed, verify.
 func checkSCT(t *testing.T, leaf, issuer *x509.Certificate, ct *ecdsa.PublicKey) {
 	t.Helper()
-	tbs, list := withoutSCT(t, leaf.RawTBSCertificate)
+	tbs, list := without(t, leaf.RawTBSCertificate, "1.3.6.1.4.1.11129.2.4.2")
 	var octets []byte
 	if rest, err := asn1.Unmarshal(list, &octets); err != nil || len(rest) != 0 {
 		t.Fatalf("SCT extension: %v", err)
@@ -247,56 +239,14 @@ func checkSCT(t *testing.T, leaf, issuer *x509.Certificate, ct *ecdsa.PublicKey)
 	}
 }
 
-// withoutSCT cuts the SCT list out of a TBSCertificate and returns its value.
-func withoutSCT(t *testing.T, raw []byte) (tbs, sct []byte) {
+// without cuts an extension out of a TBSCertificate and returns its value.
+func without(t *testing.T, raw []byte, extension string) (tbs, cut []byte) {
 	t.Helper()
-	input := cryptobyte.String(raw)
-	var inner cryptobyte.String
-	if !input.ReadASN1(&inner, cbasn1.SEQUENCE) {
-		t.Fatal("TBS")
+	tbs, cut, err := ctlog.Without(raw, extension)
+	if err != nil || cut == nil {
+		t.Fatalf("extension %s: %v", extension, err)
 	}
-	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		for !inner.Empty() {
-			var element cryptobyte.String
-			var tag cbasn1.Tag
-			if !inner.ReadAnyASN1Element(&element, &tag) {
-				t.Fatal("TBS element")
-			}
-			if tag != cbasn1.Tag(3).ContextSpecific().Constructed() {
-				b.AddBytes(element)
-				continue
-			}
-			var wrapper, list cryptobyte.String
-			if !element.ReadASN1(&wrapper, tag) || !wrapper.ReadASN1(&list, cbasn1.SEQUENCE) {
-				t.Fatal("extensions")
-			}
-			b.AddASN1(tag, func(b *cryptobyte.Builder) {
-				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-					for !list.Empty() {
-						var one, fields, value cryptobyte.String
-						var oid asn1.ObjectIdentifier
-						if !list.ReadASN1Element(&one, cbasn1.SEQUENCE) {
-							t.Fatal("extension")
-						}
-						copied := one
-						if !copied.ReadASN1(&fields, cbasn1.SEQUENCE) || !fields.ReadASN1ObjectIdentifier(&oid) {
-							t.Fatal("extension id")
-						}
-						if oid.String() != "1.3.6.1.4.1.11129.2.4.2" {
-							b.AddBytes(one)
-							continue
-						}
-						if !fields.ReadASN1(&value, cbasn1.OCTET_STRING) || sct != nil {
-							t.Fatal("SCT extension")
-						}
-						sct = value
-					}
-				})
-			})
-		}
-	})
-	return b.BytesOrPanic(), sct
+	return tbs, cut
 }
 
 func TestEmailCertificates(t *testing.T) {
@@ -549,30 +499,29 @@ func TestKeysAndProofsAreRefused(t *testing.T) {
 		request any
 		want    string
 	}{
-		"proof over another subject":  {body(public, prove(t, private, "mallory@example.com")), "proofOfPossession"},
-		"proof over the whole token":  {body(public, prove(t, private, token)), "proofOfPossession"},
-		"proof with another key":      {body(public, prove(t, other, "alice@example.com")), "proofOfPossession"},
-		"proof replayed for a key":    {body(publicPEM(t, other.Public()), proof), "proofOfPossession"},
-		"proof with another hash":     {body(public, otherHash), "proofOfPossession"},
-		"proof cut":                   {body(public, proof[:len(proof)-1]), "proofOfPossession"},
-		"no proof":                    {body(public, nil), "proofOfPossession"},
-		"weak exponent":               {body(publicPEM(t, weak), proof), "insecure"},
-		"RSA-1024":                    {body(publicPEM(t, &short), proof), "insecure"},
-		"P-224":                       {body(publicPEM(t, p224.Public()), proof), "insecure"},
-		"no key":                      {body("", proof), "PEM"},
-		"DER":                         {body("MFkwEwYHKoZIzj0CAQ==", proof), "PEM"},
-		"two keys":                    {body(public+public, proof), "PEM"},
-		"text before the key":         {body("x\n"+public, proof), "PEM"},
-		"a certificate":               {body(strings.ReplaceAll(public, "PUBLIC KEY", "CERTIFICATE"), proof), "PEM"},
-		"empty":                       {[]byte{}, "CreateSigningCertificateRequest"},
-		"null key":                    {[]byte(`{"publicKeyRequest":null}`), "missing"},
-		"unknown member":              {replace(`{"publicKeyRequest"`, `{"x":1,"publicKeyRequest"`), "CreateSigningCertificateRequest"},
-		"member twice":                {replace(`{"publicKeyRequest"`, `{"publicKeyRequest":{},"publicKeyRequest"`), "CreateSigningCertificateRequest"},
-		"other case":                  {replace(`"publicKeyRequest"`, `"PublicKeyRequest"`), "CreateSigningCertificateRequest"},
-		"trailing data":               {append(append([]byte{}, encoded...), '{', '}'), "CreateSigningCertificateRequest"},
-		"too large":                   {bytes.Repeat([]byte(" "), 70<<10), "longer"},
-		"certificate signing request": {[]byte(`{"certificateSigningRequest":"AAAA"}`), "not supported"},
-		"two tokens":                  {replace(`{"publicKeyRequest"`, `{"credentials":{"oidcIdentityToken":"eyJ"},"publicKeyRequest"`), "no other token"},
+		"proof over another subject": {body(public, prove(t, private, "mallory@example.com")), "proofOfPossession"},
+		"proof over the whole token": {body(public, prove(t, private, token)), "proofOfPossession"},
+		"proof with another key":     {body(public, prove(t, other, "alice@example.com")), "proofOfPossession"},
+		"proof replayed for a key":   {body(publicPEM(t, other.Public()), proof), "proofOfPossession"},
+		"proof with another hash":    {body(public, otherHash), "proofOfPossession"},
+		"proof cut":                  {body(public, proof[:len(proof)-1]), "proofOfPossession"},
+		"no proof":                   {body(public, nil), "proofOfPossession"},
+		"weak exponent":              {body(publicPEM(t, weak), proof), "insecure"},
+		"RSA-1024":                   {body(publicPEM(t, &short), proof), "insecure"},
+		"P-224":                      {body(publicPEM(t, p224.Public()), proof), "insecure"},
+		"no key":                     {body("", proof), "PEM"},
+		"DER":                        {body("MFkwEwYHKoZIzj0CAQ==", proof), "PEM"},
+		"two keys":                   {body(public+public, proof), "PEM"},
+		"text before the key":        {body("x\n"+public, proof), "PEM"},
+		"a certificate":              {body(strings.ReplaceAll(public, "PUBLIC KEY", "CERTIFICATE"), proof), "PEM"},
+		"empty":                      {[]byte{}, "CreateSigningCertificateRequest"},
+		"null key":                   {[]byte(`{"publicKeyRequest":null}`), "missing"},
+		"unknown member":             {replace(`{"publicKeyRequest"`, `{"x":1,"publicKeyRequest"`), "CreateSigningCertificateRequest"},
+		"member twice":               {replace(`{"publicKeyRequest"`, `{"publicKeyRequest":{},"publicKeyRequest"`), "CreateSigningCertificateRequest"},
+		"other case":                 {replace(`"publicKeyRequest"`, `"PublicKeyRequest"`), "CreateSigningCertificateRequest"},
+		"trailing data":              {append(append([]byte{}, encoded...), '{', '}'), "CreateSigningCertificateRequest"},
+		"too large":                  {bytes.Repeat([]byte(" "), 70<<10), "longer"},
+		"two tokens":                 {replace(`{"publicKeyRequest"`, `{"credentials":{"oidcIdentityToken":"eyJ"},"publicKeyRequest"`), "no other token"},
 	} {
 		status, answer := a.post(t, token, tc.request)
 		var e struct {
@@ -620,27 +569,22 @@ func TestNewRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuer := ca.Issuer{URL: issuerURL, ClientID: "sigstore", Type: ca.TypeEmail, Keys: p}
+	issued := set(t, issuers.Issuer{URL: issuerURL, ClientID: "sigstore", Type: issuers.TypeEmail, Keys: p})
 	good := func() ca.Config {
-		return ca.Config{CAKey: private, CACert: root, CTKey: p256(t), Issuers: []ca.Issuer{issuer}}
+		return ca.Config{CAKey: private, Chain: []*x509.Certificate{root}, CTKey: p256(t), Issuers: issued}
 	}
 	if _, err := ca.New(good()); err != nil {
 		t.Fatal(err)
 	}
-	with := func(change func(*ca.Issuer)) []ca.Issuer { i := issuer; change(&i); return []ca.Issuer{i} }
 	p384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	for name, change := range maps.All(map[string]func(*ca.Config){
 		"no key":         func(c *ca.Config) { c.CAKey = nil },
-		"no certificate": func(c *ca.Config) { c.CACert = nil },
+		"no certificate": func(c *ca.Config) { c.Chain = nil },
 		"another key":    func(c *ca.Config) { c.CAKey = p256(t) },
+		"no CT key":      func(c *ca.Config) { c.CTKey = nil },
 		"P-384":          func(c *ca.Config) { c.CTKey = p384 },
 		"one key":        func(c *ca.Config) { c.CTKey = private },
-		"issuer twice":   func(c *ca.Config) { c.Issuers = append(c.Issuers, issuer) },
-		"no URL":         func(c *ca.Config) { c.Issuers = with(func(i *ca.Issuer) { i.URL = "" }) },
-		"no client":      func(c *ca.Config) { c.Issuers = with(func(i *ca.Issuer) { i.ClientID = "" }) },
-		"unknown type":   func(c *ca.Config) { c.Issuers = with(func(i *ca.Issuer) { i.Type = "uri" }) },
-		"no keys":        func(c *ca.Config) { c.Issuers = with(func(i *ca.Issuer) { i.Keys = nil }) },
-		"alg none":       func(c *ca.Config) { c.Issuers = with(func(i *ca.Issuer) { i.Algorithms = []string{"none"} }) },
+		"no issuers":     func(c *ca.Config) { c.Issuers = nil },
 	}) {
 		c := good()
 		change(&c)

@@ -2,10 +2,6 @@ package ca
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -15,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/hallmark-dev/hallmark/internal/authority/issuers"
 	"github.com/hallmark-dev/hallmark/internal/strictjson"
 )
 
@@ -24,7 +21,6 @@ const maxRequest = 64 << 10 // bytes; a token, an RSA-4096 key and a proof are 6
 const (
 	codeInvalidArgument = 3
 	codeUnimplemented   = 12
-	codeInternal        = 13
 	codeUnavailable     = 14
 	codeUnauthenticated = 16
 )
@@ -88,10 +84,16 @@ func refuse(w http.ResponseWriter, status, code int, message string) {
 	writeJSON(w, status, map[string]any{"code": code, "message": message, "details": []any{}})
 }
 
+// retryLater says that something else that is needed does not answer.
+func retryLater(w http.ResponseWriter, message string) {
+	w.Header().Set("Retry-After", "3")
+	refuse(w, http.StatusServiceUnavailable, codeUnavailable, message)
+}
+
 func (c *CA) serveSign(w http.ResponseWriter, r *http.Request) {
 	if leaf := c.certify(w, r, parseRequest); leaf != "" {
 		writeJSON(w, http.StatusOK, map[string]any{"signedCertificateEmbeddedSct": map[string]any{
-			"chain": map[string]any{"certificates": []string{leaf, c.chainPEM}}}})
+			"chain": map[string]any{"certificates": append([]string{leaf}, c.chainPEM...)}}})
 	}
 }
 
@@ -113,23 +115,34 @@ func (c *CA) certify(w http.ResponseWriter, r *http.Request, parse func([]byte) 
 		refuse(w, http.StatusBadRequest, codeInvalidArgument, err.Error())
 		return
 	}
-	who, err := c.authenticate(token)
+	who, err := c.cfg.Issuers.Authenticate(r.Context(), token)
+	if unavailable := new(issuers.UnavailableError); errors.As(err, &unavailable) {
+		if !errors.Is(err, issuers.ErrTooSoon) { // of which anybody could fill the log
+			c.cfg.Log.WarnContext(r.Context(), "an issuer's keys", "issuer", unavailable.Issuer, "error", unavailable.Err)
+		}
+		retryLater(w, unavailable.Message())
+		return
+	}
 	if err != nil {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="hallmark"`)
 		refuse(w, http.StatusUnauthorized, codeUnauthenticated, "There was an error processing the identity token: "+err.Error())
 		return
 	}
-	public, err := request.publicKey()
+	public, err := request.proven(who.Proof)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, codeInvalidArgument, err.Error())
 		return
 	}
-	if !proves(public, who.subject, request.PublicKeyRequest.Proof) {
-		refuse(w, http.StatusBadRequest, codeInvalidArgument,
-			"proofOfPossession: the signature supplied in the request could not be verified with the public key over the token's subject")
+	leaf, err := c.issue(r.Context(), public, who)
+	if refused := new(logError); errors.As(err, &refused) {
+		c.cfg.Log.ErrorContext(r.Context(), "submitting a precertificate", "error", err)
+		retryLater(w, err.Error())
 		return
 	}
-	leaf, err := c.issue(public, who)
+	if name := (*nameError)(nil); errors.As(err, &name) {
+		refuse(w, http.StatusBadRequest, codeInvalidArgument, name.Error())
+		return
+	}
 	if outside := (*clockError)(nil); errors.As(err, &outside) { // nothing is wrong with the request
 		c.cfg.Log.ErrorContext(r.Context(), "issuing a certificate", "error", err)
 		refuse(w, http.StatusServiceUnavailable, codeUnavailable, outside.Error())
@@ -137,10 +150,10 @@ func (c *CA) certify(w http.ResponseWriter, r *http.Request, parse func([]byte) 
 	}
 	if err != nil {
 		c.cfg.Log.ErrorContext(r.Context(), "issuing a certificate", "error", err)
-		refuse(w, http.StatusInternalServerError, codeInternal, "the CA could not issue the certificate; its log says why")
+		refuse(w, http.StatusServiceUnavailable, codeUnavailable, "the CA cannot issue a certificate now; its log says why")
 		return
 	}
-	c.cfg.Log.InfoContext(r.Context(), "certificate", "issuer", who.extensions.Issuer, "subject", who.subject)
+	c.cfg.Log.InfoContext(r.Context(), "certificate", "issuer", who.Extensions.Issuer, "subject", who.Proof)
 	return certPEM(leaf)
 }
 
@@ -166,8 +179,8 @@ func parseRequest(body []byte) (certRequest, error) {
 		}
 		return request, errors.New("the request is not a CreateSigningCertificateRequest")
 	}
-	if len(request.CSR) > 0 {
-		return request, errors.New("certificateSigningRequest is not supported; send publicKeyRequest")
+	if len(request.CSR) > 0 && request.PublicKeyRequest != nil {
+		return request, errors.New("publicKeyRequest and certificateSigningRequest: want one of them")
 	}
 	return request, nil
 }
@@ -201,6 +214,26 @@ func tokenOf(r *http.Request, request certRequest) (string, error) {
 	return token, nil
 }
 
+// proven is the key that the request shows to be the caller's, over what the token
+// names: with a signature over that, or with a certificate signing request.
+func (q certRequest) proven(name string) (crypto.PublicKey, error) {
+	if len(q.CSR) > 0 {
+		csr, err := ParseCSR(q.CSR)
+		if err != nil {
+			return nil, fmt.Errorf("certificateSigningRequest: %w", err)
+		}
+		return csr.PublicKey, nil
+	}
+	public, err := q.publicKey()
+	if err != nil {
+		return nil, err
+	}
+	if !proves(public, name, q.PublicKeyRequest.Proof) {
+		return nil, errors.New("proofOfPossession: the signature supplied in the request could not be verified with the public key over the token's subject")
+	}
+	return public, nil
+}
+
 // publicKey is the caller's key if it is strong enough to sign with.
 func (q certRequest) publicKey() (crypto.PublicKey, error) {
 	if q.PublicKeyRequest == nil || q.PublicKeyRequest.PublicKey == nil {
@@ -214,35 +247,24 @@ func (q certRequest) publicKey() (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, errors.New("publicKeyRequest.publicKey.content: the public key supplied in the request could not be parsed")
 	}
-	switch k := public.(type) {
-	case *ecdsa.PublicKey:
-		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() && k.Curve != elliptic.P521() {
-			return nil, errors.New("the public key is insecure: want the curve P-256, P-384 or P-521")
-		}
-	case ed25519.PublicKey:
-	case *rsa.PublicKey:
-		if bits := k.N.BitLen(); bits < 2048 || bits > 4096 || bits%8 != 0 || k.N.Bit(0) == 0 || k.E != 65537 {
-			return nil, errors.New("the public key is insecure: want RSA with 2048 to 4096 bits and the exponent 65537")
-		}
-	default:
-		return nil, errors.New("the public key is of an unknown kind: want ECDSA, Ed25519 or RSA")
-	}
-	return public, nil
+	return public, strong(public)
 }
 
 func (c *CA) serveTrustBundle(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]any{"chains": []any{map[string]any{"certificates": []string{c.chainPEM}}}})
+	writeJSON(w, http.StatusOK, map[string]any{"chains": []any{map[string]any{"certificates": c.chainPEM}}})
 }
 
 func (c *CA) serveConfiguration(w http.ResponseWriter, _ *http.Request) {
-	issuers := []any{}
-	for _, i := range c.cfg.Issuers {
-		challenge := "email"
-		if i.Type == TypeGitHubWorkflow {
-			challenge = "sub"
+	list := []any{}
+	for _, i := range c.cfg.Issuers.Issuers() {
+		one := map[string]any{"audience": i.ClientID, "challengeClaim": i.Challenge(), "spiffeTrustDomain": i.TrustDomain,
+			"issuerType": i.Type, "subjectDomain": i.SubjectDomain, "skipEmailVerification": i.SkipEmailVerification}
+		if i.Wildcard {
+			one["wildcardIssuerUrl"] = i.URL
+		} else {
+			one["issuerUrl"] = i.URL
 		}
-		issuers = append(issuers, map[string]any{"issuerUrl": i.URL, "audience": i.ClientID, "challengeClaim": challenge,
-			"spiffeTrustDomain": "", "issuerType": i.Type, "subjectDomain": "", "skipEmailVerification": false})
+		list = append(list, one)
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"issuers": issuers})
+	writeJSON(w, http.StatusOK, map[string]any{"issuers": list})
 }

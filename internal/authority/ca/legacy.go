@@ -33,7 +33,11 @@ func parseLegacyRequest(body []byte) (certRequest, error) {
 		return request, errors.New("the request is not a CreateSigningCertificateRequest of API v1")
 	}
 	if len(legacy.CSR) > 0 {
-		return request, errors.New("certificateSigningRequest is not supported; send publicKey and signedEmailAddress")
+		if legacy.PublicKey != nil {
+			return request, errors.New("publicKey and certificateSigningRequest: want one of them")
+		}
+		request.CSR = legacy.CSR
+		return request, nil
 	}
 	if legacy.PublicKey == nil {
 		return request, errors.New("publicKey is missing")
@@ -51,12 +55,12 @@ func parseLegacyRequest(body []byte) (certRequest, error) {
 
 func (c *CA) serveSignV1(w http.ResponseWriter, r *http.Request) {
 	if leaf := c.certify(w, r, parseLegacyRequest); leaf != "" {
-		writePEM(w, http.StatusCreated, leaf+c.chainPEM)
+		writePEM(w, http.StatusCreated, leaf+strings.Join(c.chainPEM, ""))
 	}
 }
 
 func (c *CA) serveRootV1(w http.ResponseWriter, _ *http.Request) {
-	writePEM(w, http.StatusOK, c.chainPEM)
+	writePEM(w, http.StatusOK, strings.Join(c.chainPEM, ""))
 }
 
 func writePEM(w http.ResponseWriter, status int, text string) {

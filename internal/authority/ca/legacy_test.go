@@ -86,7 +86,7 @@ func TestLegacyAPI(t *testing.T) {
 		"another's proof":        {alice, ask(der, prove(t, key, "mallory@example.com")), 400, "could not be verified"},
 		"no key":                 {alice, map[string]any{"signedEmailAddress": []byte("x")}, 400, "publicKey is missing"},
 		"not a key":              {alice, ask([]byte("x"), []byte("x")), 400, "could not be parsed"},
-		"a CSR":                  {alice, map[string]any{"certificateSigningRequest": []byte("x")}, 400, "not supported"},
+		"a CSR":                  {alice, map[string]any{"certificateSigningRequest": []byte("x")}, 400, "want one PEM block"},
 		"the request of API v2":  {alice, body(publicPEM(t, key.Public()), prove(t, key, "alice@example.com")), 400, "of API v1"},
 		"the request of another": {alice, []any{}, 400, "of API v1"},
 	} {

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/hallmark-dev/hallmark/internal/sorted"
 )
 
 // Upper bounds of the histogram of durations, in seconds.
@@ -144,6 +146,18 @@ func (m *Monitor) exposition() []byte {
 	for _, l := range f.Logs {
 		fmt.Fprintf(&b, "hallmark_log_stopped{log=%s} %d\n", label(l.Origin), oneIf(l.Stopped != nil))
 	}
+	family("hallmark_log_signer_away", "gauge", "1 while the log takes no entries because its key does not sign.")
+	for _, l := range f.Logs {
+		fmt.Fprintf(&b, "hallmark_log_signer_away{log=%s} %d\n", label(l.Origin), oneIf(l.Away != nil))
+	}
+	family("hallmark_log_disk_full", "gauge", "1 while the log takes no entries because its disk has no room.")
+	for _, l := range f.Logs {
+		fmt.Fprintf(&b, "hallmark_log_disk_full{log=%s} %d\n", label(l.Origin), oneIf(l.Full != nil))
+	}
+	if f.Disk != nil {
+		family("hallmark_disk_free_bytes", "gauge", "Bytes that the disk of the data folder has left.")
+		fmt.Fprintf(&b, "hallmark_disk_free_bytes %d\n", f.Disk.Free)
+	}
 	family("hallmark_key_expiry_timestamp_seconds", "gauge", "When a key's certificates or metadata end, in Unix time.")
 	for _, k := range f.Keys {
 		if !k.Expires.IsZero() {
@@ -194,7 +208,7 @@ func sortedKeys[K comparable, V any](m map[K]V, compare func(x, y K) int) []K {
 	for k := range m {
 		keys = append(keys, k)
 	}
-	slices.SortFunc(keys, compare)
+	sorted.Func(keys, compare)
 	return keys
 }
 

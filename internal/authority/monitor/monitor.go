@@ -26,6 +26,8 @@ type Facts struct {
 	TUFRootSHA256 string
 	Logs          []Log
 	Keys          []Key
+	// Disk is that of the data folder, nil where nothing is known of it.
+	Disk *Disk
 	// Notes are lines on what is outside and does not decide whether all is well:
 	// witnesses. Empty ones are left out.
 	Notes []string
@@ -37,9 +39,27 @@ type Log struct {
 	Size   int64 // entries under the published checkpoint
 	// Stopped says why the log answers no more, nil while it does.
 	Stopped error
+	// Away says why the log's key does not sign, nil while it does.
+	Away error
+	// Full says why the log's disk has no room, nil while it has.
+	Full error
 	// Checkpoint is the path of its checkpoint below the base URL.
 	Checkpoint string
 }
+
+// Disk is how much room there is for what comes.
+type Disk struct {
+	Free  uint64 // bytes
+	Files uint64 // new files; the largest number where there is no limit
+}
+
+const (
+	// scarce is when it is time to make room: days of signing, and little of pushing.
+	scarce = 1 << 30
+	// Less than fullBytes or fullFiles is none: a commit of the logs or a push needs more.
+	fullBytes = 1 << 20
+	fullFiles = 16
+)
 
 // Key is a key that clients trust.
 type Key struct {
@@ -113,13 +133,22 @@ func New(cfg Config) *Monitor {
 //
 //	GET /         the page
 //	GET /healthz  200 while everything works, else 503; a line for each thing to know
+//	GET /livez    200 and nothing to know: the process answers. For what starts it anew
+//	              when it hangs, which helps against nothing that /healthz can say
 //	GET /metrics  Prometheus' text format, version 0.0.4
 func (m *Monitor) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", m.page)
 	mux.HandleFunc("GET /healthz", m.health)
+	mux.HandleFunc("GET /livez", alive)
 	mux.HandleFunc("GET /metrics", m.metrics)
 	return mux
+}
+
+func alive(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write([]byte("ok\n"))
 }
 
 // soon is how long before its end a key is worth a warning: long enough to rotate
@@ -155,7 +184,16 @@ func (m *Monitor) findings(f Facts) (state, []finding) {
 		if l.Stopped != nil {
 			// The cause names paths of this machine: it is in our own log.
 			add(failing, "the log %s has stopped because it could not read or write its folder; restart it when the disk is well", l.Origin)
+		} else if l.Away != nil {
+			add(failing, "the key of the log %s does not sign: no entries are taken until it does", l.Origin)
+		} else if l.Full != nil {
+			add(failing, "the log %s takes no entries: its disk is full; it goes on when there is room", l.Origin)
 		}
+	}
+	if d := f.Disk; d != nil && (d.Free < fullBytes || d.Files < fullFiles) {
+		add(failing, "the disk of the data folder is full: nothing can be logged or pushed before there is room")
+	} else if d != nil && d.Free < scarce {
+		add(warning, "the disk of the data folder has %d MiB left: make room before it is full", d.Free>>20)
 	}
 	for _, k := range f.Keys {
 		switch {

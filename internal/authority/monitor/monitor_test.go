@@ -70,6 +70,15 @@ func TestHealth(t *testing.T) {
 		"a key that begins now": {func(f *monitor.Facts) { f.Keys[0].Begins = now }, 200, "ok\n"},
 		"a log that stopped": {func(f *monitor.Facts) { f.Logs[0].Stopped = secret }, 503,
 			"failing\nfailing: the log sigstore.example.com has stopped because it could not read or write its folder; restart it when the disk is well\n"},
+		"a log whose key is away": {func(f *monitor.Facts) { f.Logs[0].Away = secret }, 503,
+			"failing\nfailing: the key of the log sigstore.example.com does not sign: no entries are taken until it does\n"},
+		"a disk with room": {func(f *monitor.Facts) { f.Disk = &monitor.Disk{Free: 1 << 30, Files: 16} }, 200, "ok\n"},
+		"a disk that is filling": {func(f *monitor.Facts) { f.Disk = &monitor.Disk{Free: 1<<30 - 1, Files: 1000} }, 200,
+			"warning\nwarning: the disk of the data folder has 1023 MiB left: make room before it is full\n"},
+		"a full disk": {func(f *monitor.Facts) { f.Disk = &monitor.Disk{Free: 1<<20 - 1, Files: 1000} }, 503,
+			"failing\nfailing: the disk of the data folder is full: nothing can be logged or pushed before there is room\n"},
+		"a disk without inodes": {func(f *monitor.Facts) { f.Disk = &monitor.Disk{Free: 1 << 40, Files: 15} }, 503,
+			"failing\nfailing: the disk of the data folder is full: nothing can be logged or pushed before there is room\n"},
 		"a warning after a failure": {func(f *monitor.Facts) {
 			f.Logs[0].Stopped, f.Keys[0].Expires = secret, now.Add(time.Hour)
 		}, 503, "failing\nfailing: the log sigstore.example.com has stopped because it could not read or write its folder; restart it when the disk is well\n" +
@@ -78,6 +87,9 @@ func TestHealth(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			status, h, body := get(t, newMonitor(t, row.change, nil).Handler(), "/healthz")
+			if alive, _, said := get(t, newMonitor(t, row.change, nil).Handler(), "/livez"); alive != 200 || said != "ok\n" {
+				t.Errorf("livez: %d %q", alive, said)
+			}
 			if status != row.status || body != row.want || h.Get("Cache-Control") != "no-store" {
 				t.Errorf("%d %q", status, body)
 			}
@@ -170,7 +182,7 @@ func exposition(t *testing.T, text string) map[string]float64 {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	m := newMonitor(t, nil, &log)
+	m := newMonitor(t, func(f *monitor.Facts) { f.Disk = &monitor.Disk{Free: 3 << 30, Files: 100} }, &log)
 	answers := http.NewServeMux()
 	answers.HandleFunc("/good", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") })
 	answers.HandleFunc("/bad", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
@@ -192,6 +204,7 @@ func TestMetrics(t *testing.T) {
 	for name, want := range map[string]float64{
 		"hallmark_up": 1, `hallmark_info{version="1.0\"x"}`: 1,
 		`hallmark_log_entries{log="sigstore.example.com"}`: 7, `hallmark_log_stopped{log="sigstore.example.com"}`: 0,
+		`hallmark_disk_free_bytes`: 3 << 30,
 		`hallmark_key_expiry_timestamp_seconds{key="certificate authority"}`: float64(now.AddDate(1, 0, 0).Unix()),
 		`hallmark_requests_total{service="log",code="200"}`:                  3,
 		`hallmark_requests_total{service="log",code="418"}`:                  1,

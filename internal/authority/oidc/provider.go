@@ -61,6 +61,8 @@ type Provider struct {
 	key   *rsa.PrivateKey
 	keyID string
 
+	before *before // the key before, nil when there was none
+
 	mu       sync.Mutex
 	logins   map[string]*login   // by id: login pages that were handed out
 	codes    map[string]*grant   // by SHA-256 of the authorization code
@@ -100,6 +102,9 @@ func Open(dir string, cfg Config) (*Provider, error) {
 		oneTime: map[[32]byte]string{}, attempts: map[string]*allowance{},
 	}
 	p.keyID = thumbprint(&key.PublicKey)
+	if p.before, err = loadBefore(dir); err != nil {
+		return nil, err
+	}
 	if _, err := readUsers(dir); err != nil { // a damaged file is noticed now, not at a login
 		return nil, err
 	}
@@ -161,18 +166,23 @@ func (p *Provider) Issuer() string { return p.cfg.Issuer }
 // PublicKey is the key with the id kid, nil when there is none: what the CA asks
 // in the same process, without a request to itself.
 func (p *Provider) PublicKey(kid string) crypto.PublicKey {
-	if kid != p.keyID {
-		return nil
+	if kid == p.keyID {
+		return &p.key.PublicKey
 	}
-	return &p.key.PublicKey
+	if b := p.former(); b != nil && kid == b.keyID {
+		return b.key
+	}
+	return nil
 }
 
-// JWKS is the public key as a JSON Web Key Set (RFC 7517, section 5).
+// JWKS is the public keys as a JSON Web Key Set (RFC 7517, section 5): the present
+// one, and the one before while tokens of it can be valid.
 func (p *Provider) JWKS() []byte {
-	data, _ := json.Marshal(map[string]any{"keys": []any{map[string]any{ // strings only: cannot fail
-		"kty": "RSA", "use": "sig", "alg": "RS256", "kid": p.keyID,
-		"n": b64(p.key.N.Bytes()), "e": b64(big.NewInt(int64(p.key.E)).Bytes()),
-	}}})
+	keys := []any{jwk(p.keyID, &p.key.PublicKey)}
+	if b := p.former(); b != nil {
+		keys = append(keys, jwk(b.keyID, b.key))
+	}
+	data, _ := json.Marshal(map[string]any{"keys": keys}) // strings only: cannot fail
 	return data
 }
 

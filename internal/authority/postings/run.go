@@ -37,6 +37,9 @@ type run struct {
 	f       *os.File
 	records int64
 	fences  []uint64
+	// filter is nil for a run that has none (yet).
+	filter    filter
+	fencesSum uint32
 }
 
 func blocks(records int64) int64 { return (records + perBlock - 1) / perBlock }
@@ -65,10 +68,11 @@ func openRun(dir string, st runState) (_ *run, err error) {
 		return nil, err
 	}
 	fences := data[:n*fenceSize]
-	if crc32.Checksum(fences, castagnoli) != binary.BigEndian.Uint32(data[len(fences):]) {
+	sum := binary.BigEndian.Uint32(data[len(fences):])
+	if crc32.Checksum(fences, castagnoli) != sum {
 		return nil, &durable.CorruptError{Path: f.Name(), Why: "its fences are not what was written"}
 	}
-	r := &run{name: st.Name, f: f, records: st.Records, fences: make([]uint64, n)}
+	r := &run{name: st.Name, f: f, records: st.Records, fences: make([]uint64, n), fencesSum: sum}
 	for i := range r.fences {
 		r.fences[i] = binary.BigEndian.Uint64(fences[i*fenceSize:])
 	}
@@ -98,6 +102,9 @@ func checkBlock(path string, buf []byte, n, want int64) ([]byte, error) {
 // find appends the entries below a number that have a key, the newest first, until
 // there are limit.
 func (r *run) find(out []uint32, k Key, below int64, limit int) ([]uint32, error) {
+	if r.filter != nil && !r.filter.has(k) {
+		return out, nil
+	}
 	fence := binary.BigEndian.Uint64(k[:])
 	// Blocks that can hold it begin with it, but for the first one, which begins before.
 	last := sort.Search(len(r.fences), func(i int) bool { return r.fences[i] > fence }) - 1
@@ -164,16 +171,18 @@ type writer struct {
 	out     *bufio.Writer
 	block   []byte
 	fences  []byte
+	filter  filter // nil for a run that gets none
 	records int64
 	quit    <-chan struct{}
 }
 
-func newWriter(dir string, quit <-chan struct{}) (*writer, error) {
+// newWriter begins a run of at most that many records.
+func newWriter(dir string, most int64, quit <-chan struct{}) (*writer, error) {
 	f, err := os.CreateTemp(dir, tempPrefix+"*")
 	if err != nil {
 		return nil, err
 	}
-	return &writer{f: f, out: bufio.NewWriterSize(f, 64<<10), quit: quit}, nil
+	return &writer{f: f, out: bufio.NewWriterSize(f, 64<<10), filter: newFilter(most), quit: quit}, nil
 }
 
 func (w *writer) add(rec record) error {
@@ -186,6 +195,9 @@ func (w *writer) add(rec record) error {
 		}
 	}
 	w.block = binary.BigEndian.AppendUint32(append(w.block, rec.key[:]...), rec.entry)
+	if w.filter != nil {
+		w.filter.add(rec.key)
+	}
 	w.records++
 	if len(w.block) == blockFooter {
 		return w.flush()

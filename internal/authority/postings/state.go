@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hallmark-dev/hallmark/internal/durable"
@@ -75,7 +76,9 @@ func (m *Map) load() error {
 		r, err := openRun(m.dir, rs)
 		if err == nil {
 			m.runs = append(m.runs, r)
-			continue
+			if r.filter, err = r.readFilter(m.dir); err == nil || isLost(err) {
+				continue
+			}
 		}
 		for _, r := range m.runs {
 			err = errors.Join(err, r.close())
@@ -104,10 +107,10 @@ func (m *Map) sweep() error {
 	}
 	keep := map[string]bool{}
 	for _, r := range m.runs {
-		keep[r.name] = true
+		keep[r.name], keep[filepath.Base(filterPath(m.dir, r.name))] = true, true
 	}
 	for _, e := range names {
-		if n := e.Name(); !keep[n] && (strings.HasPrefix(n, runPrefix) || strings.HasPrefix(n, tempPrefix)) {
+		if n := e.Name(); !keep[n] && slices.ContainsFunc([]string{runPrefix, filterPrefix, tempPrefix}, func(p string) bool { return strings.HasPrefix(n, p) }) {
 			if err := os.Remove(filepath.Join(m.dir, n)); err != nil {
 				return err
 			}
@@ -121,8 +124,8 @@ func (m *Map) sweep() error {
 // says that everything is Made, nothing is found.
 func (m *Map) Reset() error {
 	m.writing.Wait()
-	err := m.retry(func() error {
-		if err := os.Remove(filepath.Join(m.dir, stateName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := m.onceFilesAreFree(func() error {
+		if err := remove(filepath.Join(m.dir, stateName)); err != nil {
 			return err
 		}
 		return durable.SyncDir(m.dir)
@@ -136,6 +139,7 @@ func (m *Map) Reset() error {
 		_ = r.close() // it was only read
 	}
 	m.runs, m.frozen, m.active, m.failed, m.unmade = nil, nil, newTable(), nil, true
+	m.noRoom, m.retry = nil, flush{}
 	m.state = contents{Next: m.state.Next}
 	// What cannot be removed now does not count, and is removed at the next Open.
 	_ = m.sweep()
@@ -232,7 +236,13 @@ func check(dir string, report func(durable.Damage)) (int64, []byte, Sum, error) 
 	}
 	var sum Sum
 	for _, r := range runs {
-		if err := tell(checkRun(r, &sum)); err != nil {
+		f, err := r.readFilter(dir)
+		if errors.As(err, &corrupt) { // nothing else is wrong for that
+			report(durable.Damage{Path: corrupt.Path, Offset: -1, Why: corrupt.Why})
+		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, nil, Sum{}, err
+		}
+		if err := tell(checkRun(r, f, &sum)); err != nil {
 			return 0, nil, Sum{}, err
 		}
 	}
@@ -242,7 +252,8 @@ func check(dir string, report func(durable.Damage)) (int64, []byte, Sum, error) 
 	return st.Covered, st.Mark, sum, nil
 }
 
-func checkRun(r *run, sum *Sum) error {
+// checkRun reads a run, of which f, if there is one, must say that it has its records.
+func checkRun(r *run, f filter, sum *Sum) error {
 	var last record
 	d := r.reader()
 	for n := int64(0); ; n++ {
@@ -252,6 +263,9 @@ func checkRun(r *run, sum *Sum) error {
 		}
 		if n > 0 && last.compare(rec) >= 0 {
 			return &durable.CorruptError{Path: r.f.Name(), Why: fmt.Sprintf("record %d is not in its place", n)}
+		}
+		if f != nil && !f.has(rec.key) {
+			return &durable.CorruptError{Path: filterPath(filepath.Dir(r.f.Name()), r.name), Why: fmt.Sprintf("it leaves out record %d of its run", n)}
 		}
 		sum.Add(rec.key, rec.entry)
 		last = rec

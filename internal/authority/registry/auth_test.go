@@ -14,6 +14,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/authority/registry"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/output"
 )
 
 // named knows everybody whose password is their name in reverse, so to say.
@@ -40,7 +41,7 @@ func guarded(t *testing.T, cfg registry.Config) *client {
 		t.Fatal(err)
 	}
 	srv.Store(s)
-	return &client{t, h.URL, dir, &lockedBuffer{}, s}
+	return &client{t, h.URL, dir, &output.Buffer{}, s}
 }
 
 func basic(user string) string {

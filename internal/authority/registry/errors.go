@@ -57,6 +57,9 @@ type damagedError struct{ path, why string }
 
 func (e *damagedError) Error() string { return e.path + " is damaged: " + e.why }
 
+// full reports that there is no room: on the disk, or for this user.
+func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
 // fail answers with err. What is not an apiError is the registry's own trouble:
 // the client learns that, the log learns what.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
@@ -64,7 +67,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if !errors.As(err, &api) {
 		attrs := []any{"method", r.Method, "path", r.URL.Path, "err", err.Error()}
 		api = &apiError{http.StatusInternalServerError, "UNKNOWN", "the registry could not do this; its log says why"}
-		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		if full(err) {
 			api = errFull
 		}
 		var damaged *damagedError

@@ -4,54 +4,22 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
+	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/registry"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/output"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/smalldisk"
 )
-
-// small mounts a file system of so many pages and inodes.
-func small(t *testing.T, pages, inodes int) string {
-	t.Helper()
-	dir := t.TempDir()
-	options := fmt.Sprintf("size=%d,nr_inodes=%d", pages*os.Getpagesize(), inodes)
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
-		t.Fatalf("mounting a small tmpfs: %v", err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-	return dir
-}
-
-// asRootOfItsOwn runs the test again as root of a user namespace: only root can mount
-// a file system of a few pages.
-func asRootOfItsOwn(t *testing.T) {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := exec.Command(self, "-test.run=^"+t.Name()+"$")
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}}
-	if out, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("as root of a user namespace, which this kernel must allow, or as root: %v\n%s", err, out)
-	}
-}
 
 // TestDiskFull lets the disk be full at every write of a push: after so many bytes,
 // and after so many files. What is acknowledged is there whole, what is not
 // acknowledged is there whole or not at all, and with room again the push goes through.
 func TestDiskFull(t *testing.T) {
-	if os.Geteuid() != 0 {
-		asRootOfItsOwn(t)
+	if !smalldisk.AsRoot(t) {
 		return
 	}
 	t.Parallel()
@@ -95,7 +63,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	full, whole := 0, 0
 	one := func(t *testing.T, pages, inodes int) {
-		dir := small(t, pages, inodes)
+		dir := smalldisk.Mount(t, pages, inodes)
 		srv, err := registry.Open(dir, registry.Config{})
 		if err != nil { // there is not even room for the folders
 			full++
@@ -103,7 +71,7 @@ func TestDiskFull(t *testing.T) {
 		}
 		h := httptest.NewServer(srv)
 		defer h.Close()
-		c := &client{t, h.URL, dir, &lockedBuffer{}, srv}
+		c := &client{t, h.URL, dir, &output.Buffer{}, srv}
 		acked, refused := push(t, c)
 		check(t, c, acked)
 		// After a restart, too.
@@ -117,9 +85,7 @@ func TestDiskFull(t *testing.T) {
 			return
 		}
 		full++
-		if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=16m,nr_inodes=1000"); err != nil {
-			t.Fatal(err)
-		}
+		smalldisk.Resize(t, dir, 4000, 1000)
 		if acked, _ := push(t, c); !acked[0] || !acked[1] || !acked[2] || !acked[3] {
 			t.Errorf("with room again: %v", acked)
 		}
@@ -136,5 +102,61 @@ func TestDiskFull(t *testing.T) {
 	}
 	if full < 20 || whole < 10 {
 		t.Errorf("the disk was full %d times and had room %d times: these sizes say too little", full, whole)
+	}
+}
+
+// TestRoomIsMadeOnAFullDisk: on a disk without a byte, or without an inode, images are
+// deleted with their signatures and collected, and then there is room.
+func TestRoomIsMadeOnAFullDisk(t *testing.T) {
+	if !smalldisk.AsRoot(t) {
+		return
+	}
+	t.Parallel()
+	for name, limit := range map[string][2]int{"bytes": {150, 2000}, "inodes": {2000, 150}} {
+		t.Run(name, func(t *testing.T) {
+			a := &aging{}
+			a.client = start(t, smalldisk.Mount(t, limit[0], limit[1]), registry.Config{Now: func() time.Time { return time.Now().Add(time.Duration(a.ahead.Load())) }})
+			push := func(n int, tag string) (status int) {
+				layer := fmt.Sprint("layer ", n)
+				m := manifest(layer, "")
+				sig := manifest(layer, `,"subject":`+desc(ociManifest, m))
+				for _, s := range [][4]string{
+					{"POST", "/v2/app/blobs/uploads/?digest=" + string(evidence.SHA256([]byte("{}"))), "", "{}"},
+					{"POST", "/v2/app/blobs/uploads/?digest=" + string(evidence.SHA256([]byte(layer))), "", layer},
+					{"PUT", "/v2/app/manifests/" + tag, ociManifest, m},
+					{"PUT", "/v2/app/manifests/" + string(evidence.SHA256([]byte(sig))), ociManifest, sig},
+				} {
+					if r := a.do(s[0], s[1], s[2], s[3]); r.status != 201 {
+						return r.status
+					}
+				}
+				return 201
+			}
+			images := 0
+			for ; push(images, fmt.Sprint("v", images)) == 201; images++ {
+			}
+			for n := 0; ; n++ { // to the last
+				blob := fmt.Sprint("blob ", n)
+				if r := a.do("POST", "/v2/app/blobs/uploads/?digest="+string(evidence.SHA256([]byte(blob))), "", blob); r.status == 507 {
+					break
+				} else if r.status != 201 || n > 2000 {
+					t.Fatalf("%d %s", r.status, r.body)
+				}
+			}
+			if images < 10 {
+				t.Fatalf("only %d images", images)
+			}
+			for n := range images {
+				a.want(a.do("DELETE", fmt.Sprint("/v2/app/manifests/v", n), "", ""), 202, "")
+			}
+			a.pass(25 * time.Hour)
+			got := a.collect(registry.Schedule{Grace: registry.DefaultGrace, Untagged: true}, false)
+			if got.Manifests < 2*images || len(got.Repositories) != 1 || got.Repositories[0].Problem != "" {
+				t.Errorf("of %d images with their signatures: %+v", images, got)
+			}
+			if status := push(images, "again"); status != 201 {
+				t.Errorf("after the collection: %d", status)
+			}
+		})
 	}
 }

@@ -97,13 +97,11 @@ func Open(dir string, cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("registry folder: %w", err)
 		}
 	}
-	// A folder that cannot be written is told at the start, not at the first push.
-	probe, err := os.CreateTemp(filepath.Join(dir, "uploads"), ".probe-*")
-	if err != nil {
+	if err := probe(filepath.Join(dir, "uploads")); full(err) {
+		s.cfg.Log.Warn("the registry's disk is full: it serves what is there, and takes nothing", "error", err)
+	} else if err != nil {
 		return nil, fmt.Errorf("registry folder: %w", err)
 	}
-	_ = probe.Close()
-	_ = os.Remove(probe.Name())
 	s.sweepUploads()
 	if s.cfg.Rules != nil && len(s.cfg.Rules.quotas) > 0 {
 		if s.usage, err = s.measure(s.cfg.Rules.quotas); err != nil {
@@ -111,6 +109,17 @@ func Open(dir string, cfg Config) (*Server, error) {
 		}
 	}
 	return s, nil
+}
+
+// probe tells a folder that cannot be written at the start, not at the first push.
+func probe(dir string) error {
+	f, err := os.CreateTemp(dir, ".probe-*")
+	if err != nil {
+		return err
+	}
+	_ = f.Close()
+	_ = os.Remove(f.Name())
+	return nil
 }
 
 // Garbage says what [Server.Collect] would remove from the folder dir. It writes

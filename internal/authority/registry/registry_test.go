@@ -1,7 +1,6 @@
 package registry_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +18,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/authority/registry"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/output"
 )
 
 const (
@@ -32,30 +31,13 @@ type client struct {
 	t   testing.TB
 	url string
 	dir string
-	log *lockedBuffer
+	log *output.Buffer
 	srv *registry.Server
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func start(t testing.TB, dir string, cfg registry.Config) *client {
 	t.Helper()
-	log := &lockedBuffer{}
+	log := &output.Buffer{}
 	cfg.Log = slog.New(slog.NewTextHandler(log, nil))
 	srv, err := registry.Open(dir, cfg)
 	if err != nil {

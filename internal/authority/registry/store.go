@@ -136,9 +136,9 @@ type stamp struct {
 }
 
 func stampOf(st fs.FileInfo) stamp {
-	v := stamp{size: st.Size(), mtime: st.ModTime().UnixNano()}
+	v := stamp{size: st.Size(), mtime: st.ModTime().UnixNano(), ctime: durable.ChangedAt(st)}
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
-		v.ino, v.ctime = sys.Ino, sys.Ctim.Nano()
+		v.ino = sys.Ino
 	}
 	return v
 }

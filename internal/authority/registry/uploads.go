@@ -17,8 +17,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/hallmark-dev/hallmark/internal/durable"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 )
 
@@ -407,13 +406,7 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, repo, id string
 // are the client's; errors of the file are ours.
 func (u *session) append(body io.Reader, limit int64) (int64, error) {
 	in := &clientReader{r: io.LimitReader(body, limit-u.size+1)}
-	var out io.Writer = &earlyWriter{file: u.file, at: u.size, begun: u.size}
-	if u.hash != nil {
-		out = io.MultiWriter(out, u.hash)
-	}
-	buffer := copyBuffers.Get().(*[]byte)
-	defer copyBuffers.Put(buffer)
-	n, err := io.CopyBuffer(out, in, *buffer)
+	n, err := copyHashed(&earlyWriter{file: u.file, at: u.size, begun: u.size}, u.hash, in)
 	u.size += n
 	switch {
 	case in.err != nil:
@@ -425,9 +418,6 @@ func (u *session) append(body io.Reader, limit int64) (int64, error) {
 	}
 	return n, nil
 }
-
-// copyBuffers are what bodies pass through on their way to the disk.
-var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
 
 // earlyWriter lets the kernel begin to write what has come while the rest is
 // still coming; a sync at the end finds little left to do. It promises nothing:
@@ -443,7 +433,7 @@ func (e *earlyWriter) Write(p []byte) (int, error) {
 	n, err := e.file.Write(p)
 	e.at += int64(n)
 	if e.at-e.begun >= earlyStep {
-		_ = unix.SyncFileRange(int(e.file.Fd()), e.begun, e.at-e.begun, unix.SYNC_FILE_RANGE_WRITE)
+		durable.BeginSync(e.file, e.begun, e.at-e.begun)
 		e.begun = e.at
 	}
 	return n, err

@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/sorted"
 	"github.com/hallmark-dev/hallmark/internal/strictjson"
 )
 
@@ -224,7 +225,7 @@ func readEnvelope(text []byte) (*envelope, error) {
 		}
 		e.signatures = append(e.signatures, s)
 	}
-	slices.SortFunc(e.signatures, func(a, b envelopeSignature) int { return bytes.Compare([]byte(a.text), []byte(b.text)) })
+	sorted.Func(e.signatures, func(a, b envelopeSignature) int { return bytes.Compare([]byte(a.text), []byte(b.text)) })
 	e.signatures = slices.CompactFunc(e.signatures, func(a, b envelopeSignature) bool { return a.text == b.text })
 	return e, nil
 }

@@ -134,6 +134,11 @@ func (l *Log) refuse(err error) reply {
 		r = &refusal{status: http.StatusServiceUnavailable, message: "the transparency log is shutting down"}
 	case errors.Is(err, postings.ErrUnmade):
 		r = &refusal{status: http.StatusServiceUnavailable, message: postings.ErrUnmade.Error()}
+	case errors.As(err, new(*tlog.SignerError)):
+		l.slog.Error("rekor v1 log", "error", err)
+		r = &refusal{status: http.StatusServiceUnavailable, message: tlog.SignerAway, headers: map[string]string{"Retry-After": tlog.SignerRetryAfter}}
+	case errors.As(err, new(*tlog.RoomError)):
+		r = &refusal{status: http.StatusServiceUnavailable, message: tlog.DiskFull, headers: map[string]string{"Retry-After": tlog.FullRetryAfter}}
 	case l.log.Failed() != nil:
 		r = &refusal{status: http.StatusServiceUnavailable, message: stoppedMessage}
 	default:

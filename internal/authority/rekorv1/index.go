@@ -209,6 +209,9 @@ func (x *index) catchUp(ctx context.Context, view tlog.View) error {
 		if err != nil {
 			return err
 		}
+		if err := x.m.Room(); durable.NoRoom(err) {
+			return &tlog.RoomError{Err: err}
+		}
 		if x.m.Full() {
 			root, err := view.RootAt(x.done)
 			if err != nil {

@@ -36,6 +36,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/hallmark-dev/hallmark/internal/authority/tlog"
 	"github.com/hallmark-dev/hallmark/internal/durable"
 )
@@ -149,6 +151,15 @@ func CatchUp(dir string, cfg Config, checkpoint []byte) error {
 	return err
 }
 
+// NewVerifier knows the signatures of a log's checkpoints.
+func NewVerifier(cfg Config) (note.Verifier, error) {
+	s, err := newSigner(cfg.Host, cfg.Key)
+	if err != nil {
+		return nil, fmt.Errorf("rekor v1 log: %w", err)
+	}
+	return s, nil
+}
+
 // readBack reads an entry back.
 func readBack(body []byte) (bad int, why string) {
 	if bytes.HasPrefix(body, []byte(`{"apiVersion":"0.0.1","kind":"dsse",`)) {
@@ -166,8 +177,17 @@ func readBack(body []byte) (bad int, why string) {
 // Origin is the first line of the log's checkpoints.
 func (l *Log) Origin() string { return Origin(l.signer.name, l.treeID) }
 
+// Tree is the tree's number as the ids of its entries begin with it: 16 hex digits.
+func (l *Log) Tree() string { return l.tree }
+
 // Err is the reason why the log answers no more, as tlog's.
 func (l *Log) Err() error { return l.log.Err() }
+
+// Away is why the key does not sign, as tlog's.
+func (l *Log) Away() error { return l.log.Away() }
+
+// Full is why the disk had no room, as tlog's.
+func (l *Log) Full() error { return l.log.Full() }
 
 // Origin is the first line of a log's checkpoints. Clients tell checkpoints of v1
 // from those of v2 by this form.
@@ -241,5 +261,9 @@ func (s signer) promise(body []byte, at, index int64) ([]byte, error) {
 	b = hex.AppendEncode(b, s.id[:])
 	b = append(b, `","logIndex":`...)
 	b = strconv.AppendInt(b, index, 10)
-	return s.Sign(append(b, '}'))
+	sig, err := s.Sign(append(b, '}'))
+	if err != nil {
+		return nil, &tlog.SignerError{Err: err}
+	}
+	return sig, nil
 }

@@ -54,6 +54,9 @@ func (l *Log) run() {
 		select {
 		case <-l.quit:
 			return
+		case <-l.unfinished.again():
+			l.lookAgain()
+			continue
 		case <-damaged:
 			if !l.heal() {
 				damaged = nil // it would not be otherwise the next time
@@ -82,6 +85,9 @@ func (l *Log) answer(batch []*pending) {
 		before := l.Size()
 		if t, err = l.commit(batch); errors.Is(err, ErrClosed) {
 			err = ErrClosed // while something was derived again
+		} else if passes(err) {
+			// Nothing is unknown of the disk: the tree waits for its signature, or what
+			// there was no room for was taken back.
 		} else if err != nil {
 			// What an fsync that failed has left on disk is unknown, and trying
 			// again would report success for pages the kernel has dropped. Only
@@ -91,7 +97,14 @@ func (l *Log) answer(batch []*pending) {
 			l.cfg.Log.Debug("integrated", "entries", n, "size", t.size(), "took", l.cfg.Now().Sub(start))
 		}
 	}
+	shown := l.published.Load()
 	for _, p := range batch {
+		if passes(err) { // what is in the log is there for who asks again
+			if index, found, ferr := shown.find(p.leaf); ferr == nil && found {
+				p.done <- result{index: index, tree: shown}
+				continue
+			}
+		}
 		if err != nil {
 			p.done <- result{err: err}
 			continue
@@ -111,8 +124,20 @@ func (l *Log) fail(err error) error {
 // commit makes what is new in the batch durable and publishes it. The order is
 // the whole safety argument: entries (and times), fsync, checkpoint (atomically), fsync,
 // and only then is anything shown to anyone.
+//
+// A signer that fails is a *SignerError, and leaves a tree that is written and unsigned.
+// It is signed before anything else is written, so that while this process runs one tree of
+// each size is ever signed, whatever a signer that did not answer may have done. Its entries stay
+// in the log although they were refused; who submits one again finds it. What a restart finds
+// unsigned it drops: nobody was given the signature that it may have.
 func (l *Log) commit(batch []*pending) (*tree, error) {
+	if err := l.finishFirst(); err != nil {
+		return nil, err
+	}
 	old := l.published.Load()
+	if err := l.derived.index.Room(); durable.NoRoom(err) {
+		return nil, l.noRoom(&RoomError{err})
+	}
 	leaves, data, lengths, err := number(old, batch)
 	if errors.As(err, new(*durable.CorruptError)) {
 		if err = l.deriveAgain(old, err); err == nil {
@@ -122,24 +147,58 @@ func (l *Log) commit(batch []*pending) (*tree, error) {
 	if err != nil || len(leaves) == 0 {
 		return old, err
 	}
-	if err := l.disk.appendEntries(data, old.bytes()); err != nil {
-		return nil, err
-	}
-	t, g := old.extend(leaves, lengths)
-	if err := l.stamp(t, len(leaves)); err != nil {
-		return nil, err
-	}
-	// Without fsync: what is derived is made again if it does not survive.
-	if err := l.derived.write(old.n, g); err != nil {
+	t, err := l.write(old, data, leaves, lengths)
+	if durable.NoRoom(err) {
+		return nil, l.noRoom(l.takeBack(old, err))
+	} else if err != nil {
 		return nil, err
 	}
 	if err := l.derived.add(old.n, leaves); err != nil {
 		return nil, err
 	}
-	if err := l.onceFilesAreFree(func() error { return l.seal(t) }); err != nil {
+	return l.publish(t)
+}
+
+// write is the tree with more entries, which are on disk then.
+func (l *Log) write(old *tree, data []byte, leaves []tlog.Hash, lengths []int) (*tree, error) {
+	if err := l.disk.appendEntries(data, old.bytes()); err != nil {
 		return nil, err
 	}
-	err = l.keep(t)
+	t, g := old.extend(leaves, lengths)
+	// Without fsync: what is derived is made again if it does not survive.
+	if err := l.disk.writeDerived(old.n, g); err != nil {
+		return nil, err
+	}
+	return t, l.stamp(t, len(leaves))
+}
+
+// noRoom remembers that the disk has no room, and looks again after a while.
+func (l *Log) noRoom(err error) error {
+	if errors.As(err, new(*RoomError)) {
+		l.setFull(err)
+		l.unfinished.set(l.unfinished.tree, err)
+	}
+	return err
+}
+
+// publish signs a tree that is written and shows it.
+func (l *Log) publish(t *tree) (*tree, error) {
+	if t.note == nil {
+		if err := l.sign(t); err != nil {
+			l.unfinished.set(t, err)
+			l.setAway(err)
+			return nil, err
+		}
+	}
+	l.setAway(nil)
+	if err := l.onceFilesAreFree(func() error { return l.seal(t) }); durable.NoRoom(err) {
+		l.unfinished.tree = t
+		return nil, l.noRoom(&RoomError{err})
+	} else if err != nil {
+		return nil, err
+	}
+	l.unfinished.set(nil, nil)
+	err := l.keep(t)
 	if errors.As(err, new(*durable.CorruptError)) { // a run that was to be merged
 		err = l.deriveAgain(t, err)
 	}
@@ -148,11 +207,13 @@ func (l *Log) commit(batch []*pending) (*tree, error) {
 	}
 	if l.cfg.Witnesses == nil {
 		l.published.Store(t)
+		l.setFull(nil) // not before what waited is shown
 		return t, nil
 	}
 	lines, late := l.cosignatures(t)
 	shown := t.with(lines)
 	l.published.Store(shown)
+	l.setFull(nil)
 	if more := late.Load(); more != nil { // it came before there was something to upgrade
 		l.upgrade(t, *more)
 	}
@@ -193,7 +254,11 @@ func (l *Log) heal() bool {
 	if l.failed() != nil {
 		return false
 	}
-	err := l.deriveAgain(l.published.Load(), errors.New("a reader has met it"))
+	newest := l.published.Load()
+	if l.unfinished.tree != nil {
+		newest = l.unfinished.tree
+	}
+	err := l.deriveAgain(newest, errors.New("a reader has met it"))
 	if err == nil || errors.Is(err, ErrClosed) {
 		return err == nil
 	}
@@ -254,15 +319,21 @@ func (l *Log) upgrade(t *tree, lines []byte) {
 	}
 }
 
-// seal signs the tree and makes its checkpoint the one on disk.
-func (l *Log) seal(t *tree) error {
+// sign signs the tree: its checkpoint, and its times.
+func (l *Log) sign(t *tree) error {
+	if err := l.sealTimes(t); err != nil {
+		return err
+	}
 	// c2sp.org/tlog-checkpoint: origin, size, root; no extension lines.
 	text := l.cfg.Origin + "\n" + strconv.FormatInt(t.size(), 10) + "\n" +
 		base64.StdEncoding.EncodeToString(t.root[:]) + "\n"
 	var err error
-	if t.note, err = note.Sign(&note.Note{Text: text}, l.signer); err != nil {
-		return err
-	}
+	t.note, err = note.Sign(&note.Note{Text: text}, l.signer)
+	return err
+}
+
+// seal makes the checkpoint of a signed tree the one on disk.
+func (l *Log) seal(t *tree) error {
 	return l.disk.publish(append(strconv.AppendInt(nil, t.bytes(), 10), t.timesSeal+"\n"+string(t.note)...))
 }
 

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hallmark-dev/hallmark/internal/durable"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/output"
 )
 
 var errPower = errors.New("power cut")
@@ -180,7 +181,7 @@ func powerCuts(t *testing.T, cfg Config) {
 	var promises []promise
 	cfg.recent = 23 // what is derived becomes durable again and again
 	kept := new(durableSizes)
-	var said lockedBuffer
+	var said output.Buffer
 	cfg.Log = slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	for round := range 60 {
 		rnd := rand.New(rand.NewPCG(uint64(round), 1))
@@ -254,24 +255,6 @@ func loseDerived(t *testing.T, dir string, rnd *rand.Rand, kept *durableSizes) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// lockedBuffer is written to by several goroutines.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // anyEntry is the configuration of a log whose entries have no form.

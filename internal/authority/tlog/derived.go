@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 
 	"golang.org/x/mod/sumdb/tlog"
-	"golang.org/x/sys/unix"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/postings"
 	"github.com/hallmark-dev/hallmark/internal/durable"
@@ -164,7 +163,9 @@ func (d *derived) add(n int64, leaves []tlog.Hash) error {
 }
 
 // sync makes what was written durable.
-func (d *derived) sync() error { return errors.Join(datasync(d.hashes), datasync(d.offsets)) }
+func (d *derived) sync() error {
+	return errors.Join(durable.DataSync(d.hashes), durable.DataSync(d.offsets))
+}
 
 // span is where entries first up to last, without last, begin and end.
 func (d *derived) span(first, last int64) (start, end int64, err error) {
@@ -185,8 +186,9 @@ func (d *derived) span(first, last int64) (start, end int64, err error) {
 	return start, end, err
 }
 
-// near is how far apart hashes may be that are read at once.
-const near = 64 << 10
+// near is how far apart hashes may be that are read at once: reading and throwing away
+// more than a page takes longer than asking for another one.
+const near = 4 << 10
 
 // read is the stored hashes with the given indexes.
 func (d *derived) read(indexes []int64) ([]tlog.Hash, error) {
@@ -213,16 +215,6 @@ func (d *derived) read(indexes []int64) ([]tlog.Hash, error) {
 }
 
 func hashesSize(n int64) int64 { return tlog.StoredHashCount(n) * tlog.HashSize }
-
-// datasync flushes a file's data, and its length where that has grown.
-func datasync(f *os.File) error {
-	for {
-		err := unix.Fdatasync(int(f.Fd()))
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-}
 
 // openForCheck opens a derived file to read, nil where there is none.
 func openForCheck(path string) (*os.File, error) {

@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // entry is a hashedrekord 0.0.2 whose signature was verified.
@@ -153,14 +155,20 @@ func (e *entry) canonical() []byte {
 	return append(b, `"}}}}}}`...)
 }
 
-// answerBody is the protojson of a dev.sigstore.rekor.v1.TransparencyLogEntry
-// for the entry at index: with a proof to t's checkpoint.
-func (l *Log) answerBody(index int64, t *tree, canonical []byte) ([]byte, error) {
-	proof, err := t.inclusion(index)
-	if err != nil {
-		return nil, err
-	}
-	b := make([]byte, 0, 1024+len(canonical)*4/3+len(proof)*48)
+// Receipt proves that an entry is in a log.
+type Receipt struct {
+	Index int64
+	// Size and Root are of the tree that Checkpoint, a signed note, covers.
+	Size       int64
+	Root       tlog.Hash
+	Proof      []tlog.Hash // RFC 9162, 2.1.3
+	Checkpoint []byte
+}
+
+// answer is the protojson of a dev.sigstore.rekor.v1.TransparencyLogEntry for the
+// entry: with its proof to the checkpoint.
+func (r Receipt) answer(keyID, canonical []byte) []byte {
+	b := make([]byte, 0, 1024+len(canonical)*4/3+len(r.Proof)*48)
 	str := func(prefix string, raw []byte) {
 		b = append(append(b, prefix...), '"')
 		b = append(base64.StdEncoding.AppendEncode(b, raw), '"')
@@ -169,25 +177,25 @@ func (l *Log) answerBody(index int64, t *tree, canonical []byte) ([]byte, error)
 		b = append(append(b, prefix...), '"')
 		b = append(strconv.AppendInt(b, n, 10), '"')
 	}
-	num(`{"logIndex":`, index)
-	str(`,"logId":{"keyId":`, l.KeyID())
+	num(`{"logIndex":`, r.Index)
+	str(`,"logId":{"keyId":`, keyID)
 	// Rekor v2 has neither an integrated time nor a promise.
 	b = append(b, `},"kindVersion":{"kind":"hashedrekord","version":"0.0.2"},"integratedTime":"0","inclusionPromise":null`...)
-	num(`,"inclusionProof":{"logIndex":`, index)
-	str(`,"rootHash":`, t.root[:])
-	num(`,"treeSize":`, t.size())
+	num(`,"inclusionProof":{"logIndex":`, r.Index)
+	str(`,"rootHash":`, r.Root[:])
+	num(`,"treeSize":`, r.Size)
 	b = append(b, `,"hashes":[`...)
-	for i := range proof {
+	for i := range r.Proof {
 		sep := ","
 		if i == 0 {
 			sep = ""
 		}
-		str(sep, proof[i][:])
+		str(sep, r.Proof[i][:])
 	}
 	b = append(b, `],"checkpoint":{"envelope":`...)
-	b = appendJSONString(b, t.note)
+	b = appendJSONString(b, r.Checkpoint)
 	str(`}},"canonicalizedBody":`, canonical)
-	return append(b, '}'), nil
+	return append(b, '}')
 }
 
 // appendJSONString quotes a signed note: valid UTF-8 whose only control

@@ -23,7 +23,24 @@ const (
 	maxRequest = 128 << 10
 )
 
-// Handler serves the Rekor v2 API and the tiles below /api/v2:
+// Backend is what keeps a log whose entries come and go as a Rekor v2 log's do: a
+// [Log], or one that has outgrown it.
+type Backend interface {
+	// KeyID is the logId of entries.
+	KeyID() []byte
+	// Write integrates a canonical entry, or finds it, and returns when a published
+	// checkpoint covers it.
+	Write(ctx context.Context, entry []byte) (Receipt, error)
+	// Checkpoint is the published checkpoint, a signed note.
+	Checkpoint() []byte
+	// Tile is a tile of hashes, or one of entries with L = -1, of exactly the width
+	// asked for; nil where the published checkpoint does not cover all of it.
+	Tile(ctx context.Context, tile tlog.Tile) ([]byte, error)
+	// Refuse answers a request that ended in an error, with WriteError.
+	Refuse(w http.ResponseWriter, err error)
+}
+
+// NewHandler serves the Rekor v2 API and the tiles below /api/v2:
 //
 //	POST /api/v2/log/entries              add an entry, 201
 //	GET  /api/v2/checkpoint               the signed checkpoint
@@ -31,24 +48,33 @@ const (
 //	GET  /api/v2/tile/entries/<N>[.p/<W>] entries
 //
 // Errors are objects {"code","message","details"} with gRPC codes, as Rekor's.
-func (l *Log) Handler() http.Handler {
+func NewHandler(b Backend) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /api/v2/log/entries", l.serveAdd)
-	return l.serve(mux, "/api/v2")
+	mux.HandleFunc("POST /api/v2/log/entries", func(w http.ResponseWriter, r *http.Request) { serveAdd(b, w, r) })
+	return serveReads(mux, b, "/api/v2")
 }
 
-// ReadHandler serves only the checkpoint and the tiles, below prefix.
-func (l *Log) ReadHandler(prefix string) http.Handler { return l.serve(http.NewServeMux(), prefix) }
+func serveReads(mux *http.ServeMux, b Backend, prefix string) http.Handler {
+	mux.HandleFunc("GET "+prefix+"/checkpoint", func(w http.ResponseWriter, _ *http.Request) { serveCheckpoint(b, w) })
+	mux.HandleFunc("GET "+prefix+"/tile/{path...}", func(w http.ResponseWriter, r *http.Request) { serveTile(b, w, r) })
+	return mux
+}
 
-func (l *Log) serve(mux *http.ServeMux, prefix string) http.Handler {
-	mux.HandleFunc("GET "+prefix+"/checkpoint", l.serveCheckpoint)
-	mux.HandleFunc("GET "+prefix+"/tile/{path...}", l.serveTile)
+// Handler is [NewHandler] for this log.
+func (l *Log) Handler() http.Handler { return l.unlessStopped(NewHandler(backend{l})) }
+
+// ReadHandler serves only the checkpoint and the tiles, below prefix.
+func (l *Log) ReadHandler(prefix string) http.Handler {
+	return l.unlessStopped(serveReads(http.NewServeMux(), backend{l}, prefix))
+}
+
+func (l *Log) unlessStopped(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := l.failed(); err != nil {
-			writeError(w, http.StatusServiceUnavailable, codeUnavailable, stoppedMessage)
+			WriteError(w, http.StatusServiceUnavailable, CodeUnavailable, stoppedMessage)
 			return
 		}
-		mux.ServeHTTP(w, r)
+		next.ServeHTTP(w, r)
 	})
 }
 
@@ -57,14 +83,15 @@ const stoppedMessage = "the transparency log has stopped because it could not re
 
 // The gRPC codes that we answer with (google.rpc.Code).
 const (
-	codeCanceled        = 1
-	codeInvalidArgument = 3
-	codeNotFound        = 5
-	codeInternal        = 13
-	codeUnavailable     = 14
+	CodeCanceled        = 1
+	CodeInvalidArgument = 3
+	CodeNotFound        = 5
+	CodeInternal        = 13
+	CodeUnavailable     = 14
 )
 
-func writeError(w http.ResponseWriter, status, code int, message string) {
+// WriteError answers with an error as Rekor v2 does; code is one of the above.
+func WriteError(w http.ResponseWriter, status, code int, message string) {
 	body, _ := json.Marshal(struct {
 		Code    int      `json:"code"`
 		Message string   `json:"message"`
@@ -76,89 +103,62 @@ func writeError(w http.ResponseWriter, status, code int, message string) {
 	_, _ = w.Write(append(body, '\n'))
 }
 
-func (l *Log) serveAdd(w http.ResponseWriter, r *http.Request) {
+func serveAdd(b Backend, w http.ResponseWriter, r *http.Request) {
 	if ct := r.Header.Get("Content-Type"); ct != "" {
 		if mt, _, err := mime.ParseMediaType(ct); err != nil || mt != "application/json" {
-			writeError(w, http.StatusUnsupportedMediaType, codeInvalidArgument, "the request must be application/json")
+			WriteError(w, http.StatusUnsupportedMediaType, CodeInvalidArgument, "the request must be application/json")
 			return
 		}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		writeError(w, http.StatusRequestEntityTooLarge, codeInvalidArgument, fmt.Sprintf("the request is larger than %d bytes", maxRequest))
+		WriteError(w, http.StatusRequestEntityTooLarge, CodeInvalidArgument, fmt.Sprintf("the request is larger than %d bytes", maxRequest))
 		return
 	} else if err != nil {
-		writeError(w, http.StatusBadRequest, codeCanceled, "the request could not be read")
+		WriteError(w, http.StatusBadRequest, CodeCanceled, "the request could not be read")
 		return
 	}
 	entry, err := parseRequest(body)
 	if err != nil {
-		writeError(w, http.StatusBadRequest, codeInvalidArgument, "invalid hashedrekord request: "+err.Error())
+		WriteError(w, http.StatusBadRequest, CodeInvalidArgument, "invalid hashedrekord request: "+err.Error())
 		return
 	}
 	canonical := entry.canonical()
 	if len(canonical) > maxEntry {
-		writeError(w, http.StatusBadRequest, codeInvalidArgument, fmt.Sprintf("the entry has %d bytes, the limit is %d", len(canonical), maxEntry))
+		WriteError(w, http.StatusBadRequest, CodeInvalidArgument, fmt.Sprintf("the entry has %d bytes, the limit is %d", len(canonical), maxEntry))
 		return
 	}
-	index, t, err := l.append(r.Context(), canonical)
+	receipt, err := b.Write(r.Context(), canonical)
 	if err != nil {
-		l.refuse(w, err)
-		return
-	}
-	answer, err := l.answerBody(index, t, canonical)
-	if err != nil {
-		l.refuse(w, err)
+		b.Refuse(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusCreated)
-	_, _ = w.Write(answer)
+	_, _ = w.Write(receipt.answer(b.KeyID(), canonical))
 }
 
-func (l *Log) refuse(w http.ResponseWriter, err error) {
-	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		writeError(w, http.StatusServiceUnavailable, codeCanceled, "the request ended before the entry was integrated")
-	case errors.Is(err, ErrClosed):
-		writeError(w, http.StatusServiceUnavailable, codeUnavailable, "the transparency log is shutting down")
-	case errors.Is(err, postings.ErrUnmade):
-		writeError(w, http.StatusServiceUnavailable, codeUnavailable, err.Error())
-	case l.failed() != nil:
-		writeError(w, http.StatusServiceUnavailable, codeUnavailable, stoppedMessage)
-	default:
-		l.cfg.Log.Error("transparency log", "error", err)
-		writeError(w, http.StatusInternalServerError, codeInternal, "the transparency log could not read its own state")
-	}
-}
-
-func (l *Log) serveCheckpoint(w http.ResponseWriter, _ *http.Request) {
+func serveCheckpoint(b Backend, w http.ResponseWriter) {
 	// c2sp.org/tlog-tiles: text/plain, and it must not be served stale.
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-cache")
-	_, _ = w.Write(l.published.Load().note)
+	_, _ = w.Write(b.Checkpoint())
 }
 
-func (l *Log) serveTile(w http.ResponseWriter, r *http.Request) {
+func serveTile(b Backend, w http.ResponseWriter, r *http.Request) {
 	tile, err := parseTilePath(r.PathValue("path"))
 	if err != nil {
-		writeError(w, http.StatusBadRequest, codeInvalidArgument, err.Error())
+		WriteError(w, http.StatusBadRequest, CodeInvalidArgument, err.Error())
 		return
 	}
-	t := l.published.Load()
-	if !t.has(tile) {
-		writeError(w, http.StatusNotFound, codeNotFound, "the log has no such tile yet")
-		return
-	}
-	var data []byte
-	if tile.L >= 0 {
-		data, err = t.tile(tile)
-	} else {
-		data, err = t.bundle(l.store, tile)
-	}
+	data, err := b.Tile(r.Context(), tile)
 	if err != nil {
-		l.refuse(w, err)
+		b.Refuse(w, err)
+		return
+	}
+	if data == nil {
+		WriteError(w, http.StatusNotFound, CodeNotFound, "the log has no such tile yet")
 		return
 	}
 	// A tile, partial ones included, never changes.
@@ -166,6 +166,55 @@ func (l *Log) serveTile(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
 	_, _ = w.Write(data)
+}
+
+// backend shows a Log as others show theirs.
+type backend struct{ *Log }
+
+var _ Backend = backend{}
+
+func (b backend) Write(ctx context.Context, entry []byte) (Receipt, error) {
+	index, t, err := b.append(ctx, entry)
+	if err != nil {
+		return Receipt{}, err
+	}
+	proof, err := t.inclusion(index)
+	return Receipt{Index: index, Size: t.size(), Root: t.root, Proof: proof, Checkpoint: t.note}, err
+}
+
+func (b backend) Checkpoint() []byte { return b.published.Load().note }
+
+func (b backend) Tile(_ context.Context, tile tlog.Tile) ([]byte, error) {
+	t := b.published.Load()
+	switch {
+	case !t.has(tile):
+		return nil, nil
+	case tile.L >= 0:
+		return t.tile(tile)
+	}
+	return t.bundle(b.store, tile)
+}
+
+func (b backend) Refuse(w http.ResponseWriter, err error) {
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		WriteError(w, http.StatusServiceUnavailable, CodeCanceled, "the request ended before the entry was integrated")
+	case errors.Is(err, ErrClosed):
+		WriteError(w, http.StatusServiceUnavailable, CodeUnavailable, "the transparency log is shutting down")
+	case errors.Is(err, postings.ErrUnmade):
+		WriteError(w, http.StatusServiceUnavailable, CodeUnavailable, err.Error())
+	case errors.As(err, new(*SignerError)):
+		w.Header().Set("Retry-After", SignerRetryAfter)
+		WriteError(w, http.StatusServiceUnavailable, CodeUnavailable, SignerAway)
+	case errors.As(err, new(*RoomError)):
+		w.Header().Set("Retry-After", FullRetryAfter)
+		WriteError(w, http.StatusServiceUnavailable, CodeUnavailable, DiskFull)
+	case b.failed() != nil:
+		WriteError(w, http.StatusServiceUnavailable, CodeUnavailable, stoppedMessage)
+	default:
+		b.cfg.Log.Error("transparency log", "error", err)
+		WriteError(w, http.StatusInternalServerError, CodeInternal, "the transparency log could not read its own state")
+	}
 }
 
 // parseTilePath reads "<L>/<N>[.p/<W>]" or "entries/<N>[.p/<W>]"

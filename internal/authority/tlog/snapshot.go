@@ -106,7 +106,7 @@ func CatchUp(dir string, cfg Config, checkpoint []byte, mirror fs.FS) (taken int
 	if err := checkConfig(&cfg); err != nil {
 		return 0, err
 	}
-	l := &Log{cfg: cfg, signer: cfg.Signer}
+	l := &Log{cfg: cfg, signer: signing{cfg.Signer}}
 	size, root, err := l.ownCheckpoint(checkpoint)
 	if err != nil {
 		return 0, err
@@ -182,6 +182,9 @@ func (l *Log) takeOver(t *tree, size int64, root tlog.Hash, mirror fs.FS) error 
 		return errors.New("the mirror's entries do not give the root that the checkpoint signs: it is damaged, or another log's")
 	}
 	// Signed anew: the same text, without the lines that others have added.
+	if err := l.sign(t); err != nil {
+		return err
+	}
 	if err := l.seal(t); err != nil {
 		return err
 	}

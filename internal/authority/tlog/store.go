@@ -36,6 +36,14 @@ type disk interface {
 	appendEntries(data []byte, off int64) error
 	// appendTimes does the same in the times file of a timed log.
 	appendTimes(data []byte, off int64) error
+	// writeDerived puts what the growth of a tree from size n adds beside the entries. It
+	// alone does not make it durable.
+	writeDerived(n int64, g grown) error
+	// undo takes back what was appended behind a published tree, also in part, and reads
+	// what is left; only as long as no append's sync failed.
+	undo(t *tree) error
+	// probe writes a little, and takes it away again.
+	probe() error
 	// publish replaces the checkpoint: all of it or nothing.
 	publish(head []byte) error
 	// syncDerived makes durable what was written of hashes and offsets. It may be called
@@ -119,8 +127,10 @@ func appendTo(f *os.File, data []byte, off int64) error {
 		return err
 	}
 	// The length grows, so fdatasync flushes it with the data.
-	return datasync(f)
+	return durable.DataSync(f)
 }
+
+func (s *store) writeDerived(n int64, g grown) error { return s.derived.write(n, g) }
 
 func (s *store) syncDerived() error { return s.derived.sync() }
 
@@ -213,6 +223,9 @@ func (l *Log) create() (*tree, error) {
 	l.derived.index.Made()
 	t := l.derived.empty()
 	if err := l.stamp(t, 0); err != nil {
+		return nil, err
+	}
+	if err := l.sign(t); err != nil {
 		return nil, err
 	}
 	if err := l.seal(t); err != nil {
@@ -320,6 +333,9 @@ func (l *Log) scan(t *tree, h *head, take func(*tree, [][]byte) (*tree, error)) 
 func (l *Log) take(t *tree, records [][]byte) (*tree, error) {
 	leaves, lengths := hashRecords(records)
 	next, g := t.extend(leaves, lengths)
+	if err := l.derived.index.Room(); err != nil {
+		return nil, err
+	}
 	if err := l.derived.write(t.n, g); err != nil {
 		return nil, err
 	}

@@ -81,6 +81,8 @@ type Config struct {
 	// recent is how many entries are in memory before the index takes them; 0 is the
 	// index's own default.
 	recent int
+	// askAgain is how long a signer that failed is left alone; 0 is [askAgain].
+	askAgain time.Duration
 }
 
 // Log is an open log. Its methods may be called concurrently.
@@ -98,7 +100,9 @@ type Log struct {
 	stopped   chan struct{} // closed when the committer has returned
 	closing   atomic.Bool
 
-	timesSum hash.Hash // of the times of all entries; the committer's own
+	timesSum   hash.Hash  // of the times of all entries; the committer's own
+	unfinished unfinished // the committer's own
+	away, full atomic.Pointer[error]
 }
 
 // ErrClosed says that the log was closed before it could answer.
@@ -116,11 +120,12 @@ func open(dir string, cfg Config, wrap func(disk) disk) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{
-		cfg:     cfg,
-		signer:  cfg.Signer,
-		queue:   make(chan *pending, maxBatch),
-		quit:    make(chan struct{}),
-		stopped: make(chan struct{}),
+		cfg:        cfg,
+		signer:     signing{cfg.Signer},
+		unfinished: unfinished{wait: cfg.askAgain},
+		queue:      make(chan *pending, maxBatch),
+		quit:       make(chan struct{}),
+		stopped:    make(chan struct{}),
 	}
 	st, err := openStore(dir, cfg.Timed)
 	if err != nil {
@@ -166,6 +171,9 @@ func checkConfig(cfg *Config) error {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.askAgain == 0 {
+		cfg.askAgain = askAgain
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

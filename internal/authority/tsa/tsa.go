@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime"
 	"net/http"
 	"slices"
@@ -32,6 +33,7 @@ type Config struct {
 	// Policy is the TSA policy of every token, default DefaultPolicy().
 	Policy asn1.ObjectIdentifier
 	Now    func() time.Time // default time.Now
+	Log    *slog.Logger     // default: nothing is logged
 }
 
 // DefaultPolicy is the policy that Sigstore's timestamp authorities name.
@@ -55,6 +57,9 @@ var _ http.Handler = (*TSA)(nil)
 func New(cfg Config) (*TSA, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Policy == nil {
 		cfg.Policy = DefaultPolicy()
@@ -151,7 +156,8 @@ func (s *TSA) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reply, err = no.reply()
 	}
 	if err != nil {
-		http.Error(w, "the timestamp could not be made", http.StatusInternalServerError)
+		s.cfg.Log.ErrorContext(r.Context(), "making a timestamp", "error", err)
+		http.Error(w, "the timestamp authority cannot sign now; its log says why", http.StatusServiceUnavailable)
 		return
 	}
 	w.Header().Set("Content-Type", replyType)

@@ -1,6 +1,8 @@
 package tuf
 
 import (
+	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -80,4 +82,35 @@ func (st *state) resign(from staleness, now time.Time) error {
 		return err
 	}
 	return st.signTargets(md, now)
+}
+
+// after is the version that follows one.
+func (st *state) after(version int64) int64 { return max(version+1, st.least) }
+
+// Restored signs targets, snapshot and timestamp of the repository in dir, which came
+// from a backup, again: with versions that the original cannot have reached since, nor a
+// repository that was restored from the same backup before. They are the millisecond in
+// Unix time: nobody publishes more often than that for long, and 2^53, above which
+// some JSON readers round, is far.
+// Clients refuse a version lower than one that they saw, and one that they saw with
+// other content (specification 5.4.3 and 5.4.4). Root versions have no gaps: a root
+// that was signed after the backup is lost with its key.
+func Restored(dir string, now time.Time) error {
+	path := filepath.Join(dir, fileName)
+	st, err := load(path)
+	if err == nil && st == nil {
+		err = fmt.Errorf("%s is missing", path)
+	}
+	if err != nil {
+		return fmt.Errorf("TUF repository: %w", err)
+	}
+	st.least = now.UnixMilli()
+	if err := st.resign(staleTargets, now.UTC().Truncate(time.Second)); err != nil {
+		return fmt.Errorf("TUF repository: %w", err)
+	}
+	st.prune()
+	if err := st.verify(); err != nil {
+		return fmt.Errorf("TUF repository: what was signed does not verify: %w", err)
+	}
+	return st.save(path)
 }

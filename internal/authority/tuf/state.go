@@ -30,6 +30,8 @@ type state struct {
 	Snapshots []versioned       `json:"snapshots"`
 	Targets   []versioned       `json:"targets"`
 	Files     map[string][]byte `json:"files"` // "<sha256>.<name>" to content
+
+	least int64 // versions that are signed are at least this one
 }
 
 type versioned struct {
@@ -174,7 +176,7 @@ func create(st *state, now time.Time) error {
 	if err := st.appendRoot(root); err != nil {
 		return err
 	}
-	return st.publish(nil, now)
+	return st.publish(nil, nil, now)
 }
 
 // newKeys makes a key for each role and puts them into root.
@@ -245,8 +247,20 @@ func sign[T metadata.Roles](md *metadata.Metadata[T], seed []byte) error {
 	return nil
 }
 
-// holds tells whether targets are what the newest targets metadata names.
-func (st *state) holds(targets map[string][]byte) (bool, error) {
+// versions are those of the newest metadata.
+func (st *state) versions() (Versions, error) {
+	v := Versions{Root: int64(len(st.Roots)), Targets: last(st.Targets).Version, Snapshot: last(st.Snapshots).Version}
+	md, err := metadata.Timestamp().FromBytes(st.Timestamp)
+	if err != nil {
+		return v, err
+	}
+	v.Timestamp = md.Signed.Version
+	return v, nil
+}
+
+// holds tells whether targets are what the newest targets metadata names, and says
+// of them.
+func (st *state) holds(targets map[string][]byte, custom map[string]json.RawMessage) (bool, error) {
 	md, err := metadata.Targets().FromBytes(last(st.Targets).Data)
 	if err != nil {
 		return false, err
@@ -256,20 +270,33 @@ func (st *state) holds(targets map[string][]byte) (bool, error) {
 	}
 	for name, data := range targets {
 		sum := sha256.Sum256(data)
-		if info, ok := md.Signed.Targets[name]; !ok || !bytes.Equal(info.Hashes["sha256"], sum[:]) {
+		info, ok := md.Signed.Targets[name]
+		if !ok || !bytes.Equal(info.Hashes["sha256"], sum[:]) || !sameCustom(info.Custom, custom[name]) {
 			return false, nil
 		}
 	}
 	return true, nil
 }
 
+// sameCustom compares what metadata says with what it is to say, whatever the spaces.
+func sameCustom(have *json.RawMessage, want json.RawMessage) bool {
+	if have == nil || want == nil {
+		return have == nil && want == nil
+	}
+	var a, b bytes.Buffer
+	return json.Compact(&a, *have) == nil && json.Compact(&b, want) == nil && bytes.Equal(a.Bytes(), b.Bytes())
+}
+
 // publish signs new targets and all that depends on them.
-func (st *state) publish(targets map[string][]byte, now time.Time) error {
+func (st *state) publish(targets map[string][]byte, custom map[string]json.RawMessage, now time.Time) error {
 	md := metadata.Targets(now.Add(targetsLife))
 	for name, data := range targets {
 		info, err := metadata.TargetFile().FromBytes(name, data, "sha256")
 		if err != nil {
 			return err
+		}
+		if c, ok := custom[name]; ok {
+			info.Custom = &c
 		}
 		md.Signed.Targets[name] = info
 		st.Files[hashedName(name, info)] = bytes.Clone(data)
@@ -279,7 +306,7 @@ func (st *state) publish(targets map[string][]byte, now time.Time) error {
 
 func (st *state) signTargets(md *metadata.Metadata[metadata.TargetsType], now time.Time) error {
 	if len(st.Targets) > 0 {
-		md.Signed.Version = last(st.Targets).Version + 1
+		md.Signed.Version = st.after(last(st.Targets).Version)
 	}
 	md.Signed.Expires = now.Add(targetsLife)
 	md.ClearSignatures()
@@ -305,7 +332,7 @@ func meta(v versioned) *metadata.MetaFiles {
 func (st *state) signSnapshot(now time.Time) error {
 	md := metadata.Snapshot(now.Add(snapshotLife))
 	if len(st.Snapshots) > 0 {
-		md.Signed.Version = last(st.Snapshots).Version + 1
+		md.Signed.Version = st.after(last(st.Snapshots).Version)
 	}
 	md.Signed.Meta["targets.json"] = meta(last(st.Targets))
 	if err := sign(md, st.Keys[metadata.SNAPSHOT]); err != nil {
@@ -326,7 +353,7 @@ func (st *state) signTimestamp(now time.Time) error {
 		if err != nil {
 			return err
 		}
-		md.Signed.Version = old.Signed.Version + 1
+		md.Signed.Version = st.after(old.Signed.Version)
 	}
 	md.Signed.Meta["snapshot.json"] = meta(last(st.Snapshots))
 	if err := sign(md, st.Keys[metadata.TIMESTAMP]); err != nil {

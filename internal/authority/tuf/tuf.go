@@ -18,6 +18,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,7 +28,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/hallmark-dev/hallmark/internal/durable"
 )
@@ -87,7 +91,10 @@ func Open(dir string, cfg Config) (*Repo, error) {
 		err = r.change(create)
 	} else {
 		r.state, r.served = st, st.files()
-		err = r.refresh()
+		if err = r.refresh(); errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			cfg.Log.Error("TUF metadata could not be signed again: the disk is full", "error", err)
+			err = nil // as in Run: what is there is served, and it lives for days
+		}
 	}
 	if err == nil {
 		err = settle(dir)
@@ -137,19 +144,23 @@ func (r *Repo) change(f func(*state, time.Time) error) error {
 
 // Publish makes targets, names to contents, the whole set of targets. The same
 // set again signs nothing.
-func (r *Repo) Publish(targets map[string][]byte) error {
+func (r *Repo) Publish(targets map[string][]byte) error { return r.PublishCustom(targets, nil) }
+
+// PublishCustom is Publish with what the metadata says of some targets beside their
+// content (specification 4.5, "custom"), as JSON.
+func (r *Repo) PublishCustom(targets map[string][]byte, custom map[string]json.RawMessage) error {
 	for name := range targets {
 		if !validName(name) {
 			return fmt.Errorf("TUF repository: %q cannot be the name of a target", name)
 		}
 	}
 	r.mu.RLock()
-	same, err := r.state.holds(targets)
+	same, err := r.state.holds(targets, custom)
 	r.mu.RUnlock()
 	if err != nil || same {
 		return err
 	}
-	return r.change(func(st *state, now time.Time) error { return st.publish(targets, now) })
+	return r.change(func(st *state, now time.Time) error { return st.publish(targets, custom, now) })
 }
 
 // validName allows what needs no escaping in a URL or a file name.
@@ -243,6 +254,73 @@ func (r *Repo) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 var errNoTarget = errors.New("a target's content is missing")
+
+// Versions are those of the newest metadata of each role.
+type Versions struct {
+	Root      int64 `json:"root"`
+	Targets   int64 `json:"targets"`
+	Snapshot  int64 `json:"snapshot"`
+	Timestamp int64 `json:"timestamp"`
+}
+
+// Preview tells what opening a repository's folder, giving every role a new key if
+// rotated, and publishing these targets would make of it: the versions before and
+// after. root is the newest as it is. It changes nothing, and the folder may be in use.
+func Preview(dir string, targets map[string][]byte, custom map[string]json.RawMessage, rotated bool, now time.Time) (before, after Versions, root []byte, err error) {
+	path := filepath.Join(dir, fileName)
+	st, err := load(path)
+	if err == nil && st == nil {
+		err = &durable.CorruptError{Path: path, Why: "it is missing"}
+	}
+	if err != nil {
+		return before, after, nil, err
+	}
+	if before, err = st.versions(); err != nil {
+		return before, after, nil, err
+	}
+	root = st.Roots[len(st.Roots)-1]
+	now = now.UTC().Truncate(time.Second)
+	next := st.clone()
+	stale, err := next.stale(now)
+	if err == nil {
+		err = next.resign(stale, now)
+	}
+	if err == nil && rotated {
+		err = rotate(next, now)
+	}
+	if err != nil {
+		return before, after, nil, err
+	}
+	same, err := next.holds(targets, custom)
+	if err == nil && !same {
+		err = next.publish(targets, custom, now)
+	}
+	if err != nil {
+		return before, after, nil, err
+	}
+	after, err = next.versions()
+	return before, after, root, err
+}
+
+// Versions are those of the newest metadata.
+func (r *Repo) Versions() (Versions, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.state.versions()
+}
+
+// KeyIDs are the ids of the keys that a root gives to each role.
+func KeyIDs(root []byte) (map[string][]string, error) {
+	md, err := metadata.Root().FromBytes(root)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]string{}
+	for _, role := range roles() {
+		out[role] = md.Signed.Roles[role].KeyIDs
+	}
+	return out, nil
+}
 
 // Check reads a repository's folder, which may be in use, and verifies it as a
 // client would, but for expiry, which Open repairs. It changes nothing. What is

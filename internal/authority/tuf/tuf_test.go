@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/authority/tuf"
 	"github.com/hallmark-dev/hallmark/internal/durable"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/smalldisk"
 )
 
 func open(t testing.TB, dir string, now time.Time) *tuf.Repo {
@@ -382,5 +384,87 @@ func TestUnwritableFolderKeepsTheOldRepository(t *testing.T) {
 	}
 	if v := versions(t, r); v[3] != before[3]+1 {
 		t.Errorf("versions %v after %v", v, before)
+	}
+}
+
+// TestFullDisk: a repository opens on a full disk and serves what is there; it is signed
+// again when there is room. What is to be published needs room at once.
+func TestFullDisk(t *testing.T) {
+	if !smalldisk.AsRoot(t) {
+		return
+	}
+	t.Parallel()
+	disk := smalldisk.Mount(t, 100, 100)
+	begin := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	r := open(t, disk, begin)
+	if err := r.Publish(map[string][]byte{"a": []byte("one")}); err != nil {
+		t.Fatal(err)
+	}
+	before := versions(t, r)
+	pages, inodes := smalldisk.Used(t, disk)
+	smalldisk.Resize(t, disk, pages, inodes)
+	stale := begin.Add(5 * 24 * time.Hour)
+	r = open(t, disk, stale)
+	if got := versions(t, r); got != before {
+		t.Errorf("on a full disk %v, before %v", got, before)
+	}
+	if got, err := fetch(t, r, r.RootJSON(), "a"); err != nil || string(got) != "one" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := r.Publish(map[string][]byte{"a": []byte("two")}); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("published on a full disk: %v", err)
+	}
+	smalldisk.Resize(t, disk, 100, 100)
+	if got := versions(t, open(t, disk, stale)); got[3] != before[3]+1 {
+		t.Errorf("with room %v, before %v", got, before)
+	}
+}
+
+// TestRestored: all versions but the root's go ahead of what a client may have seen, the
+// targets stay, and the next change goes on from there.
+func TestRestored(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	if err := tuf.Restored(dir, now); err == nil || !strings.Contains(err.Error(), "missing") {
+		t.Errorf("of no repository: %v", err)
+	}
+	r := open(t, dir, now)
+	for _, content := range []string{"one", "two"} {
+		if err := r.Publish(map[string][]byte{"a": []byte(content)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, root := versions(t, r), r.RootJSON()
+	backup := t.TempDir()
+	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	// The second time from the same backup, after what was restored first was published.
+	for n, from := range []string{dir, backup} {
+		if n > 0 {
+			if err := r.Publish(map[string][]byte{"a": []byte("three")}); err != nil {
+				t.Fatal(err)
+			}
+			before, now = versions(t, r), now.Add(time.Minute)
+		}
+		if err := tuf.Restored(from, now); err != nil {
+			t.Fatal(err)
+		}
+		r = open(t, from, now)
+		after := versions(t, r)
+		if after[0] != before[0] || after[1] <= before[1] || after[2] <= before[2] || after[3] <= before[3] || after[3] < now.UnixMilli() {
+			t.Errorf("%v after %v", after, before)
+		}
+		if got, err := fetch(t, r, root, "a"); err != nil || string(got) != "two" {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	before = versions(t, r)
+	if err := r.Publish(map[string][]byte{"a": []byte("three")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := versions(t, r); got != [4]int64{before[0], before[1] + 1, before[2] + 1, before[3] + 1} {
+		t.Errorf("%v after %v", got, before)
 	}
 }

@@ -1,0 +1,4 @@
+package ca
+
+// Strong is strong.
+var Strong = strong
