@@ -17,11 +17,18 @@ type Identity struct {
 	SubjectRegexp string
 	Issuer        string
 	IssuerRegexp  string
+	// Source is the repository (URI) that the CA says the job built, Fulcio's Source
+	// Repository URI: a reusable workflow signs for everybody who calls it. "" is any.
+	Source string
 }
 
 // String is the identity as people write it.
 func (i Identity) String() string {
-	return either(i.Subject, i.SubjectRegexp) + " (issuer " + either(i.Issuer, i.IssuerRegexp) + ")"
+	who := either(i.Subject, i.SubjectRegexp) + " (issuer " + either(i.Issuer, i.IssuerRegexp) + ")"
+	if i.Source != "" {
+		who += " for the source repository " + i.Source
+	}
+	return who
 }
 
 func either(exact, expr string) string {
@@ -70,7 +77,8 @@ func side(name, exact, expr string) (func(string) bool, error) {
 // identity (bare keys) never are.
 func (m Matcher) Match(s evidence.Signer) bool {
 	return m.subject != nil && m.issuer != nil && s.Identity != "" && s.Issuer != "" &&
-		m.subject(s.Identity) && m.issuer(s.Issuer)
+		m.subject(s.Identity) && m.issuer(s.Issuer) &&
+		(m.want.Source == "" || m.want.Source == s.Extensions["sourceRepositoryURI"])
 }
 
 func (m Matcher) String() string { return m.want.String() }

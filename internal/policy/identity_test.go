@@ -10,6 +10,9 @@ import (
 func TestIdentityMatch(t *testing.T) {
 	t.Parallel()
 	alice := evidence.Signer{Identity: "alice@example.org", Issuer: "https://issuer.example"}
+	built := func(source string) evidence.Signer {
+		return evidence.Signer{Identity: "w", Issuer: "i", Extensions: map[string]string{"sourceRepositoryURI": source}}
+	}
 	for _, tc := range []struct {
 		name   string
 		want   policy.Identity
@@ -22,6 +25,12 @@ func TestIdentityMatch(t *testing.T) {
 		{"other case", policy.Identity{Subject: "Alice@example.org", Issuer: "https://issuer.example"}, alice, false},
 		{"longer subject", policy.Identity{Subject: "alice@example.or", Issuer: "https://issuer.example"}, alice, false},
 		{"other issuer", policy.Identity{Subject: "alice@example.org", Issuer: "https://issuer.example/"}, alice, false},
+		{"source", policy.Identity{Subject: "w", Issuer: "i", Source: "https://h/acme/app"}, built("https://h/acme/app"), true},
+		{"any source", policy.Identity{Subject: "w", Issuer: "i"}, built("https://h/acme/app"), true},
+		{"other source", policy.Identity{Subject: "w", Issuer: "i", Source: "https://h/acme/app"}, built("https://h/evil/app"), false},
+		{"longer source", policy.Identity{Subject: "w", Issuer: "i", Source: "https://h/acme/app"}, built("https://h/acme/app2"), false},
+		{"other case of source", policy.Identity{Subject: "w", Issuer: "i", Source: "https://h/acme/app"}, built("https://h/Acme/app"), false},
+		{"no source", policy.Identity{Subject: "alice@example.org", Issuer: "https://issuer.example", Source: "https://h/acme/app"}, alice, false},
 		{"key", policy.Identity{SubjectRegexp: `^.*$`, IssuerRegexp: `^.*$`}, evidence.Signer{Key: "sha256:00"}, false},
 		{"newline", policy.Identity{SubjectRegexp: `^alice@example\.org$`, Issuer: "i"}, evidence.Signer{Identity: "alice@example.org\n", Issuer: "i"}, false},
 	} {
@@ -44,6 +53,7 @@ func TestIdentityRefused(t *testing.T) {
 		"empty":         {},
 		"no issuer":     {Subject: "a"},
 		"no subject":    {Issuer: "a"},
+		"source alone":  {Source: "https://h/acme/app"},
 		"both subjects": {Subject: "a", SubjectRegexp: "^a$", Issuer: "b"},
 		"both issuers":  {Subject: "a", Issuer: "b", IssuerRegexp: "^b$"},
 		"unanchored":    {SubjectRegexp: "org/repo", Issuer: "b"},

@@ -50,6 +50,7 @@ type Policy struct {
 	Name        string
 	Warn        bool // mode: warn
 	Authorities []Authority
+	Rule        StatementPolicy // spec.policy, on what the authorities matched; nil: any of them is enough
 
 	globs []Glob
 }

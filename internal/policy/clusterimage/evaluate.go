@@ -96,13 +96,15 @@ func (s *Set) noPolicy(img policy.Image, name string) policy.Reason {
 	return r
 }
 
-// evaluate asks the authorities until one is satisfied.
+// evaluate asks the authorities until one is satisfied or, for the policy's own rule,
+// all of them.
 func (p *Policy) evaluate(ctx context.Context, name string, prove Prover) (policy.Decision, error) {
 	var failed policy.Decision
 	var undecided []error
+	matches := map[string]match{}
 	for i := range p.Authorities {
 		a := &p.Authorities[i]
-		d, err := a.evaluate(ctx, prove)
+		d, m, err := a.evaluate(ctx, prove)
 		if err != nil {
 			undecided = append(undecided, fmt.Errorf("authority %s: %w", a.Name, err))
 			continue
@@ -114,11 +116,24 @@ func (p *Policy) evaluate(ctx context.Context, name string, prove Prover) (polic
 		for j := range d.Warnings {
 			d.Warnings[j].Message = "policy " + p.Name + ", authority " + a.Name + ": " + d.Warnings[j].Message
 		}
-		if d.Allowed {
+		if d.Allowed && p.Rule == nil {
 			return d, nil
+		}
+		if d.Allowed {
+			matches[a.Name] = m
+			failed.Warnings = append(failed.Warnings, d.Warnings...)
+			continue
 		}
 		failed.Reasons = append(failed.Reasons, d.Reasons...)
 		failed.Warnings = append(failed.Warnings, d.Warnings...)
+	}
+	if len(matches) > 0 {
+		d, err := p.ruled(ctx, name, matches)
+		if err != nil || d.Allowed {
+			d.Warnings = append(failed.Warnings, d.Warnings...)
+			return d, err
+		}
+		failed.Reasons = append(failed.Reasons, d.Reasons...)
 	}
 	if len(undecided) > 0 {
 		return failed, errors.Join(undecided...)
@@ -126,9 +141,9 @@ func (p *Policy) evaluate(ctx context.Context, name string, prove Prover) (polic
 	return failed, nil
 }
 
-func (a *Authority) evaluate(ctx context.Context, prove Prover) (policy.Decision, error) {
+func (a *Authority) evaluate(ctx context.Context, prove Prover) (policy.Decision, match, error) {
 	if a.Static != nil {
-		return a.Static.decide(), nil
+		return a.Static.decide(), match{Static: true}, nil
 	}
 	t := Trust{Key: a.Key}
 	if a.Keyless != nil {
@@ -136,21 +151,23 @@ func (a *Authority) evaluate(ctx context.Context, prove Prover) (policy.Decision
 	}
 	facts, err := prove.Facts(ctx, t)
 	if err != nil {
-		return policy.Decision{}, err
+		return policy.Decision{}, match{}, err
 	}
 	if a.BundlesOnly {
 		facts.Signatures, facts.Attestations = bundles(facts.Signatures), bundles(facts.Attestations)
 	}
-	d := a.signature(facts)
+	d, m := a.signature(facts), match{}
 	if len(a.Attestations) > 0 {
-		if d, err = a.attested(ctx, facts); err != nil {
-			return policy.Decision{}, err
+		if d, m.Attestations, err = a.attested(ctx, facts); err != nil {
+			return policy.Decision{}, match{}, err
 		}
+	} else {
+		m.Signatures = a.matched(facts.Signatures)
 	}
 	if !d.Allowed && facts.Missing != nil {
-		return policy.Decision{}, facts.Missing
+		return policy.Decision{}, match{}, facts.Missing
 	}
-	return d, nil
+	return d, m, nil
 }
 
 // bundles are the facts that came in Sigstore bundles.
@@ -217,14 +234,16 @@ func (a *Authority) signature(facts Facts) policy.Decision {
 }
 
 // attested demands each attestation; one statement that satisfies it is enough.
-func (a *Authority) attested(ctx context.Context, facts Facts) (policy.Decision, error) {
+func (a *Authority) attested(ctx context.Context, facts Facts) (policy.Decision, map[string][]matchedFact, error) {
 	d := policy.Decision{Allowed: true}
+	matches := map[string][]matchedFact{}
 	for i := range a.Attestations {
 		want := &a.Attestations[i]
-		one, err := a.attestation(ctx, want, facts)
+		one, counted, err := a.attestation(ctx, want, facts)
 		if err != nil {
-			return policy.Decision{}, err
+			return policy.Decision{}, nil, err
 		}
+		matches[want.Name] = a.matched(counted)
 		d.Allowed = d.Allowed && one.Allowed
 		for _, r := range one.Reasons {
 			r.Message = "attestation " + want.Name + ": " + r.Message
@@ -235,11 +254,13 @@ func (a *Authority) attested(ctx context.Context, facts Facts) (policy.Decision,
 			d.Warnings = append(d.Warnings, w)
 		}
 	}
-	return d, nil
+	return d, matches, nil
 }
 
-func (a *Authority) attestation(ctx context.Context, want *Attestation, facts Facts) (policy.Decision, error) {
-	var strangers []policy.Fact
+// attestation also returns the facts that satisfy what is wanted.
+func (a *Authority) attestation(ctx context.Context, want *Attestation, facts Facts) (policy.Decision, []policy.Fact, error) {
+	var strangers, counted []policy.Fact
+	var passed policy.Decision
 	var failed policy.Decision
 	for _, f := range facts.Attestations {
 		if f.PredicateType != want.PredicateType {
@@ -249,29 +270,35 @@ func (a *Authority) attestation(ctx context.Context, want *Attestation, facts Fa
 			strangers = append(strangers, f)
 			continue
 		}
-		if want.Policy == nil {
-			return policy.Decision{Allowed: true}, nil
-		}
-		d, err := want.Policy.Check(ctx, f.Statement)
-		if err != nil {
-			return policy.Decision{}, err
+		d := policy.Decision{Allowed: true}
+		if want.Policy != nil {
+			var err error
+			if d, err = want.Policy.Check(ctx, f.Statement); err != nil {
+				return policy.Decision{}, nil, err
+			}
 		}
 		if d.Allowed {
-			return d, nil
+			if counted == nil {
+				passed = d
+			}
+			counted = append(counted, f)
+			continue
 		}
 		failed.Reasons = append(failed.Reasons, d.Reasons...)
 		failed.Warnings = append(failed.Warnings, d.Warnings...)
 	}
 	switch {
+	case len(counted) > 0:
+		return passed, counted, nil
 	case len(failed.Reasons) > 0:
-		return failed, nil
+		return failed, nil, nil
 	case len(strangers) > 0:
-		return policy.Deny(policy.Reason{Code: CodeWrongIdentity, Message: want.PredicateType + " is attested by " + signers(strangers) + "; wanted " + a.wanted()}), nil
+		return policy.Deny(policy.Reason{Code: CodeWrongIdentity, Message: want.PredicateType + " is attested by " + signers(strangers) + "; wanted " + a.wanted()}), nil, nil
 	case len(facts.Rejected) > 0:
-		return rejected("no valid "+want.PredicateType, facts.Rejected), nil
+		return rejected("no valid "+want.PredicateType, facts.Rejected), nil, nil
 	}
 	text := "no attestation of type " + want.PredicateType + " found; wanted one by " + a.wanted()
-	return policy.Deny(policy.Reason{Code: CodeNoAttestation, Message: text}), nil
+	return policy.Deny(policy.Reason{Code: CodeNoAttestation, Message: text}), nil, nil
 }
 
 // maxNamed bounds how many signers or rejected claims one answer names.

@@ -50,7 +50,7 @@ type (
 		Authorities []wireAuthority    `yaml:"authorities"`
 		Mode        string             `yaml:"mode"`
 		Match       strictyaml.Refused `yaml:"match"`
-		Policy      strictyaml.Refused `yaml:"policy"`
+		Policy      *wireContentRule   `yaml:"policy"`
 		Pos         strictyaml.Pos
 	}
 	wireImage struct {
@@ -231,6 +231,14 @@ func (p *parser) policy(d *strictyaml.Document) error {
 	var err error
 	if out.Authorities, err = p.authorities(w.Spec.Authorities); err != nil {
 		return err
+	}
+	if w.Spec.Policy != nil {
+		if w.Spec.Policy.Type == "cue" {
+			return w.Spec.Policy.Pos.Errorf("spec.policy of type cue is not supported yet; want rego")
+		}
+		if out.Rule, err = p.contentRule(w.Spec.Policy); err != nil {
+			return err
+		}
 	}
 	p.set.Policies = append(p.set.Policies, out)
 	return nil

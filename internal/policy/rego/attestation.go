@@ -178,7 +178,7 @@ func allowed(entry string, rules map[string]any, read []string) policy.Decision 
 	case !defined && len(d.Reasons) == 0:
 		d.Reasons = append(d.Reasons, reason(CodeAttestation, "%s is undefined: no rule allows this statement", rule))
 	case defined && allow != false:
-		d.Reasons = append(d.Reasons, reason(CodeEval, "%s is %s; only the boolean true allows", rule, typeName(allow)))
+		d.Reasons = append(d.Reasons, reason(CodeEval, "%s is %s; only the boolean true allows", rule, TypeName(allow)))
 	case len(d.Reasons) == 0:
 		d.Reasons = append(d.Reasons, reason(CodeAttestation, "%s is false for this statement", rule))
 	}
@@ -201,7 +201,7 @@ func isCompliant(value any) policy.Decision {
 	case []any:
 		return compliantList(rule, v)
 	}
-	return policy.Deny(reason(CodeEval, "%s is %s; it must be a boolean or a set of objects with result, error and warning", rule, typeName(value)))
+	return policy.Deny(reason(CodeEval, "%s is %s; it must be a boolean or a set of objects with result, error and warning", rule, TypeName(value)))
 }
 
 func compliantList(rule string, list []any) policy.Decision {

@@ -13,8 +13,6 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/rego"
-	"github.com/open-policy-agent/opa/v1/storage/inmem"
 )
 
 //go:embed lib.rego
@@ -266,20 +264,13 @@ func (b *bundle) prepare(compiler *ast.Compiler, query string, o Options) (evalu
 	if err := b.checkDataRefs(compiler); err != nil {
 		return evaluator{}, err
 	}
-	r := rego.New(
-		rego.Query(query),
-		rego.Compiler(compiler),
-		rego.Store(inmem.NewFromObject(b.data)),
-		rego.StrictBuiltinErrors(true),
-		rego.EnablePrintStatements(o.Print != nil),
-	)
-	prepared, err := r.PrepareForEval(prepareContext())
+	e, err := newEvaluator(compiler, query, b.data)
 	if err != nil {
 		return evaluator{}, compileError(err)
 	}
-	timeout := o.Timeout
-	if timeout <= 0 {
-		timeout = DefaultTimeout
+	e.timeout, e.growth, e.print = o.Timeout, maxHeapGrowth, o.Print
+	if e.timeout <= 0 {
+		e.timeout = DefaultTimeout
 	}
-	return evaluator{query: prepared, timeout: timeout, growth: maxHeapGrowth, print: o.Print}, nil
+	return e, nil
 }

@@ -93,6 +93,9 @@ func compileError(err error) error {
 		if a.Location != nil && a.Location.File != "" {
 			r.Subject = fmt.Sprintf("%s:%d", a.Location.File, a.Location.Row)
 		}
+		if d, ok := a.Details.(*ast.RefErrInvalidDetail); ok {
+			r.Hint = nearest(d)
+		}
 		if a.Details != nil {
 			if lines := a.Details.Lines(); len(lines) > 0 {
 				r.Message += " (" + strings.Join(strings.Fields(strings.Join(lines, " ")), " ") + ")"
@@ -198,11 +201,11 @@ func denyOr(r *policy.Reason) policy.Decision {
 }
 
 func reason(code, format string, args ...any) policy.Reason {
-	return policy.Reason{Code: code, Message: clean(fmt.Sprintf(format, args...))}
+	return policy.Reason{Code: code, Message: Clean(fmt.Sprintf(format, args...))}
 }
 
-// clean keeps what a policy says (it may quote its input) on one harmless line.
-func clean(s string) string {
+// Clean keeps what a policy says (it may quote its input) on one harmless line.
+func Clean(s string) string {
 	if len(s) > 1000 {
 		s = s[:1000] + "…"
 	}
@@ -223,7 +226,7 @@ func clean(s string) string {
 func (s *Set) decision(value any) (policy.Decision, []Obligation) {
 	doc, ok := value.(map[string]any)
 	if !ok {
-		return policy.Deny(reason(CodeEval, "%s is %s; it must be a package with rules", s.query, typeName(value))), nil
+		return policy.Deny(reason(CodeEval, "%s is %s; it must be a package with rules", s.query, TypeName(value))), nil
 	}
 	if s.object {
 		d, defined := doc["decision"]
@@ -232,7 +235,7 @@ func (s *Set) decision(value any) (policy.Decision, []Obligation) {
 		case !defined:
 			return policy.Deny(reason(CodeDenied, "%s.decision is undefined: no rule allowed this", s.query)), nil
 		case !ok:
-			return policy.Deny(reason(CodeEval, "decision is %s; it must be an object", typeName(d))), nil
+			return policy.Deny(reason(CodeEval, "decision is %s; it must be an object", TypeName(d))), nil
 		}
 		if bad := unknownKey(doc, "allow", "deny_msg", "warn_msg", "obligations"); bad != "" {
 			return policy.Deny(reason(CodeEval, "decision has the member %q, whose meaning is not known", bad)), nil
@@ -260,7 +263,7 @@ func (s *Set) decision(value any) (policy.Decision, []Obligation) {
 	case !defined && len(out.Reasons) == 0:
 		out.Reasons = append(out.Reasons, reason(CodeDenied, "%s.allow is undefined: no rule allowed this", s.query))
 	case defined && allow != false:
-		out.Reasons = append(out.Reasons, reason(CodeEval, "%s.allow is %s; only the boolean true allows", s.query, typeName(allow)))
+		out.Reasons = append(out.Reasons, reason(CodeEval, "%s.allow is %s; only the boolean true allows", s.query, TypeName(allow)))
 	case len(out.Reasons) == 0:
 		out.Reasons = append(out.Reasons, reason(CodeDenied, "%s.allow is false and the policy gives no deny_msg", s.query))
 	}
@@ -277,7 +280,7 @@ func (s *Set) obligations(value any) ([]Obligation, []policy.Reason) {
 	}
 	list, ok := value.([]any)
 	if !ok {
-		return nil, []policy.Reason{reason(CodeEval, "obligations is %s; it must be a set of objects", typeName(value))}
+		return nil, []policy.Reason{reason(CodeEval, "obligations is %s; it must be a set of objects", TypeName(value))}
 	}
 	var out []Obligation
 	for _, e := range list {
@@ -307,13 +310,13 @@ func messages(value any) ([]string, error) {
 	}
 	list, ok := value.([]any)
 	if !ok {
-		return nil, fmt.Errorf("is %s; it must be a set of strings", typeName(value))
+		return nil, fmt.Errorf("is %s; it must be a set of strings", TypeName(value))
 	}
 	var out []string
 	for _, e := range list {
 		m, ok := e.(string)
 		if !ok {
-			return nil, fmt.Errorf("holds %s; it must be a set of strings", typeName(e))
+			return nil, fmt.Errorf("holds %s; it must be a set of strings", TypeName(e))
 		}
 		if len(out) == maxMessages {
 			break
@@ -346,7 +349,8 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-func typeName(v any) string {
+// TypeName is a JSON value in words, such as "the number 3".
+func TypeName(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return "null"
