@@ -25,23 +25,26 @@ import (
 	"io"
 	"maps"
 	"net/url"
-	"path"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/moby/buildkit/client"
+	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/hallmark-dev/hallmark/internal/assess"
+	"github.com/hallmark-dev/hallmark/internal/build/dial"
+	"github.com/hallmark-dev/hallmark/internal/build/sourcegate"
+	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 )
 
 // DefaultBuilderID is the builder.id of provenance when none is given: Hallmark
 // on a machine that its user controls (SLSA provenance v1, "builder.id").
-const DefaultBuilderID = "https://github.com/hallmark-dev/hallmark/builder/local/v1"
+const DefaultBuilderID = assess.LocalBuilder
 
 // Context is the commit to build; exactly one of Dir and GitURL is set.
 type Context struct {
@@ -56,13 +59,24 @@ type Context struct {
 
 // Options are all that a caller may choose about a build.
 type Options struct {
-	File      string // Dockerfile inside the commit; default "Dockerfile"
+	Dir       string // folder of the commit that is the context; "" is all of it
+	File      string // Dockerfile inside Dir; default "Dockerfile"
 	Target    string
 	Platforms []string // "linux/amd64"; default the daemon's own
 	Args      map[string]string
 	Labels    map[string]string
 	NoCache   bool
 	BuilderID string // default DefaultBuilderID
+
+	// Annotations of the image's manifest; a name may have "manifest:", "index:" or
+	// "manifest,index:" before it, as with docker buildx.
+	Annotations map[string]string
+	// Contexts are named contexts: "docker-image://…" or "https://…". They are sources as
+	// all others, and judged as they are.
+	Contexts map[string]string
+	Hermetic bool     // steps have no network
+	ShmSize  string   // of steps' /dev/shm, "64m"
+	Ulimits  []string // of steps, "nofile=1024:2048"
 }
 
 // Request is one build.
@@ -71,7 +85,13 @@ type Request struct {
 	Options  Options
 	Image    registry.Ref         // where to push: host and repository count, the tag is set by Tag
 	Repo     *registry.Repository // the same repository, to read back from
+	Also     []registry.Ref       // further repositories that the same image is pushed to
 	Insecure bool                 // push over plain HTTP
+	Sources  *SourcePolicies      // nil: what the build uses is not judged
+	Trusted  *Trusted             // nil: a plain build
+	Logins   *GitLogins           // nil: none; otherwise Sources must be there
+	Cache    *Cache               // nil: none
+	policies *string              // record of a piece that another machine built; nil: of Sources
 
 	Progress ProgressMode
 	Stderr   io.Writer // where progress goes
@@ -83,6 +103,11 @@ type Result struct {
 	Images       []ocispec.Descriptor // platform manifests, with platform
 	Attestations []ocispec.Descriptor // BuildKit attestation manifests, one for each image
 	IndexBytes   []byte
+	pieces       []*Piece // that it was put together of
+
+	Cache   evidence.Digest     // manifest in the store of Request.Cache; "" when none was written
+	Sources []sourcegate.Source // what source policies were asked about
+	Excerpt string              // of a build that was denied: lines of the Dockerfile around the source; "" when unknown
 }
 
 // Error is a build that failed: what BuildKit said, and what helps to see why.
@@ -95,14 +120,26 @@ type Error struct {
 func (e *Error) Error() string { return "building: " + e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
-// Connect connects to a BuildKit daemon: unix:// or tcp://. It asks the daemon
-// for its workers, so that a wrong address is known before anything else.
-func Connect(ctx context.Context, address string) (*client.Client, error) {
-	u, err := url.Parse(address)
-	if err != nil || (u.Scheme != "unix" && u.Scheme != "tcp") {
-		return nil, fault.Usagef("BUILDKIT_HOST %q: want unix:///path/to/buildkitd.sock or tcp://host:port", address)
+// Client speaks to a BuildKit daemon.
+type Client = client.Client
+
+// Version is what a daemon says that it is.
+func Version(ctx context.Context, c *Client) (string, error) {
+	info, err := c.Info(ctx)
+	if err != nil {
+		return "", fault.Unreachablef("asking BuildKit for its version: %w", err)
 	}
-	c, err := client.New(ctx, address)
+	return info.BuildkitVersion.Version, nil
+}
+
+// Connect connects to a BuildKit daemon at an address that package dial knows. It asks
+// the daemon for its workers, so that a wrong address is known before anything else.
+func Connect(ctx context.Context, address string) (*client.Client, error) {
+	address, opts, err := dial.Options(address)
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.New(ctx, address, opts...)
 	if err != nil {
 		return nil, fault.Unreachablef("connecting to BuildKit: %s: %w", address, err)
 	}
@@ -122,11 +159,46 @@ func Connect(ctx context.Context, address string) (*client.Client, error) {
 	return c, nil
 }
 
-// Run builds, pushes by digest and reads back. A failed step is an *Error.
-func Run(ctx context.Context, c *client.Client, r Request) (*Result, error) {
-	opt, err := r.solveOpt()
+// Run builds, pushes by digest and reads back. A failed step is an *Error. When a
+// source policy denied anything, the decision says so and nothing was pushed; the
+// result then has only what was asked, and where in the Dockerfile it stands.
+func Run(ctx context.Context, c *client.Client, r Request) (*Result, policy.Decision, error) {
+	opt, err := r.solveOpt(r.push())
 	if err != nil {
-		return nil, err
+		return nil, policy.Decision{}, err
+	}
+	made, d, err := solve(ctx, c, r, opt)
+	if err != nil || !d.Allowed {
+		return made.result(), d, err
+	}
+	res, err := readBack(ctx, r, made.response["containerimage.digest"])
+	if err != nil {
+		return nil, policy.Decision{}, err
+	}
+	res.Sources, res.Cache = made.sources, made.cache
+	return res, d, nil
+}
+
+// solved is what became of a build, wherever its result went.
+type solved struct {
+	response map[string]string // of the exporter
+	cache    evidence.Digest   // that was exported
+	sources  []sourcegate.Source
+	excerpt  string
+}
+
+func (s *solved) result() *Result {
+	if s == nil {
+		return nil
+	}
+	return &Result{Sources: s.sources, Excerpt: s.excerpt, Cache: s.cache}
+}
+
+// solve has BuildKit build, and says what the policies say.
+func solve(ctx context.Context, c *client.Client, r Request, opt *client.SolveOpt) (*solved, policy.Decision, error) {
+	gate, err := r.Sources.open(ctx, c, r, opt)
+	if err != nil {
+		return nil, policy.Decision{}, err
 	}
 	shown := newProgress(r.Progress, r.Stderr)
 	status := make(chan *client.SolveStatus)
@@ -135,20 +207,47 @@ func Run(ctx context.Context, c *client.Client, r Request) (*Result, error) {
 		defer close(done)
 		shown.follow(ctx, status)
 	}()
-	resp, err := c.Solve(ctx, nil, *opt, status)
+	request := gateway.SolveRequest{Frontend: opt.Frontend, FrontendOpt: maps.Clone(opt.FrontendAttrs), Evaluate: true}
+	var unable *policy.Reason
+	resp, err := c.Build(ctx, *opt, "hallmark", func(ctx context.Context, g gateway.Client) (*gateway.Result, error) {
+		if unable = gate.supported(g.BuildOpts().LLBCaps); unable != nil {
+			return nil, errDenied
+		}
+		return r.recorded(request, func(s gateway.SolveRequest) (*gateway.Result, error) {
+			res, err := g.Solve(ctx, s)
+			if err == nil && !gate.decision().Allowed {
+				err = errDenied // a step, or a frontend, took no notice of it; what is returned here is pushed
+			}
+			return res, err
+		})
+	}, status)
 	<-done
-	if err != nil {
-		return nil, explain(ctx, err, shown)
+	if unable != nil {
+		return &solved{}, policy.Deny(*unable), nil
 	}
-	digest := resp.ExporterResponse["containerimage.digest"]
-	return readBack(ctx, r, digest)
+	d := gate.decision()
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, policy.Decision{}, ctx.Err()
+	case err != nil && !gate.denied() && !errors.Is(err, errDenied):
+		return nil, policy.Decision{}, r.Logins.explain(explain(err, shown))
+	case gate.outage() != nil:
+		return nil, policy.Decision{}, gate.outage()
+	case !d.Allowed:
+		made := &solved{sources: gate.sources()}
+		if err != nil {
+			made.excerpt = explain(err, shown).Excerpt
+		}
+		return made, d, nil
+	}
+	return &solved{response: resp.ExporterResponse, cache: exported(resp.ExporterResponse), sources: gate.sources()}, d, nil
 }
 
+// errDenied ends a build whose daemon would go on.
+var errDenied = errors.New("a source policy denies the build")
+
 // explain makes BuildKit's error readable.
-func explain(ctx context.Context, err error, shown *progress) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
+func explain(err error, shown *progress) *Error {
 	e := &Error{Err: errors.New(trimSolve(err.Error())), Log: shown.failure()}
 	for _, src := range errdefs.Sources(err) {
 		var b strings.Builder
@@ -165,106 +264,6 @@ func trimSolve(s string) string {
 		s = strings.TrimPrefix(s, prefix)
 	}
 	return s
-}
-
-// Check refuses options that are not of the closed list's form.
-func (o Options) Check() error {
-	if o.File != "" && (path.Clean(o.File) != o.File || strings.HasPrefix(o.File, "../") || o.File == ".." || path.IsAbs(o.File)) {
-		return fault.Usagef("--file %q: want a path inside the repository, like docker/Dockerfile", o.File)
-	}
-	for _, p := range o.Platforms {
-		if parts := strings.Split(p, "/"); len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") || strings.ContainsAny(p, ", \t\n") {
-			return fault.Usagef("--platform %q: want OS/ARCH or OS/ARCH/VARIANT, like linux/arm64", p)
-		}
-	}
-	for name := range o.Args {
-		if !plainName(name) {
-			return fault.Usagef("--build-arg %q: not the name of a build argument", name)
-		}
-		if strings.HasPrefix(name, "BUILDKIT_") {
-			return fault.Usagef("--build-arg %s: arguments that change BuildKit itself are not accepted", name)
-		}
-	}
-	for name := range o.Labels {
-		if name == "" || strings.ContainsAny(name, "= \t\n") {
-			return fault.Usagef("--label %q: not the name of a label", name)
-		}
-	}
-	if strings.ContainsAny(o.Target, " \t\n") {
-		return fault.Usagef("--target %q: not the name of a build stage", o.Target)
-	}
-	u, err := url.Parse(o.BuilderID)
-	if err != nil || o.BuilderID != "" && (!u.IsAbs() || strings.ContainsAny(o.BuilderID, ",\" \t\n")) {
-		return fault.Usagef("--builder-id %q: want a URI", o.BuilderID)
-	}
-	return nil
-}
-
-func plainName(s string) bool {
-	for i, c := range []byte(s) {
-		letter := c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-		if !letter && (i == 0 || c < '0' || c > '9') {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// labels are the caller's and, where they say nothing, the source's
-// (OCI image-spec, annotations.md).
-func (r Request) labels() map[string]string {
-	l := map[string]string{"org.opencontainers.image.revision": r.Context.Commit}
-	if version, ok := strings.CutPrefix(r.Context.Ref, "refs/tags/"); ok {
-		l["org.opencontainers.image.version"] = version
-	}
-	if strings.HasPrefix(r.Context.Remote, "https://") {
-		l["org.opencontainers.image.source"] = r.Context.Remote
-	}
-	maps.Copy(l, r.Options.Labels)
-	return l
-}
-
-// frontendAttrs are the Dockerfile frontend's options.
-func (r Request) frontendAttrs() map[string]string {
-	o := r.Options
-	attrs := map[string]string{
-		"attest:provenance": "mode=max,version=v1,builder-id=" + r.BuilderID(),
-		// The image is dated as the commit, not as the build (reproducible-builds.org, SOURCE_DATE_EPOCH).
-		"build-arg:SOURCE_DATE_EPOCH": strconv.FormatInt(r.Context.When.Unix(), 10),
-	}
-	if o.File != "" {
-		attrs["filename"] = o.File
-	}
-	if o.Target != "" {
-		attrs["target"] = o.Target
-	}
-	if len(o.Platforms) > 0 {
-		attrs["platform"] = strings.Join(o.Platforms, ",")
-	}
-	if o.NoCache {
-		attrs["no-cache"] = ""
-	}
-	for k, v := range o.Args {
-		attrs["build-arg:"+k] = v
-	}
-	for k, v := range r.labels() {
-		attrs["label:"+k] = v
-	}
-	if r.Context.GitURL != "" {
-		attrs["context"] = r.gitContext()
-	}
-	attrs["vcs:source"], attrs["vcs:revision"] = r.Context.Remote, r.Context.Commit
-	return attrs
-}
-
-// gitContext pins the daemon's git source to the commit. The ref is kept for
-// the provenance; the daemon does not resolve it again, we did.
-func (r Request) gitContext() string {
-	q := url.Values{"checksum": {r.Context.Commit}, "submodules": {"false"}, "fetch-by-commit": {"true"}, "mtime": {"commit"}}
-	if r.Context.Ref != "" {
-		q.Set("ref", r.Context.Ref)
-	}
-	return r.Context.GitURL + "?" + q.Encode()
 }
 
 // FetchesGit reports whether BuildKit takes a URL for a git repository: over HTTP

@@ -41,6 +41,8 @@ type world struct {
 	kit  *client.Client
 	base string
 	stop []func()
+
+	pushes sync.Map // paths of manifests that were pushed
 }
 
 var shared = sync.OnceValues(newWorld)
@@ -56,7 +58,12 @@ func newWorld() (*world, error) {
 	if err != nil {
 		return w, err
 	}
-	srv := httptest.NewServer(server)
+	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			w.pushes.Store(r.URL.Path, true)
+		}
+		server.ServeHTTP(rw, r)
+	}))
 	w.stop = append(w.stop, srv.Close)
 	w.host = strings.TrimPrefix(srv.URL, "http://")
 	img, err := testimage.Busybox()
@@ -143,13 +150,16 @@ func request(t *testing.T, w *world, name string, c build.Context) build.Request
 
 func run(t *testing.T, w *world, r build.Request) *build.Result {
 	t.Helper()
-	res, err := build.Run(context.Background(), w.kit, r)
+	res, d, err := build.Run(context.Background(), w.kit, r)
 	if err != nil {
 		var be *build.Error
 		if errors.As(err, &be) {
 			t.Fatalf("%v\n%s\n%s", err, be.Excerpt, be.Log)
 		}
 		t.Fatal(err)
+	}
+	if !d.Allowed {
+		t.Fatalf("denied: %v", d.Reasons)
 	}
 	return res
 }
@@ -302,7 +312,7 @@ func TestBuildFailures(t *testing.T) {
 			if c.options != nil {
 				c.options(&r.Options)
 			}
-			_, err := build.Run(context.Background(), w.kit, r)
+			_, _, err := build.Run(context.Background(), w.kit, r)
 			var be *build.Error
 			if !errors.As(err, &be) {
 				t.Fatalf("%v is not a build error", err)
@@ -323,7 +333,7 @@ func TestInterrupted(t *testing.T) {
 	_, c := source(t, map[string]string{"Dockerfile": "ARG BASE\nFROM ${BASE}\nRUN sleep 60\n"})
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(time.Second, cancel)
-	if _, err := build.Run(ctx, w.kit, request(t, w, "app/slow", c)); !errors.Is(err, context.Canceled) {
+	if _, _, err := build.Run(ctx, w.kit, request(t, w, "app/slow", c)); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }
@@ -344,7 +354,9 @@ func TestPlainProgress(t *testing.T) {
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	good := build.Options{File: "docker/Dockerfile", Platforms: []string{"linux/amd64", "linux/arm/v7"}, Args: map[string]string{"A_1": "x=y"},
-		Labels: map[string]string{"a.b/c": ""}, Target: "final", BuilderID: "https://example.com/b"}
+		Labels: map[string]string{"a.b/c": ""}, Target: "final", BuilderID: "https://example.com/b", Dir: "docker/app", ShmSize: "64m", Ulimits: []string{"nofile=1024:2048"},
+		Annotations: map[string]string{"a.b": "", "index:a.b": "", "manifest,index:a": "", "org.example/a:b": ""},
+		Contexts:    map[string]string{"base": "docker-image://example.com/base:1", "alpine:3": "https://example.com/a.git#v1"}}
 	if err := good.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -362,6 +374,27 @@ func TestOptions(t *testing.T) {
 		"label":         {Labels: map[string]string{"a b": ""}},
 		"target":        {Target: "a b"},
 		"builder id":    {BuilderID: "mine"},
+		"folder above":  {Dir: ".."},
+		"its parent":    {Dir: "a/../.."},
+		"root":          {Dir: "."},
+		"absolute dir":  {Dir: "/docker"},
+		"ends in slash": {Dir: "docker/"},
+		"windows path":  {Dir: `docker\\app`},
+		"local context": {Contexts: map[string]string{"base": "../base"}},
+		"oci layout":    {Contexts: map[string]string{"base": "oci-layout://base"}},
+		"plain http":    {Contexts: map[string]string{"base": "http://example.com/base"}},
+		"a login":       {Contexts: map[string]string{"base": "https://me:secret@example.com/base"}},
+		"input":         {Contexts: map[string]string{"base": "input:base"}},
+		"layout image":  {Contexts: map[string]string{"base": "docker-image://oci:base"}},
+		"for platform":  {Contexts: map[string]string{"base::linux/arm64": "docker-image://base"}},
+		"context name":  {Contexts: map[string]string{"a b": "docker-image://base"}},
+		"no name":       {Contexts: map[string]string{"": "docker-image://base"}},
+		"shm":           {ShmSize: "64 m"},
+		"shm, negative": {ShmSize: "-1"},
+		"ulimit":        {Ulimits: []string{"nofile"}},
+		"two ulimits":   {Ulimits: []string{"nofile=1,nproc=2"}},
+		"annotation":    {Annotations: map[string]string{"platform:a": ""}},
+		"no annotation": {Annotations: map[string]string{"index:": ""}},
 		"builder attrs": {BuilderID: "https://x/,mode=min"},
 	} {
 		if err := o.Check(); fault.KindOf(err) != fault.Usage {
@@ -388,7 +421,7 @@ func TestConnect(t *testing.T) {
 	if fault.KindOf(err) != fault.Unreachable || !strings.Contains(err.Error(), "/does/not/exist.sock") {
 		t.Errorf("%v", err)
 	}
-	for _, bad := range []string{"", "docker-container://x", "http://x", "/run/x.sock", "unix"} {
+	for _, bad := range []string{"", "http://x", "/run/x.sock", "unix"} {
 		if _, err := build.Connect(ctx, bad); fault.KindOf(err) != fault.Usage {
 			t.Errorf("%q: %v", bad, err)
 		}

@@ -23,6 +23,15 @@ const (
 // maxProvenance bounds a provenance statement.
 const maxProvenance = 64 << 20
 
+// Again reads back the same image from another repository that it was pushed to; one that
+// was put together of pieces is put together there, too.
+func Again(ctx context.Context, r Request, res *Result) (*Result, error) {
+	if len(res.pieces) > 0 {
+		return Merge(ctx, r, res.pieces)
+	}
+	return readBack(ctx, r, res.Index.Digest.String())
+}
+
 // readBack reads from the registry what the daemon says it pushed, and checks
 // that it is an index in which every image has a provenance of this build.
 func readBack(ctx context.Context, r Request, pushed string) (*Result, error) {
@@ -36,7 +45,7 @@ func readBack(ctx context.Context, r Request, pushed string) (*Result, error) {
 		res.IndexBytes, err = r.Repo.Manifest(ctx, res.Index)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading back what was pushed: %w", err)
+		return nil, &asked{fmt.Errorf("reading back what was pushed: %w", err)}
 	}
 	var index ocispec.Index
 	if err := json.Unmarshal(res.IndexBytes, &index); err != nil || res.Index.MediaType != ocispec.MediaTypeImageIndex {
@@ -80,17 +89,17 @@ func readBack(ctx context.Context, r Request, pushed string) (*Result, error) {
 func checkProvenance(ctx context.Context, r Request, a ocispec.Descriptor) error {
 	raw, err := r.Repo.Manifest(ctx, a)
 	if err != nil {
-		return err
+		return &asked{err}
 	}
 	var m ocispec.Manifest
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return err
 	}
-	found := 0
+	found, boms := 0, 0
 	for _, l := range m.Layers {
 		statement, err := r.Repo.Blob(ctx, l, maxProvenance)
 		if err != nil {
-			return err
+			return &asked{err}
 		}
 		var s evidence.Statement
 		if err := json.Unmarshal(statement, &s); err != nil {
@@ -99,13 +108,21 @@ func checkProvenance(ctx context.Context, r Request, a ocispec.Descriptor) error
 		if said := l.Annotations[annotationPredicate]; said != s.PredicateType {
 			return fmt.Errorf("layer %s of %s is annotated as %q and is a %q", l.Digest, a.Digest, said, s.PredicateType)
 		}
-		if s.PredicateType != evidence.PredicateSLSA1 {
+		switch s.PredicateType {
+		case evidence.PredicateSPDX, evidence.PredicateCycloneDX:
+			boms++
+			continue
+		case evidence.PredicateSLSA1:
+		default:
 			continue
 		}
 		found++
 		if err := r.checkStatement(s, a.Annotations[annotationRefDigest]); err != nil {
 			return err
 		}
+	}
+	if r.Trusted != nil && r.Trusted.Scanner != "" && boms == 0 {
+		return fmt.Errorf("%s holds no SBOM by %s", a.Digest, r.Trusted.Scanner)
 	}
 	if found != 1 {
 		return fmt.Errorf("%s holds %d statements of %s, want one", a.Digest, found, evidence.PredicateSLSA1)
@@ -121,6 +138,9 @@ type provenance struct {
 				URI    string            `json:"uri"`
 				Digest map[string]string `json:"digest"`
 			} `json:"configSource"`
+			Request struct {
+				Args map[string]string `json:"args"`
+			} `json:"request"`
 		} `json:"externalParameters"`
 	} `json:"buildDefinition"`
 	RunDetails struct {
@@ -149,6 +169,19 @@ func (r Request) checkStatement(s evidence.Statement, about string) error {
 	}
 	if got := p.RunDetails.Metadata.BuildKit.VCS["revision"]; got != r.Context.Commit {
 		return fmt.Errorf("it names commit %q, not %q", got, r.Context.Commit)
+	}
+	if got := p.RunDetails.Metadata.BuildKit.VCS["localdir:context"]; got != r.Options.Dir {
+		return fmt.Errorf("it names the folder %q of the commit, not %q", got, r.Options.Dir)
+	}
+	policies := r.Sources.record()
+	if r.policies != nil {
+		policies = *r.policies
+	}
+	if got := p.BuildDefinition.ExternalParameters.Request.Args[policiesAttr]; r.Sources != nil && got != policies {
+		return fmt.Errorf("it names the source policies %q, not %q", got, policies)
+	}
+	if err := r.checkTrusted(s.Predicate); err != nil {
+		return err
 	}
 	if r.Context.GitURL == "" {
 		return nil

@@ -136,6 +136,10 @@ func TestReadBack(t *testing.T) {
 	if err := p.readBack(a, of(a)); err == nil || !strings.Contains(err.Error(), "its configSource") {
 		t.Errorf("built from something else than the git source: %v", err)
 	}
+	p.r.Context.GitURL, p.r.Sources = "", &SourcePolicies{}
+	if err := p.readBack(a, of(a)); err == nil || !strings.Contains(err.Error(), "it names the source policies") {
+		t.Errorf("other policies were asked: %v", err)
+	}
 }
 
 // TestFetchesGit: what BuildKit would not fetch with git it would fetch as a file,
@@ -152,7 +156,7 @@ func TestFetchesGit(t *testing.T) {
 			t.Errorf("FetchesGit(%q) = %v", url, !want)
 		}
 		if r := (Request{Context: Context{GitURL: url}}); url != "" && !want {
-			if _, err := r.solveOpt(); err == nil || !strings.Contains(err.Error(), "git repository") {
+			if _, err := r.solveOpt(r.push()); err == nil || !strings.Contains(err.Error(), "git repository") {
 				t.Errorf("%q would be asked for: %v", url, err)
 			}
 		}
