@@ -1,11 +1,12 @@
 package assess
 
 import (
-	"encoding/json"
+	"fmt"
 	"strings"
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/strictjson"
 )
 
 // githubIssuer vouches for the workflows of GitHub; the names of builders below
@@ -24,7 +25,7 @@ var isolating = []string{
 func slsa(e Evidence) SLSA {
 	best := SLSA{Why: "there is no provenance", Next: "level 1: provenance that says how it was built"}
 	for _, st := range e.Unsigned {
-		if id := builderID(st.PredicateType, st.Predicate); id != "" && best.BuildLevel < 1 {
+		if id, _ := builderID(st.PredicateType, st.Predicate); id != "" && best.BuildLevel < 1 {
 			best = SLSA{BuildLevel: 1, Builder: id, Why: "there is provenance that nobody signed",
 				Next: "level 2: provenance that the build platform signed"}
 		}
@@ -38,7 +39,8 @@ func slsa(e Evidence) SLSA {
 }
 
 func signedProvenance(f policy.Fact) SLSA {
-	s := SLSA{BuildLevel: 1, Builder: builderID(f.PredicateType, f.Predicate)}
+	id, _ := builderID(f.PredicateType, f.Predicate) // CheckBuilder refused what is ambiguous
+	s := SLSA{BuildLevel: 1, Builder: id}
 	k := kindOf(f.Signer)
 	switch {
 	case s.Builder == "":
@@ -72,25 +74,51 @@ func isIsolating(builder string) bool {
 }
 
 // builderID is builder.id of a SLSA provenance predicate, v1 or v0.2. It is ""
-// for what is no provenance: one that does not say who built is none.
-func builderID(predicateType string, predicate []byte) string {
-	type builder struct {
-		ID string `json:"id"`
+// for what is no provenance: one that does not say who built is none. An error is
+// a predicate that two readers may read differently: its members on the way to the
+// name are not objects, are there twice, or are there in other letters, which
+// encoding/json takes for the same and Rego does not.
+func builderID(predicateType string, predicate []byte) (string, error) {
+	path := []string{"builder", "id"}
+	switch {
+	case predicateType == evidence.PredicateSLSA1:
+		path = []string{"runDetails", "builder", "id"}
+	case predicateType != evidence.PredicateSLSA02:
+		return "", nil
 	}
-	var p struct {
-		Builder    builder `json:"builder"` // v0.2
-		RunDetails struct {
-			Builder builder `json:"builder"`
-		} `json:"runDetails"` // v1
+	value := predicate
+	for _, want := range path {
+		if len(value) == 0 {
+			return "", nil
+		}
+		var err error
+		if value, err = member(value, want); err != nil {
+			return "", err
+		}
 	}
-	if json.Unmarshal(predicate, &p) != nil {
-		return ""
+	if len(value) == 0 {
+		return "", nil
 	}
-	switch predicateType {
-	case evidence.PredicateSLSA1:
-		return p.RunDetails.Builder.ID
-	case evidence.PredicateSLSA02:
-		return p.Builder.ID
-	}
-	return ""
+	r := strictjson.NewReader(value, false)
+	return r.Text(len(value))
+}
+
+// maxMembers bounds the members of one object on the way to builder.id.
+const maxMembers = 1000
+
+// member is the value of an object's member, nil when it has none of the name.
+func member(object []byte, want string) (value []byte, err error) {
+	r := strictjson.NewReader(object, false)
+	err = r.Document(func() error {
+		return r.Map(maxMembers, func(name []byte) error {
+			raw, err := r.Raw()
+			if string(name) == want {
+				value = raw
+			} else if err == nil && strings.EqualFold(string(name), want) {
+				err = fmt.Errorf("%q is not %q", name, want)
+			}
+			return err
+		})
+	})
+	return value, err
 }

@@ -3,11 +3,10 @@ package cli
 import (
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 
@@ -58,27 +57,27 @@ func KeyValues(list []string) (map[string]string, error) {
 	return out, nil
 }
 
-// maxKeyFile bounds public key files.
-const maxKeyFile = 64 << 10
+// ReadPublicKey reads the public key of --key: a PEM file, or another reference of
+// [key.OpenPublic].
+func ReadPublicKey(ref string) (crypto.PublicKey, error) {
+	return flagKey(ref, key.OpenPublic)
+}
 
-// ReadPublicKey reads the file of --key.
-func ReadPublicKey(path string) (crypto.PublicKey, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fault.Usagef("--key: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
-	if err != nil {
-		return nil, fmt.Errorf("--key %s: %w", path, err)
-	}
-	defer clear(data)
-	if strings.Contains(string(data), "PRIVATE KEY-----") {
-		return nil, fault.Hint(fault.Usagef("--key %s: a private key; verifying wants the public one", path), "hallmark key public %s prints it", path)
-	}
-	public, err := key.ParsePublicPEM(data)
-	if err != nil {
-		return nil, fault.Usagef("--key %s: %w", path, err)
+// ReadPublicKeyFile reads a public key in a PEM file, whatever its path looks like: what a
+// file names runs no program and reads no variable.
+func ReadPublicKeyFile(path string) (crypto.PublicKey, error) {
+	return flagKey(path, key.OpenPublicFile)
+}
+
+func flagKey(ref string, open func(string) (crypto.PublicKey, error)) (crypto.PublicKey, error) {
+	public, err := open(ref)
+	switch {
+	case errors.Is(err, key.ErrPrivate):
+		return nil, fault.Hint(fault.Usagef("--%w", err), "hallmark key public %s prints it", key.Redact(ref))
+	case err != nil && fault.KindOf(err) == fault.Unreachable:
+		return nil, fault.Hint(fault.Unreachablef("--%w", err), "%s", fault.HintOf(err))
+	case err != nil:
+		return nil, fault.Hint(fault.Usagef("--%w", err), "%s", fault.HintOf(err))
 	}
 	return public, nil
 }

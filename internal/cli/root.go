@@ -80,19 +80,20 @@ func withoutValue(v pflag.Value) bool {
 }
 
 // Help shows a root command's --help in the order in which people need the
-// commands, on one screen of 24 lines; the commands' own help is cobra's.
-func Help(root *cobra.Command, order []string) {
+// commands, on one screen of 24 lines; the commands' own help is cobra's. Those of also
+// are named in the last line alone, with completion and version.
+func Help(root *cobra.Command, order []string, also ...string) {
 	commands := root.HelpFunc()
 	root.SetHelpFunc(func(c *cobra.Command, argv []string) {
 		if c.HasParent() {
 			commands(c, argv)
 			return
 		}
-		fmt.Fprint(c.OutOrStdout(), overview(c, order))
+		fmt.Fprint(c.OutOrStdout(), overview(c, order, also))
 	})
 }
 
-func overview(c *cobra.Command, order []string) string {
+func overview(c *cobra.Command, order, also []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s.\n", c.Short)
 	list := func(title, group string) {
@@ -109,7 +110,12 @@ func overview(c *cobra.Command, order []string) string {
 	if len(c.Groups()) == 0 {
 		list("Commands:", "")
 	}
-	fmt.Fprintf(&b, "%s COMMAND --help has the flags of a command, and examples.\n", c.Name())
+	if sub, _, err := c.Find([]string{"completion"}); err == nil && sub != c && !slices.Contains(order, "completion") {
+		also = append(slices.Clone(also), "completion", "version")
+		fmt.Fprintf(&b, "%s COMMAND --help has flags and examples; also: %s.\n", c.Name(), strings.Join(also, ", "))
+	} else {
+		fmt.Fprintf(&b, "%s COMMAND --help has the flags of a command, and examples.\n", c.Name())
+	}
 	return b.String()
 }
 

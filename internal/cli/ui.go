@@ -111,8 +111,15 @@ func Args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// OneLine makes text that may hold foreign parts fit for one line of a terminal.
-func OneLine(s string) string { return Plain(strings.Join(strings.Fields(s), " ")) }
+// OneLine makes text that may hold foreign parts fit for one line of a terminal. Nothing is
+// said of what begins as a PEM block: where the shell put a key into an argument
+// (hallmark key public "$KEY"), any message about the argument would show it.
+func OneLine(s string) string {
+	if before, _, found := strings.Cut(s, "-----BEGIN"); found {
+		s = before + "…"
+	}
+	return Plain(strings.Join(strings.Fields(s), " "))
+}
 
 // Plain makes foreign text safe for a terminal: one line, nothing that moves
 // the cursor or reorders text.

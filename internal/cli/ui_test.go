@@ -27,3 +27,17 @@ func TestForeignTextIsPlain(t *testing.T) {
 		t.Errorf("%q", out.String())
 	}
 }
+
+// TestNoKeyIsSaid: an argument that is a key, and not the name of one, is in no message.
+func TestNoKeyIsSaid(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"bad flag syntax: -----BEGIN EC PRIVATE KEY-----\nMHcC\n-----END EC PRIVATE KEY-----: no": "bad flag syntax: …",
+		"-----BEGIN": "…",
+		"does not start with a PEM block, -----begin": "does not start with a PEM block, -----begin",
+	} {
+		if got := cli.OneLine(text); got != want {
+			t.Errorf("%q is said as %q", text, got)
+		}
+	}
+}

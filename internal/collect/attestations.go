@@ -1,8 +1,10 @@
 package collect
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -106,6 +108,7 @@ type Index struct {
 	Images       []ocispec.Descriptor // with their platforms
 	Attestations []attestation.Entry
 	Others       []ocispec.Descriptor // without a platform; may be further indexes
+	All          []ocispec.Descriptor // all of these, as the index has them
 }
 
 // Index reads the subject's manifest, once, as an index: what a signature of the
@@ -123,8 +126,14 @@ func (c *Collection) Index(ctx context.Context) (*Index, error) {
 	return c.index, nil
 }
 
+// ReadIndex reads what a manifest lists, without what is attached to it.
+func ReadIndex(ctx context.Context, repo *registry.Repository, subject ocispec.Descriptor) (*Index, error) {
+	c := &Collection{repo: repo, subject: subject, opts: Options{}.withDefaults()}
+	return c.Index(ctx)
+}
+
 func newIndex(m *ociartifact.Manifest) *Index {
-	x := &Index{Is: m.IsIndex(), Attestations: attestation.Listed(m)}
+	x := &Index{Is: m.IsIndex(), Attestations: attestation.Listed(m), All: m.Manifests}
 	for _, d := range m.Manifests {
 		switch {
 		case attestation.IsEntry(d):
@@ -137,23 +146,71 @@ func newIndex(m *ociartifact.Manifest) *Index {
 	return x
 }
 
+// Used is the entry that BuildKit uses for a platform: the first that means it, whatever else it
+// says of itself. Where there is none BuildKit would take one for an older processor, or
+// without a platform; such an index is an error here, as one of images for features of the system.
+func (x *Index) Used(platform string) (ocispec.Descriptor, error) {
+	system, rest, _ := strings.Cut(platform, "/")
+	arch, variant, _ := strings.Cut(rest, "/")
+	want := meaning(&ocispec.Platform{OS: system, Architecture: arch, Variant: variant})
+	for _, d := range x.All {
+		if d.Platform != nil && meaning(d.Platform) == want {
+			if len(d.Platform.OSFeatures) > 0 {
+				break
+			}
+			return d, nil
+		}
+	}
+	return ocispec.Descriptor{}, fault.Usagef("the index has no plain image for the platform %s", platform)
+}
+
+// meaning is a platform in one spelling, as containerd reads it (containerd/platforms, database.go).
+func meaning(p *ocispec.Platform) [3]string {
+	system, arch, variant := cmp.Or(strings.ToLower(p.OS), "linux"), strings.ToLower(p.Architecture), strings.ToLower(p.Variant)
+	switch arch {
+	case "x86_64", "x86-64":
+		arch = "amd64"
+	case "aarch64":
+		arch = "arm64"
+	case "i386":
+		arch, variant = "386", ""
+	case "armhf":
+		arch, variant = "arm", "7"
+	case "armel":
+		arch, variant = "arm", "6"
+	}
+	variant = strings.TrimSuffix(strings.TrimPrefix(variant, "v"), ".0")
+	switch {
+	case arch == "amd64" && variant == "1", arch == "arm64" && variant == "8", arch == "arm" && variant == "7":
+		variant = ""
+	}
+	return [3]string{system, arch, variant}
+}
+
 // Platform is a descriptor's "linux/arm64/v8", "" when it names none.
 func Platform(d ocispec.Descriptor) string { return platformOf(d) }
 
 // Image is the one image of the index for a platform, OS/ARCH[/VARIANT]; without a
-// variant any will do when there is one.
+// variant any will do when there is one. Runtimes compare what platforms mean and take the first: an
+// entry in front of it that means the same, as linux/x86_64, is an error.
 func (x *Index) Image(platform string) (ocispec.Descriptor, error) {
 	list, err := ofPlatform(x.Images, platform)
-	switch {
-	case err != nil:
+	if err != nil {
 		return ocispec.Descriptor{}, err
-	case len(list) == 1:
-		return list[0], nil
 	}
 	for _, d := range list {
-		if platformOf(d) == platform {
-			return d, nil
+		if len(list) > 1 && platformOf(d) != platform {
+			continue
 		}
+		for _, before := range x.All {
+			if before.Digest == d.Digest {
+				break
+			}
+			if before.Platform != nil && meaning(before.Platform) == meaning(d.Platform) {
+				return ocispec.Descriptor{}, malformed("the index lists two images for %s, in different spellings", platform)
+			}
+		}
+		return d, nil
 	}
 	return ocispec.Descriptor{}, fault.Usagef("the platform %s names %d images of the index: add the variant", platform, len(list))
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/hallmark-dev/hallmark/internal/assess"
 	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
@@ -117,6 +118,9 @@ type BlobRequest struct {
 	Verifier *verify.Verifier
 	Policy   Policy
 	Now      func() time.Time // default time.Now
+	// AnyBuilder takes provenance whatever builder it names: the caller asks only who
+	// signed, and believes nothing of what it says.
+	AnyBuilder bool
 }
 
 // Blob decides about a file and the bundles that were given for it. A plain
@@ -127,7 +131,7 @@ func Blob(ctx context.Context, r BlobRequest) (Result, error) {
 	}
 	digest := r.Artifact.Digests[0]
 	in := policy.Input{Kind: "blob", Now: now(r.Now).UTC(), Image: &policy.Image{Ref: r.Name, Digest: digest}}
-	tried := verifyItems(&in, r.Items, r.Artifact, r.Verifier)
+	tried := verifyItems(&in, r)
 	return decide(ctx, r.Policy, Result{Subject: evidence.Subject{Name: r.Name, Digest: digest}, Input: in, Tried: tried})
 }
 
@@ -219,7 +223,7 @@ func (e *Evidence) Verify(v *verify.Verifier, now time.Time) (policy.Input, []Tr
 		case item.Claim != nil && item.Subject != "" && item.Subject != e.Digest():
 			t.below(e.artifact(item.Subject), v)
 		case item.Claim != nil:
-			t.claim(&in, e.artifact(e.Digest()), v)
+			t.claim(&in, e.artifact(e.Digest()), v, false)
 		}
 		tried = append(tried, t)
 	}
@@ -227,15 +231,15 @@ func (e *Evidence) Verify(v *verify.Verifier, now time.Time) (policy.Input, []Tr
 }
 
 // verifyItems fills in.Signatures and in.Attestations with what verified.
-func verifyItems(in *policy.Input, items []collect.Item, a verify.Artifact, v *verify.Verifier) []Tried {
-	tried := make([]Tried, 0, len(items))
-	for _, item := range items {
+func verifyItems(in *policy.Input, r BlobRequest) []Tried {
+	tried := make([]Tried, 0, len(r.Items))
+	for _, item := range r.Items {
 		t := Tried{Item: item}
 		switch {
 		case item.Err != nil:
 			t.Reasons = []policy.Reason{itemReason(item)}
 		case item.Claim != nil:
-			t.claim(in, a, v)
+			t.claim(in, r.Artifact, r.Verifier, r.AnyBuilder)
 		}
 		tried = append(tried, t)
 	}
@@ -278,7 +282,7 @@ func (t *Tried) below(a verify.Artifact, v *verify.Verifier) {
 
 // claim verifies the item's claim and sorts it: a file may also be signed by a
 // plain signature; everything with a statement that is no signature is an attestation.
-func (t *Tried) claim(in *policy.Input, a verify.Artifact, v *verify.Verifier) {
+func (t *Tried) claim(in *policy.Input, a verify.Artifact, v *verify.Verifier, anyBuilder bool) {
 	if !t.verify(a, v) {
 		return
 	}
@@ -290,6 +294,10 @@ func (t *Tried) claim(in *policy.Input, a verify.Artifact, v *verify.Verifier) {
 		in.Signatures = append(in.Signatures, fact)
 	case kind == verify.KindAttestation:
 		fact.Statement = t.Item.Claim.Envelope.Payload
+		if why := assess.CheckBuilder(fact); why != nil && !anyBuilder {
+			t.Reasons = []policy.Reason{*why}
+			return
+		}
 		t.Place = Place{Attestation: true, Index: len(in.Attestations)}
 		in.Attestations = append(in.Attestations, fact)
 	default:
@@ -323,7 +331,21 @@ func decide(ctx context.Context, p Policy, r Result) (Result, error) {
 		}
 	}
 	r.Decision.Reasons = hintCovered(Explain(r.Decision.Reasons, Rejected(r.Tried)), r.Tried)
+	r.Decision.Reasons = append(r.Decision.Reasons, unsupported(r)...)
 	return r, nil
+}
+
+// unsupported is the provenance that was left out for the builder that it names, and that
+// a denial does not speak of yet: somebody may have been wanted whose it was.
+func unsupported(r Result) []policy.Reason {
+	var out []policy.Reason
+	for _, why := range Rejected(r.Tried) {
+		said := func(have policy.Reason) bool { return have == why }
+		if why.Code == assess.CodeBuilder && !slices.ContainsFunc(r.Decision.Reasons, said) && len(out) < maxExplained {
+			out = append(out, why)
+		}
+	}
+	return out
 }
 
 // hintCovered tells who finds no signature of the image that its attestation

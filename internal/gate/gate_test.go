@@ -10,7 +10,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -24,13 +23,12 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/gate"
 	"github.com/hallmark-dev/hallmark/internal/hmtest"
-	"github.com/hallmark-dev/hallmark/internal/idtoken"
+	"github.com/hallmark-dev/hallmark/internal/hmtest/signing"
 	"github.com/hallmark-dev/hallmark/internal/key"
 	"github.com/hallmark-dev/hallmark/internal/ociartifact"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 	"github.com/hallmark-dev/hallmark/internal/sign"
-	"github.com/hallmark-dev/hallmark/internal/trust"
 	"github.com/hallmark-dev/hallmark/internal/verify"
 )
 
@@ -47,31 +45,7 @@ const rita = "rita@example.org"
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{Running: hmtest.Authority(t), t: t}
-	read := func(path string) []byte {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return data
-	}
-	root, err := trust.ParseTrustedRoot(read(w.TrustedRoot))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if w.verifier, err = verify.New(verify.Config{Roots: []*trust.Root{root}}); err != nil {
-		t.Fatal(err)
-	}
-	config, err := trust.ParseSigningConfig(read(w.SigningConfig))
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := idtoken.Parse(w.Token(rita))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if w.signer, err = sign.New(sign.Config{Services: sign.ServicesFrom(config, time.Now(), true), Token: token}); err != nil {
-		t.Fatal(err)
-	}
+	w.verifier, w.signer = signing.Verifier(t, w.Running), signing.Signer(t, w.Running, rita)
 	return w
 }
 

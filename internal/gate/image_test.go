@@ -67,7 +67,7 @@ func (w *world) provenance(ref registry.Ref, about digest.Digest, change func(*e
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	st := evidence.Statement{Type: evidence.StatementV1, PredicateType: evidence.PredicateSLSA1, Predicate: []byte(`{"runDetails":{"builder":{"id":"https://b.example"}}}`),
+	st := evidence.Statement{Type: evidence.StatementV1, PredicateType: evidence.PredicateSLSA1, Predicate: []byte(`{"runDetails":{"builder":{"id":"https://github.com/hallmark-dev/hallmark/builder/local/v1"}}}`),
 		Subject: []evidence.StatementSubject{{Name: "pkg:docker/app", Digest: map[string]string{"sha256": about.Encoded()}}}}
 	if change != nil {
 		change(&st)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/hallmark-dev/hallmark/internal/assess"
 	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/evidence/attestation"
@@ -158,6 +159,9 @@ func (s *reading) fact(item collect.Item, st readStatement, signer policy.Fact) 
 	f := signer
 	f.Format, f.PredicateType, f.Predicate, f.Statement = evidence.FormatBuildKit, st.PredicateType, st.Predicate, st.Raw
 	f.Annotations, f.Where = nil, item.Where
+	if why := assess.CheckBuilder(f); why != nil {
+		return Tried{Item: item, Reasons: []policy.Reason{*why}}
+	}
 	s.in.Attestations = append(s.in.Attestations, f)
 	item.Note = "covered by a signature of " + string(f.About)
 	return Tried{Item: item, Fact: &f, Place: Place{Attestation: true, Index: len(s.in.Attestations) - 1}}

@@ -20,6 +20,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/ociartifact"
+	"github.com/hallmark-dev/hallmark/internal/sorted"
 	"github.com/hallmark-dev/hallmark/internal/strictjson"
 )
 
@@ -429,7 +430,7 @@ func (l *layoutReader) referrers(ctx context.Context, subject ocispec.Descriptor
 				MediaType: mediaTypeOf(m), Digest: d, Size: size, ArtifactType: m.Artifact(), Annotations: m.Annotations}})
 		}
 	})
-	slices.SortFunc(list, func(a, b Referrer) int {
+	sorted.Func(list, func(a, b Referrer) int {
 		return cmp.Or(cmp.Compare(place[a.Digest], place[b.Digest]), cmp.Compare(a.Digest, b.Digest))
 	})
 	return list, err

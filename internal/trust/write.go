@@ -50,11 +50,21 @@ type LogSpec struct {
 // SigningConfigSpec is a signing config to be written; an empty URL is left out.
 type SigningConfigSpec struct {
 	CAURL, OIDCURL, LogURL, TSAURL string
+	// LogUntil is when LogURL is not to be used any more; zero is never. LaterLogs
+	// follow it.
+	LogUntil  time.Time
+	LaterLogs []ServiceSpec
 	// LogV1URL is of a Rekor v1 log for clients that do not know v2. Those that
 	// know both use the log with the newest API.
 	LogV1URL string
 	Operator string
 	Start    time.Time
+}
+
+// ServiceSpec is a service of a SigningConfigSpec with the time in which it is used.
+type ServiceSpec struct {
+	URL        string
+	Start, End time.Time // zero End: open
 }
 
 // JSON is the trusted_root.json, version 0.1: what all clients read. Equal specs
@@ -91,17 +101,27 @@ func (s RootSpec) JSON() ([]byte, error) {
 
 // JSON is the signing config, version 0.2.
 func (s SigningConfigSpec) JSON() ([]byte, error) {
+	timed := func(spec ServiceSpec, version uint32) *trustrootv1.Service {
+		return &trustrootv1.Service{Url: spec.URL, MajorApiVersion: version, ValidFor: window(spec.Start, spec.End), Operator: s.Operator}
+	}
 	one := func(url string, version uint32) []*trustrootv1.Service {
 		if url == "" {
 			return nil
 		}
-		return []*trustrootv1.Service{{Url: url, MajorApiVersion: version, ValidFor: window(s.Start, time.Time{}), Operator: s.Operator}}
+		return []*trustrootv1.Service{timed(ServiceSpec{URL: url, Start: s.Start}, version)}
+	}
+	logs := one(s.LogURL, 2)
+	if len(logs) > 0 {
+		logs[0] = timed(ServiceSpec{s.LogURL, s.Start, s.LogUntil}, 2)
+	}
+	for _, l := range s.LaterLogs {
+		logs = append(logs, timed(l, 2))
 	}
 	anyOne := &trustrootv1.ServiceConfiguration{Selector: trustrootv1.ServiceSelector_ANY}
 	w := &trustrootv1.SigningConfig{
 		MediaType: signingConfigMediaType,
 		CaUrls:    one(s.CAURL, 1), OidcUrls: one(s.OIDCURL, 1),
-		RekorTlogUrls: append(one(s.LogURL, 2), one(s.LogV1URL, 1)...), RekorTlogConfig: anyOne,
+		RekorTlogUrls: append(logs, one(s.LogV1URL, 1)...), RekorTlogConfig: anyOne,
 		TsaUrls: one(s.TSAURL, 1), TsaConfig: anyOne,
 	}
 	data, err := deterministic(w)

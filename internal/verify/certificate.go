@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/trust"
@@ -81,6 +82,9 @@ func (j judge) signingChains(leaf *x509.Certificate, extra []*x509.Certificate, 
 		return found, nil
 	case named:
 		return nil, refuse(CertUntrusted, "%s", expired)
+	}
+	if j.namesakeCA(leaf) {
+		return nil, outdated(CertUntrusted, "the signing certificate", clip(strconv.Quote(leaf.Issuer.String())), leaf.NotBefore)
 	}
 	return nil, refuse(CertUntrusted, "the signing certificate, issued by %q, leads to no authority of the trust root", clip(leaf.Issuer.String())).
 		unknownHere().hint("check that --trusted-root belongs to the Sigstore instance that signed")

@@ -3,6 +3,7 @@ package verify
 import (
 	"crypto/x509"
 	"encoding/asn1"
+	"errors"
 	"unicode/utf8"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -43,6 +44,16 @@ func extensionName(arc int) string {
 		return names[arc]
 	}
 	return ""
+}
+
+// Named is who a certificate is about, as a verifier will name them once somebody they
+// believe vouches for it. It proves nothing: nobody is asked who issued it.
+func Named(cert *x509.Certificate) (evidence.Signer, error) {
+	s, r := identity(cert)
+	if r != nil {
+		return evidence.Signer{}, errors.New(r.Message)
+	}
+	return s, nil
 }
 
 // identity reads who a Fulcio certificate is about: exactly one subject

@@ -53,6 +53,10 @@ func (j judge) logs(s entrySubject) ([]logged, *refusal) {
 		}
 		log := j.logOf(e)
 		if log == nil {
+			if name, ok := j.namesakeLog(e); ok {
+				unknown = outdated(LogUntrusted, "the log entry", "the log "+clip(name), time.Time{})
+				continue
+			}
 			unknown = refuse(LogUntrusted, "the log entry is by a log that the trust root does not know (%x)", e.LogID).
 				unknownHere().hint("check that --trusted-root belongs to the Sigstore instance that signed")
 			continue

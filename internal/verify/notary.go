@@ -10,6 +10,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/evidence/notary"
 	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/sorted"
 	"github.com/hallmark-dev/hallmark/internal/trust"
 	"github.com/hallmark-dev/hallmark/internal/trust/notation"
 	"github.com/hallmark-dev/hallmark/internal/trust/revocation"
@@ -71,7 +72,7 @@ func (v *Verifier) notary(c *evidence.Claim, a Artifact) (*Verified, []policy.Re
 	n.revocation()
 	if len(n.denied) > 0 {
 		// A revocation is what a person must hear first.
-		slices.SortStableFunc(n.denied, func(a, b policy.Reason) int { return rank(a) - rank(b) })
+		sorted.Func(n.denied, func(a, b policy.Reason) int { return rank(a) - rank(b) })
 		return nil, n.denied
 	}
 	leaf := n.leaf

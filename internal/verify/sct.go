@@ -112,7 +112,8 @@ func (j judge) checkSCT(leaf *x509.Certificate, chains []chain) (time.Time, *cha
 		}
 	}
 	if why == nil {
-		why = refuse(SCTBad, "no SCT of the certificate is by a log of the trust root")
+		why = refuse(SCTBad, "no SCT of the certificate is by a log of the trust root, which knows who issued it: the trust root is older than the certificate of %s, and the log's key was replaced since; or the SCT is not the log's", stamp(leaf.NotBefore)).
+			hint("%s", refresh)
 	}
 	return time.Time{}, nil, why
 }

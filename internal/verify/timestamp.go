@@ -72,6 +72,9 @@ func (j judge) timestamp(der []byte, stamped [][]byte) (ts evidence.Timestamp, k
 			}
 		}
 	}
+	if name, ok := j.namesakeTSA(t); why == nil && ok {
+		why = outdated(TimeUntrusted, "the timestamp", clip(name), t.genTime)
+	}
 	if why == nil {
 		why = refuse(TimeUntrusted, "the timestamp of %s is by no authority of the trust root", stamp(t.genTime)).
 			unknownHere().hint("check that --trusted-root belongs to the Sigstore instance that signed")

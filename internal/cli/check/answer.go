@@ -210,7 +210,12 @@ func isSignature(f policy.Fact) bool {
 func newFound(t gate.Tried) foundEvidence {
 	f := foundEvidence{Where: t.Item.Where, Format: t.Item.Format, Counts: t.Counts, As: t.As, Reasons: t.Reasons, Note: t.Item.Note}
 	v := t.Verified
-	if v == nil {
+	switch {
+	case v == nil && t.Fact != nil: // a builder's statement, under the name of who signed what holds it
+		signer := t.Fact.Signer
+		f.Verified, f.Signer, f.PredicateType, f.Times, f.About = true, &signer, t.Fact.PredicateType, t.Fact.Times, t.Fact.About
+		return f
+	case v == nil:
 		return f
 	}
 	signer := v.Signer()

@@ -2,7 +2,6 @@ package check
 
 import (
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,11 +13,11 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/gate"
-	"github.com/hallmark-dev/hallmark/internal/key"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 	"github.com/hallmark-dev/hallmark/internal/trust/bundlefile"
@@ -66,32 +65,14 @@ func (a *Commands) newJob(ctx context.Context, o *verifyOptions, q gate.Requirem
 	}
 	if !q.Demands() {
 		j.pins = bundle.Pins
-		keys = append(keys, pinnedKeys(bundle.Pins)...)
+		keys = append(keys, cli.PinnedKeys(bundle.Pins)...)
 	}
-	cfg.NamedKeys = append(cfg.NamedKeys, inTheirWindows(keys, known)...)
+	cfg.NamedKeys = append(cfg.NamedKeys, cli.InTheirWindows(keys, known)...)
 	if j.collect, err = a.options(ctx, j); err != nil {
 		return nil, err
 	}
 	j.verifier, err = verify.New(cfg)
 	return j, err
-}
-
-// inTheirWindows are keys that a call or a pin names. One that the trust bundle
-// believes for some time only is believed for no longer by being named.
-func inTheirWindows(keys []crypto.PublicKey, known []verify.Key) []verify.Key {
-	var out []verify.Key
-	for _, public := range keys {
-		named := len(out)
-		for _, k := range known {
-			if key.Fingerprint(k.Public) == key.Fingerprint(public) {
-				out = append(out, k) // it may be believed in several windows
-			}
-		}
-		if len(out) == named {
-			out = append(out, verify.Key{Public: public})
-		}
-	}
-	return out
 }
 
 // notationFolder is the trust of --notation, with what the trust bundle knows of
@@ -112,16 +93,6 @@ func notationFolder(dir string, f *bundlefile.File) (*notation.Trust, error) {
 		return nil, fault.As(fault.Usage, fmt.Errorf("--notation: %w", err))
 	}
 	return t, nil
-}
-
-func pinnedKeys(pins []bundlefile.Pin) []crypto.PublicKey {
-	var keys []crypto.PublicKey
-	for _, p := range pins {
-		if _, public := p.Requirement(); public != nil {
-			keys = append(keys, public)
-		}
-	}
-	return keys
 }
 
 // options are the limits and places of the call's flags.

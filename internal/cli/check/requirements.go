@@ -97,6 +97,7 @@ type identityEntry struct {
 	IdentityRegexp string `yaml:"identityRegexp"`
 	Issuer         string `yaml:"issuer"`
 	IssuerRegexp   string `yaml:"issuerRegexp"`
+	Source         string `yaml:"sourceRepository"` // URI
 }
 
 // maxSigners bounds the signers of one file, and what each goes by.
@@ -120,13 +121,18 @@ func (o *verifyOptions) addSigners(q *gate.Requirements) error {
 	for _, s := range file.Signers {
 		p := gate.Principal{Name: s.Name}
 		for _, i := range s.Identities {
-			p.Identities = append(p.Identities, policy.Identity{Subject: i.Identity, SubjectRegexp: i.IdentityRegexp, Issuer: i.Issuer, IssuerRegexp: i.IssuerRegexp})
+			p.Identities = append(p.Identities, policy.Identity{Subject: i.Identity, SubjectRegexp: i.IdentityRegexp, Issuer: i.Issuer, IssuerRegexp: i.IssuerRegexp, Source: i.Source})
 		}
 		for _, path := range s.Keys {
+			// A plugin is a program: one that may write this file could choose what runs.
+			if kind := key.KindOf(path); kind != key.KindFile {
+				return fault.Hint(fault.As(fault.Usage, s.Pos.Errorf("key %s: not the path of a file: the keys of this file are PEM files", key.Redact(path))),
+					"write the public key into a file, hallmark key public KEY prints it, and name that one")
+			}
 			if !filepath.IsAbs(path) {
 				path = filepath.Join(filepath.Dir(o.signers), path)
 			}
-			public, err := cli.ReadPublicKey(path)
+			public, err := cli.ReadPublicKeyFile(path)
 			if err != nil {
 				return fault.As(fault.Usage, s.Pos.Errorf("%v", err))
 			}

@@ -52,8 +52,9 @@ func (t *trustCommands) addKey() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "key FILE",
 		Short: "Believe a public key",
-		Long: `Believe a public key, for example of hallmark key generate. It may sign images
-without a certificate where verify or a pin asks for it.
+		Long: `Believe a public key, for example of hallmark key generate, or an OpenSSH one
+(id_ed25519.pub). It may sign images without a certificate where verify or a pin asks
+for it, and git tags and commits where a build is --verified.
 
 With --until or --from, a signature counts only at a trusted time between them.
 Without a trusted time nothing shows that it was made after --from; it then

@@ -24,7 +24,9 @@ import (
 type pinOptions struct {
 	identity, issuer, key string
 	source, log           string // which of an identity's signatures
+	fingerprint           string // of key, once it is read
 	trustedRoot           string
+	fromImage             bool // by the publisher's rule that is attached to the image
 }
 
 func (t *trustCommands) pin() *cobra.Command {
@@ -39,7 +41,12 @@ or digest of the repository, and refuses what anybody else signed.
 
 With --identity and --issuer, or --key, nobody is asked: pinned is that signer if
 it signed, and else nothing. Without them and without a terminal nothing is pinned.
-A pin is never replaced: another signer is refused until the pin is removed.`,
+A pin is never replaced: another signer is refused until the pin is removed.
+
+With --from-image the publisher says who signs, by a rule that hallmark policy rule
+attached to the image: it is shown in words, and pinned. It speaks of its own
+repository alone. Where somebody is pinned, a newer rule is followed if that signer
+signed it, and nobody is asked.`,
 		Example: `  hallmark trust pin 127.0.0.1:8420/app:1.0    # exit 2: shows who signed; there is no terminal to ask on
   hallmark trust pin 127.0.0.1:8420/app:1.0 --identity alice@example.com --issuer http://127.0.0.1:8420`,
 		Args: cli.Args(cobra.ExactArgs(1)),
@@ -51,6 +58,7 @@ A pin is never replaced: another signer is refused until the pin is removed.`,
 	f.StringVar(&o.key, "key", "", "pin the public key in `FILE`, if it signed")
 	f.StringVar(&o.source, "source", "", "`URI` of the source repository, where the signer has several")
 	f.StringVar(&o.log, "log", "", "`ORIGIN` of the log, where the signatures are in several")
+	f.BoolVar(&o.fromImage, "from-image", false, "pin what the publisher's rule says, which is attached to the image")
 	f.StringVar(&o.trustedRoot, "trusted-root", "", "`FILE` with the trust root; \"public\" is Sigstore's public instance")
 	return c
 }
@@ -71,7 +79,10 @@ func (t *trustCommands) runPin(ctx context.Context, o *pinOptions, image string)
 	if err != nil {
 		return err
 	}
-	result, keys, err := t.signedBy(ctx, o, bundle, ref)
+	if o.fromImage {
+		return t.pinRule(ctx, o, bundle, ref)
+	}
+	result, keys, err := t.signedBy(ctx, o, bundle, ref, anybody{})
 	if err != nil {
 		return err
 	}
@@ -118,19 +129,24 @@ func (anybody) Evaluate(_ context.Context, in policy.Input) (policy.Decision, er
 
 // signedBy verifies what is attached to the image. keys are those that signers
 // without a certificate may be pinned by, by their fingerprint.
-func (t *trustCommands) signedBy(ctx context.Context, o *pinOptions, f *bundlefile.File, ref registry.Ref) (gate.Result, map[string]crypto.PublicKey, error) {
+func (t *trustCommands) signedBy(ctx context.Context, o *pinOptions, f *bundlefile.File, ref registry.Ref, p gate.Policy) (gate.Result, map[string]crypto.PublicKey, error) {
 	var none gate.Result
 	cfg, stale, err := t.Believed(ctx, f, o.trustedRoot, true)
 	if err != nil {
 		return none, nil, err
 	}
 	t.WarnOf(stale)
+	windows := cfg.NamedKeys // of all keys of the trust bundle
 	if o.key != "" {
 		public, err := cli.ReadPublicKey(o.key)
 		if err != nil {
 			return none, nil, err
 		}
-		cfg.NamedKeys = inTheirWindows([]crypto.PublicKey{public}, cfg.NamedKeys)
+		o.fingerprint = key.Fingerprint(public)
+		cfg.NamedKeys = cli.InTheirWindows([]crypto.PublicKey{public}, windows)
+	}
+	if old, pinned := bundlefile.Pins(f.Pins).For(ref.Name()); o.fromImage && pinned { // who is pinned here signs the next rule
+		cfg.NamedKeys = append(cfg.NamedKeys, cli.InTheirWindows(cli.PinnedKeys([]bundlefile.Pin{old}), windows)...)
 	}
 	keys := map[string]crypto.PublicKey{}
 	for _, k := range cfg.NamedKeys {
@@ -149,7 +165,7 @@ func (t *trustCommands) signedBy(ctx context.Context, o *pinOptions, f *bundlefi
 	if where.SignatureRepository, err = t.SignatureRepository(ctx, client, ""); err != nil {
 		return none, nil, err
 	}
-	result, err := gate.Image(ctx, gate.Request{Repo: repo, Ref: ref, Verifier: v, Policy: anybody{}, Now: time.Now, Collect: where})
+	result, err := gate.Image(ctx, gate.Request{Repo: repo, Ref: ref, Verifier: v, Policy: p, Now: time.Now, Collect: where})
 	return result, keys, err
 }
 
@@ -261,9 +277,8 @@ func (o *pinOptions) named() bool { return o.identity != "" || o.key != "" }
 func (o *pinOptions) matching(found []candidate) []candidate {
 	var out []candidate
 	for _, c := range found {
-		byKey := c.pin.Fingerprint() != ""
 		switch {
-		case o.identity != "" && (c.pin.Identity != o.identity || c.pin.Issuer != o.issuer), o.key != "" && !byKey,
+		case o.identity != "" && (c.pin.Identity != o.identity || c.pin.Issuer != o.issuer), o.key != "" && c.pin.Fingerprint() != o.fingerprint,
 			o.source != "" && c.pin.SourceRepository != o.source, o.log != "" && c.pin.Log != o.log:
 		default:
 			out = append(out, c)

@@ -154,6 +154,7 @@ func (o *verifyOptions) addFlags(c *cobra.Command) {
 	for _, cosigns := range []string{"certificate-identity", "certificate-identity-regexp", "certificate-oidc-issuer", "certificate-oidc-issuer-regexp"} {
 		_ = f.MarkHidden(cosigns) // fails only for flags that do not exist
 	}
+	f.StringVar(&o.identity.Source, "source-repository", "", "want the identity to have built this repository, a `URI`, by its certificate")
 	f.StringArrayVarP(&o.annotations, "annotation", "a", nil, "want `KEY=VALUE` signed with the image; may be repeated")
 	f.StringArrayVar(&o.policies, "policy", nil, "what the attestation must say: a .cue or .rego `FILE`; may be repeated")
 	f.StringVar(&o.bundle, "bundle", "", "the argument is a file, or sha256:HEX of one: its signature is in `FILE`")

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"strings"
 
 	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/pattern"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 	"github.com/hallmark-dev/hallmark/internal/translog/rekor"
 )
@@ -157,7 +157,7 @@ func (e *Expected) list(text string) error {
 
 // attached are tags that are not images of their own: cosign's older ones, and the
 // referrers of images (distribution-spec, "Referrers Tag Schema").
-var attached = regexp.MustCompile(`^sha(256|512)-[0-9a-f]{64,128}(\..*)?$`)
+var attached = pattern.New(`^sha(256|512)-[0-9a-f]{64,128}(\..*)?$`)
 
 // repository reads every signature that hangs on what a repository's tags name, or
 // on the one image that a digest names.
@@ -181,7 +181,7 @@ func (e *Expected) repository(ctx context.Context, client *registry.Client, name
 		}
 		refs = refs[:0]
 		for _, tag := range tags {
-			if !attached.MatchString(tag) {
+			if !attached().MatchString(tag) {
 				r := ref
 				r.Tag = tag
 				refs = append(refs, r)

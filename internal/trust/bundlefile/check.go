@@ -17,6 +17,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/key"
+	"github.com/hallmark-dev/hallmark/internal/sorted"
 	"github.com/hallmark-dev/hallmark/internal/trust"
 	"github.com/hallmark-dev/hallmark/internal/trust/notation"
 )
@@ -299,9 +300,9 @@ func (f *File) normalise() {
 	for i := range f.Pins {
 		utc(&f.Pins[i].PinnedAt)
 	}
-	slices.SortFunc(f.Roots, func(a, b Root) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(f.Keys, func(a, b Key) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(f.Pins, func(a, b Pin) int { return cmp.Compare(a.Repository, b.Repository) })
+	sorted.Func(f.Roots, func(a, b Root) int { return cmp.Compare(a.Name, b.Name) })
+	sorted.Func(f.Keys, func(a, b Key) int { return cmp.Compare(a.Name, b.Name) })
+	sorted.Func(f.Pins, func(a, b Pin) int { return cmp.Compare(a.Repository, b.Repository) })
 	slices.Sort(f.Witnesses)
 	if n := f.Notary; n != nil {
 		n.normalise(utc)
@@ -318,13 +319,13 @@ func (n *Notary) normalise(utc func(*time.Time)) {
 	for i := range n.CRLs {
 		utc(&n.CRLs[i].FetchedAt)
 	}
-	slices.SortFunc(n.Stores, func(a, b Store) int { return cmp.Compare(a.Type+":"+a.Name, b.Type+":"+b.Name) })
+	sorted.Func(n.Stores, func(a, b Store) int { return cmp.Compare(a.Type+":"+a.Name, b.Type+":"+b.Name) })
 	for i := range n.Stores {
-		slices.SortFunc(n.Stores[i].Certificates, bytes.Compare)
+		sorted.Func(n.Stores[i].Certificates, bytes.Compare)
 		n.Stores[i].Certificates = slices.CompactFunc(n.Stores[i].Certificates, bytes.Equal)
 	}
-	slices.SortFunc(n.CRLs, func(a, b CRL) int { return cmp.Or(cmp.Compare(a.URL, b.URL), bytes.Compare(a.DER, b.DER)) })
-	slices.SortFunc(n.OCSP, bytes.Compare)
+	sorted.Func(n.CRLs, func(a, b CRL) int { return cmp.Or(cmp.Compare(a.URL, b.URL), bytes.Compare(a.DER, b.DER)) })
+	sorted.Func(n.OCSP, bytes.Compare)
 	n.OCSP = slices.CompactFunc(n.OCSP, bytes.Equal)
 }
 
@@ -338,13 +339,13 @@ func (r *Revoked) normalise(utc func(*time.Time)) {
 	for i := range r.Keys {
 		utc(&r.Keys[i].Since)
 	}
-	slices.SortFunc(r.Digests, func(a, b trust.RevokedDigest) int {
+	sorted.Func(r.Digests, func(a, b trust.RevokedDigest) int {
 		return cmp.Or(cmp.Compare(a.Digest, b.Digest), a.Since.Compare(b.Since), cmp.Compare(a.Reason, b.Reason))
 	})
-	slices.SortFunc(r.Identities, func(a, b trust.RevokedIdentity) int {
+	sorted.Func(r.Identities, func(a, b trust.RevokedIdentity) int {
 		return cmp.Or(cmp.Compare(a.Identity, b.Identity), cmp.Compare(a.Issuer, b.Issuer), a.Since.Compare(b.Since), cmp.Compare(a.Reason, b.Reason))
 	})
-	slices.SortFunc(r.Keys, func(a, b trust.RevokedKey) int {
+	sorted.Func(r.Keys, func(a, b trust.RevokedKey) int {
 		return cmp.Or(cmp.Compare(a.Key, b.Key), a.Since.Compare(b.Since), cmp.Compare(a.Reason, b.Reason))
 	})
 	r.Digests, r.Identities, r.Keys = slices.Compact(r.Digests), slices.Compact(r.Identities), slices.Compact(r.Keys)

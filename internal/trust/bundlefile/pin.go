@@ -33,6 +33,7 @@ type Pin struct {
 	Log       string    `json:"log,omitempty"`
 	PublicKey []byte    `json:"publicKey,omitempty"` // DER SubjectPublicKeyInfo
 	PinnedAt  time.Time `json:"pinnedAt" strict:"required"`
+	Rule      int       `json:"rule,omitempty"` // version of the publisher's rule that says so; 0: a person said it
 }
 
 // extensionSourceRepository is how verify names Fulcio's extension 1.3.6.1.4.1.57264.1.12.
@@ -64,6 +65,9 @@ func (p Pin) check() error {
 	host, repo, found := strings.Cut(p.Repository, "/")
 	if !found || !only(host, "0123456789abcdefghijklmnopqrstuvwxyz.-:[]") || !only(repo, "0123456789abcdefghijklmnopqrstuvwxyz._-/") || slices.Contains(strings.Split(repo, "/"), "") {
 		return fmt.Errorf("repository %q: want HOST/REPOSITORY, without a tag or digest: a pin holds for all of them", clip(p.Repository))
+	}
+	if p.Rule < 0 {
+		return fmt.Errorf("the pin of %s is of rule %d", p.Repository, p.Rule)
 	}
 	byIdentity := p.Identity != "" && p.Issuer != "" && len(p.PublicKey) == 0
 	byKey := p.Identity == "" && p.Issuer == "" && p.SourceRepository == "" && len(p.PublicKey) > 0
@@ -211,6 +215,13 @@ func (ps Pins) For(repository string) (Pin, bool) {
 		}
 	}
 	return Pin{}, false
+}
+
+// Has reports whether the signer, with the origin of the log that has the signature, is
+// the one that is pinned for a repository.
+func (ps Pins) Has(repository string, by evidence.Signer, log string) bool {
+	p, pinned := ps.For(repository)
+	return pinned && p.mismatch(policy.Fact{Signer: by, LogOrigin: log}) == ""
 }
 
 // Add adds a pin. Pinning the same signer again changes nothing; another one is a

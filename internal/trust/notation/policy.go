@@ -9,10 +9,10 @@ package notation
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/hallmark-dev/hallmark/internal/pattern"
 	"github.com/hallmark-dev/hallmark/internal/strictjson"
 )
 
@@ -238,14 +238,14 @@ func (w *wireStatement) checkScopes(blob bool) error {
 }
 
 var (
-	hostForm = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*(?::[0-9]+)?$`)
-	repoForm = regexp.MustCompile(`^[a-z0-9]+(?:(?:[._]|__|-*)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-*)[a-z0-9]+)*)*$`)
-	nameForm = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
+	hostForm = pattern.New(`^[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*(?::[0-9]+)?$`)
+	repoForm = pattern.New(`^[a-z0-9]+(?:(?:[._]|__|-*)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-*)[a-z0-9]+)*)*$`)
+	nameForm = pattern.New(`^[a-zA-Z0-9_.-]+$`)
 )
 
 func validScope(scope string) bool {
 	host, repo, ok := strings.Cut(scope, "/")
-	return ok && len(scope) <= 512 && hostForm.MatchString(host) && repoForm.MatchString(repo)
+	return ok && len(scope) <= 512 && hostForm().MatchString(host) && repoForm().MatchString(repo)
 }
 
 // read takes level, overrides and the treatment of timestamps.
@@ -303,7 +303,7 @@ func parseStoreName(text string) (StoreName, error) {
 
 // validStoreName keeps names from being paths.
 func validStoreName(name string) bool {
-	return nameForm.MatchString(name) && name != "." && name != ".." && len(name) <= 255
+	return nameForm().MatchString(name) && name != "." && name != ".." && len(name) <= 255
 }
 
 func (w *wireStatement) readIdentities(s *Statement) error {
