@@ -107,6 +107,9 @@ func (c *client) onGoogle() bool {
 
 func (c *client) google(ctx context.Context) (string, error) {
 	const step = "Google metadata identity token"
+	if err := c.alone(step); err != nil {
+		return "", err
+	}
 	host := c.Env("GCE_METADATA_HOST")
 	if host == "" {
 		host = "metadata.google.internal"

@@ -32,6 +32,7 @@ type Config struct {
 	Now         func() time.Time                     // nil: time.Now
 	Sleep       func(context.Context, time.Duration) // between device polls; nil: really
 	PlainHTTP   bool                                 // plain HTTP to other machines is allowed
+	Online      bool                                 // others' programs will have this machine's network: whom every process may ask is not asked
 }
 
 // source is one place that may have a token.
@@ -106,6 +107,15 @@ func Check(t Token, clientID string, now time.Time) error {
 		return fmt.Errorf(`identity token: claim "email_verified": the issuer did not verify the e-mail address`)
 	}
 	return nil
+}
+
+// alone refuses a source that answers whoever has this machine's network, when others have.
+func (c *client) alone(step string) error {
+	if !c.Online {
+		return nil
+	}
+	return fault.Hint(fault.Usagef("%s: steps of the build have this machine's network, and could get the same token", step),
+		"build with --hermetic, or give the token in a file with --identity-token where no step can ask for one")
 }
 
 // find returns where a token comes from, for messages, and the token.

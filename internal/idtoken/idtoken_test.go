@@ -14,7 +14,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +28,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/authority/oidc"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/idtoken"
+	"github.com/hallmark-dev/hallmark/internal/pattern"
 )
 
 var keyFile = sync.OnceValues(func() ([]byte, error) {
@@ -434,7 +434,7 @@ func newPerson(t *testing.T) *person {
 	return &person{t, &http.Client{Jar: jar, Timeout: 10 * time.Second}}
 }
 
-var hiddenField = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`name="request" value="([^"]+)"`) })
+var hiddenField = pattern.New(`name="request" value="([^"]+)"`)
 
 // fill opens a page, fills its form and returns what came after it.
 func (p *person) fill(page string, form url.Values) (string, error) {

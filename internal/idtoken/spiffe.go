@@ -28,6 +28,11 @@ func (c *client) spiffe(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fault.Usagef("%s: %v", step, err)
 	}
+	if network == "tcp" {
+		if err := c.alone(step); err != nil {
+			return "", err
+		}
+	}
 	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // local by specification, section 3
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),

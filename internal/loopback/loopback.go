@@ -30,7 +30,7 @@ func Host(host string) bool {
 func CheckURL(what, raw string, plainHTTP bool) error {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return fault.Usagef("%s: %q is not an http or https URL", what, raw)
+		return fault.Usagef("%s: %q is not an http or https URL", what, fault.Redact(raw))
 	}
 	if u.Scheme == "http" && !plainHTTP && !Host(u.Host) {
 		return fault.Hint(fault.Usagef("%s: plain HTTP to %s, which is not this machine", what, u.Host),

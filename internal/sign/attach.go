@@ -2,6 +2,7 @@ package sign
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 
@@ -32,6 +33,9 @@ func (t Target) String() string { return t.Repo.RefOf(t.Desc.Digest) }
 type Want struct {
 	Signer    evidence.Signer
 	Statement *Statement
+	// Certificate is the one that would sign, nil where none was asked for yet: it says more
+	// of a workload than its name.
+	Certificate *x509.Certificate
 }
 
 // Attached is a signature or attestation of an image.
@@ -56,7 +60,7 @@ func (s *Signer) Attach(ctx context.Context, at Target, st *Statement) (*Attache
 		return nil, err
 	}
 	if s.cfg.Existing != nil {
-		ref, err := s.cfg.Existing(ctx, at, Want{Signer: who, Statement: st})
+		ref, err := s.cfg.Existing(ctx, at, Want{Signer: who, Statement: st, Certificate: s.leaf()})
 		if err != nil {
 			return nil, err
 		}

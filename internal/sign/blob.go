@@ -51,14 +51,16 @@ func (s *Signer) Blob(ctx context.Context, r io.Reader) (*evidence.Claim, []byte
 	return claim, data, err
 }
 
-// signReader signs what r gives. A key that signs digests lets it pass by, a
-// pure Ed25519 key needs all of it; the digest is then only the bundle's hint
-// which file it is about.
+// signReader signs what r gives. A key that signs digests lets it pass by, a pure
+// Ed25519 key and one in an ssh-agent need all of it; with the former the digest is only
+// the bundle's hint which file it is about.
 func signReader(k key.Signer, r io.Reader) (*evidence.MessageSignature, error) {
-	hash, pure := k.Hash(), k.Hash() == 0
+	hash, pure := k.Hash(), k.Whole()
 	var whole bytes.Buffer
-	if pure {
+	if hash == 0 {
 		hash = crypto.SHA256
+	}
+	if pure {
 		r = io.TeeReader(io.LimitReader(r, maxPure+1), &whole)
 	}
 	sum := hash.New()
@@ -69,7 +71,7 @@ func signReader(k key.Signer, r io.Reader) (*evidence.MessageSignature, error) {
 	message := &evidence.MessageSignature{DigestAlgorithm: hashName(hash), Digest: sum.Sum(nil)}
 	switch {
 	case pure && n > maxPure:
-		return nil, fmt.Errorf("an Ed25519 key without a log signs files of at most %d MiB", maxPure>>20)
+		return nil, fmt.Errorf("an Ed25519 key without a log, and any in an ssh-agent, signs files of at most %d MiB", maxPure>>20)
 	case pure:
 		message.Signature, err = k.Sign(whole.Bytes())
 	default:

@@ -43,6 +43,8 @@ func (s *Signer) Sign(ctx context.Context, st *Statement) (*Signed, error) {
 	var digest, sig []byte
 	if h := m.signer.Hash(); h != 0 {
 		digest = st.paeDigest(h.New())
+	}
+	if !m.signer.Whole() {
 		sig, err = m.signer.SignDigest(digest)
 	} else {
 		var pae bytes.Buffer

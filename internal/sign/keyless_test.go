@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/authority/ca"
+	"github.com/hallmark-dev/hallmark/internal/authority/issuers"
 	"github.com/hallmark-dev/hallmark/internal/authority/oidc"
 	"github.com/hallmark-dev/hallmark/internal/idtoken"
 	"github.com/hallmark-dev/hallmark/internal/sign"
@@ -47,9 +48,13 @@ func newIdentityLab(t testing.TB) *identityLab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority, err := ca.New(ca.Config{CAKey: caKey, CACert: caCert, CTKey: ctKey, Issuers: []ca.Issuer{
-		{URL: l.url, ClientID: "sigstore", Type: ca.TypeEmail, Keys: issuer},
+	known, err := issuers.New(issuers.Config{Issuers: []issuers.Issuer{
+		{URL: l.url, ClientID: "sigstore", Type: issuers.TypeEmail, Keys: issuer},
 	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority, err := ca.New(ca.Config{CAKey: caKey, Chain: []*x509.Certificate{caCert}, CTKey: ctKey, Issuers: known})
 	if err != nil {
 		t.Fatal(err)
 	}

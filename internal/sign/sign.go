@@ -14,6 +14,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -189,6 +190,19 @@ func (s *Signer) Who(ctx context.Context) (evidence.Signer, error) {
 	return c.who, nil
 }
 
+// Certificate is the certificate that a keyless signer signs with, for which it may have
+// to ask the CA; nil for a key. What it says is the CA's word, and not verified here.
+func (s *Signer) Certificate(ctx context.Context) (*x509.Certificate, error) {
+	if !s.Keyless() {
+		return nil, nil
+	}
+	c, err := s.certificate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.leaf, nil
+}
+
 // vouchedBy is the issuer that the certificate for a person's token will most
 // likely name: a provider that only passes others' logins on (Dex) says in the
 // token whose it was, and a CA that knows this names that one (fulcio,
@@ -201,6 +215,16 @@ func vouchedBy(t idtoken.Token) string {
 		return federated.Connector
 	}
 	return t.Issuer
+}
+
+// leaf is the last certificate, nil without one.
+func (s *Signer) leaf() *x509.Certificate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cert == nil {
+		return nil
+	}
+	return s.cert.leaf
 }
 
 // signedAs is who the last certificate names, else who.
