@@ -9,4 +9,5 @@ package tools
 import (
 	_ "github.com/moby/buildkit/cmd/buildctl"
 	_ "github.com/moby/buildkit/cmd/buildkitd"
+	_ "github.com/moby/buildkit/frontend/dockerfile/cmd/dockerfile-frontend"
 )

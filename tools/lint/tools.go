@@ -3,4 +3,7 @@
 // Package tools pins the linters that .ci/run runs.
 package tools
 
-import _ "honnef.co/go/tools/cmd/staticcheck"
+import (
+	_ "github.com/rhysd/actionlint/cmd/actionlint"
+	_ "honnef.co/go/tools/cmd/staticcheck"
+)
