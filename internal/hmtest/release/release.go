@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Binary is a program of cmd as make build makes it: not the test binary, which
@@ -27,68 +26,48 @@ func Binary(t testing.TB, name string) string {
 
 // Limits are what a program promises.
 type Limits struct {
-	// Init is package initialisation, which every call pays before it does
-	// anything, on a machine that initialises the reference in referenceInit.
-	Init time.Duration
-	Size int64 // of the stripped binary, bytes
+	// InitBytes and InitAllocs are what package initialisation, which every call pays
+	// before it does anything, allocates: tables that are filled and expressions that
+	// are compiled. Unlike its time, which make bench measures, they are the same on
+	// every machine, however busy it is.
+	InitBytes, InitAllocs int
+	Size                  int64 // of the stripped binary, bytes
 }
 
-// referenceInit is how long the reference took on the machine that the promises
-// are for, while it did little else. A slower or busier one gets as much more time
-// as it needs for the reference, at most maxSlowness times.
-const (
-	referenceInit = 650 * time.Microsecond
-	maxSlowness   = 3
-)
-
-// StartUp fails the test when the program does not keep its limits. It reads the
-// runtime's init trace, in turn with the reference's. Each package counts with the
-// least of its runs, because what is promised is our work and not the machine's
-// noise; on a busy machine that takes more runs.
+// StartUp fails the test when the program does not keep its limits.
 func StartUp(t testing.TB, bin string, limit Limits) {
 	t.Helper()
-	const minRuns, maxRuns = 15, 150
-	reference := buildReference(t)
-	least, referenceLeast := map[string]time.Duration{}, map[string]time.Duration{}
-	var total, allowed time.Duration
-	slowest := ""
-	for run := 1; run <= minRuns || total > allowed && run <= maxRuns; run++ {
-		traceInit(t, bin, least)
-		traceInit(t, reference, referenceLeast)
-		total, slowest = sum(least)
-		now, _ := sum(referenceLeast)
-		slowness := min(max(1, float64(now)/float64(referenceInit)), maxSlowness)
-		allowed = time.Duration(float64(limit.Init) * slowness)
-	}
-	if len(least) < 10 {
-		t.Fatalf("the trace names only %d packages", len(least))
-	}
 	st, err := os.Stat(bin)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d bytes; package initialisation: %v, %v allowed here; most in %s (%v)", st.Size(), total, allowed, slowest, least[slowest])
-	if total > allowed {
-		t.Errorf("package initialisation takes %v, limit %v, which on this machine is %v; most in %s (%v)", total, limit.Init, allowed, slowest, least[slowest])
+	packages := traceInit(t, bin)
+	if len(packages) < 10 {
+		t.Fatalf("the trace names only %d packages", len(packages))
+	}
+	var total cost
+	most := ""
+	for name, c := range packages {
+		total.bytes += c.bytes
+		total.allocs += c.allocs
+		if most == "" || c.bytes > packages[most].bytes {
+			most = name
+		}
+	}
+	t.Logf("%d bytes; package initialisation allocates %d bytes in %d pieces; most in %s (%d)", st.Size(), total.bytes, total.allocs, most, packages[most].bytes)
+	if total.bytes > limit.InitBytes || total.allocs > limit.InitAllocs {
+		t.Errorf("package initialisation allocates %d bytes in %d pieces, limits %d and %d; most in %s (%d in %d)",
+			total.bytes, total.allocs, limit.InitBytes, limit.InitAllocs, most, packages[most].bytes, packages[most].allocs)
 	}
 	if st.Size() > limit.Size {
 		t.Errorf("the stripped binary has %d bytes, limit %d", st.Size(), limit.Size)
 	}
 }
 
-func buildReference(t testing.TB) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "reference")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "../../internal/hmtest/release/testdata/reference.go")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return path
-}
+// cost is what the initialisation of one package allocates.
+type cost struct{ bytes, allocs int }
 
-// traceInit runs a program once and keeps the least time of each package.
-func traceInit(t testing.TB, bin string, least map[string]time.Duration) {
+func traceInit(t testing.TB, bin string) map[string]cost {
 	t.Helper()
 	cmd := exec.Command(bin, "version")
 	cmd.Env = append(os.Environ(), "GODEBUG=inittrace=1")
@@ -97,35 +76,27 @@ func traceInit(t testing.TB, bin string, least map[string]time.Duration) {
 	if err := cmd.Run(); err != nil {
 		t.Fatal(err)
 	}
-	readInitTrace(t, trace.String(), least)
+	return readInitTrace(t, trace.String())
 }
 
-func sum(least map[string]time.Duration) (total time.Duration, slowest string) {
-	for name, d := range least {
-		total += d
-		if d > least[slowest] {
-			slowest = name
-		}
-	}
-	return total, slowest
-}
-
-// readInitTrace reads lines like "init internal/bytealg @0.008 ms, 0.1 ms clock, 0 bytes, 0 allocs"
-// and keeps the least time of each package.
-func readInitTrace(t testing.TB, trace string, least map[string]time.Duration) {
+// readInitTrace reads lines like "init internal/bytealg @0.008 ms, 0.1 ms clock, 0 bytes, 0 allocs".
+func readInitTrace(t testing.TB, trace string) map[string]cost {
 	t.Helper()
+	packages := map[string]cost{}
 	for _, line := range strings.Split(trace, "\n") {
 		f := strings.Fields(line)
-		if len(f) < 6 || f[0] != "init" {
+		if len(f) == 0 || f[0] != "init" {
 			continue
 		}
-		ms, err := strconv.ParseFloat(f[4], 64)
-		if err != nil {
-			t.Fatalf("%q: %v", line, err)
+		if len(f) != 11 || f[8] != "bytes," || f[10] != "allocs" {
+			t.Fatalf("%q is no line of the runtime's trace as it was known", line)
 		}
-		d := time.Duration(ms * float64(time.Millisecond))
-		if old, seen := least[f[1]]; !seen || d < old {
-			least[f[1]] = d
+		size, err := strconv.Atoi(f[7])
+		pieces, err2 := strconv.Atoi(f[9])
+		if err != nil || err2 != nil {
+			t.Fatalf("%q: %v, %v", line, err, err2)
 		}
+		packages[f[1]] = cost{size, pieces}
 	}
+	return packages
 }

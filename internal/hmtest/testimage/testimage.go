@@ -40,6 +40,7 @@ type Image struct {
 	OS, Arch string // zero: linux and this machine's
 	Layers   [][]File
 	Env, Cmd []string
+	Entry    []string // the entry point
 	Labels   map[string]string
 }
 
@@ -88,7 +89,7 @@ func Push(ctx context.Context, c *registry.Client, ref registry.Ref, img Image) 
 		return ocispec.Descriptor{}, err
 	}
 	config := ocispec.Image{Platform: ocispec.Platform{OS: img.OS, Architecture: img.Arch}}
-	config.Config = ocispec.ImageConfig{Env: img.Env, Cmd: img.Cmd, Labels: img.Labels}
+	config.Config = ocispec.ImageConfig{Env: img.Env, Cmd: img.Cmd, Entrypoint: img.Entry, Labels: img.Labels}
 	config.RootFS.Type = "layers"
 	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest}
 	m.SchemaVersion = 2
