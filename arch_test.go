@@ -26,7 +26,11 @@ var layers = map[string]int{
 	"internal/evidence":               0,
 	"internal/policy":                 1,
 	"internal/fault":                  0,
-	"internal/durable":                0,
+	"internal/durable":                1,
+	"internal/spelling":               0,
+	"internal/sorted":                 0,
+	"internal/pattern":                0,
+	"internal/sshsignature":           0,
 	"internal/strictjson":             0,
 	"internal/strictyaml":             0,
 	"internal/loopback":               1,
@@ -40,6 +44,9 @@ var layers = map[string]int{
 	"internal/git":                    10,
 	"internal/policy/rego":            10,
 	"internal/policy/cuelang":         10,
+	"internal/policy/sandbox":         10,
+	"internal/policy/sourcepolicy":    12,
+	"internal/policybundle":           12,
 	"internal/collect":                20,
 	"internal/translog":               12,
 	"internal/translog/rekor":         21,
@@ -56,7 +63,10 @@ var layers = map[string]int{
 	"internal/assess":                 20,
 	"internal/gate":                   30,
 	"internal/rewrite":                30,
+	"internal/sourcefacts":            31,
 	"internal/policy/clusterimage":    31,
+	"internal/lockfile":               10,
+	"internal/webfile":                10,
 	"internal/build":                  40,
 	"internal/admission":              40,
 	"internal/cli":                    50,
@@ -81,8 +91,9 @@ var heavy = map[string][]string{
 	"github.com/veraison/go-cose":                       {"internal/hmtest/notaryforge"},              // signs in tests; what is signed is read by our own
 	"github.com/fxamacker/cbor":                         {"internal/hmtest/notaryforge"},
 	"github.com/spiffe/go-spiffe":                       {"internal/idtoken"},
+	"github.com/ebitengine/purego":                      {"internal/key/pkcs11"}, // loads modules of others into the process
 	"github.com/ProtonMail/go-crypto":                   {"internal/git"},
-	"github.com/hiddeco/sshsig":                         {"internal/git"},
+	"github.com/hiddeco/sshsig":                         {"internal/sshsignature"},
 	"github.com/spf13/cobra":                            {"internal/cli", "cmd/hallmark"},
 	"github.com/sigstore/protobuf-specs":                {"internal/evidence/bundle", "internal/trust"},
 	"github.com/secure-systems-lab/go-securesystemslib": {"internal/key", "internal/authority/tuf"}, // cosign.key; TUF canonical JSON
@@ -91,7 +102,16 @@ var heavy = map[string][]string{
 // forbidden are prefixes that a binary may not link besides those that none may,
 // with the reason. Every binary has its entry.
 var forbidden = map[string]map[string]string{
-	"cmd/hallmark": {},
+	"cmd/hallmark": {
+		"github.com/ebitengine/purego": "modules of others are loaded by sigstore-kms-pkcs11 alone",
+	},
+	"cmd/sigstore-kms-pkcs11": {
+		"net/http":                      "it asks no service",
+		"github.com/open-policy-agent/": "it signs and does nothing else",
+		"cuelang.org/":                  "it signs and does nothing else",
+		"github.com/moby/buildkit":      "it signs and does nothing else",
+		"github.com/spf13/cobra":        "it has one call",
+	},
 	"cmd/hallmark-verify": {
 		"github.com/open-policy-agent/": "it judges no policy files",
 		"cuelang.org/":                  "it judges no policy files",
@@ -105,25 +125,29 @@ var forbidden = map[string]map[string]string{
 		module + "internal/policy/":     "it judges no policy files",
 		module + "internal/git":         "it looks at no source",
 		module + "internal/idtoken":     "it is nobody",
+		"github.com/ebitengine/purego":  "it loads no modules",
 	},
 	"cmd/hallmark-conformance": {
 		"github.com/open-policy-agent/": "it judges no policies",
 		"cuelang.org/":                  "it judges no policies",
 		"github.com/moby/buildkit":      "it builds nothing",
+		"github.com/ebitengine/purego":  "it loads no modules",
 	},
 }
 
 // noBinary are prefixes that no binary may link.
 var noBinary = map[string]string{
-	"k8s.io/":                         "4 ms of start-up and 22 MB: what needs Kubernetes in the CLI uses plain HTTP",
-	"github.com/compose-spec/":        "4 ms of start-up: compose files are read with a YAML decoder",
-	"github.com/aws/":                 "no cloud SDK",
-	"github.com/Azure/azure-sdk":      "no cloud SDK",
-	"cloud.google.com/go":             "no cloud SDK",
-	"github.com/sigstore/sigstore-go": "an oracle in tests, not our verifier",
-	"github.com/sigstore/cosign":      "a peer",
-	"runtime/cgo":                     "a static binary",
-	module + "internal/hmtest":        "for tests only",
+	"k8s.io/":                                    "4 ms of start-up and 22 MB: what needs Kubernetes in the CLI uses plain HTTP",
+	"github.com/compose-spec/":                   "4 ms of start-up: compose files are read with a YAML decoder",
+	"github.com/aws/":                            "no cloud SDK",
+	"github.com/Azure/azure-sdk":                 "no cloud SDK",
+	"cloud.google.com/go":                        "no cloud SDK",
+	"github.com/sigstore/sigstore-go":            "an oracle in tests, not our verifier",
+	"github.com/sigstore/cosign":                 "a peer",
+	"runtime/cgo":                                "a static binary",
+	"github.com/open-policy-agent/opa/v1/rego":   "3 MB of WebAssembly, planner and bundles: topdown evaluates",
+	"github.com/open-policy-agent/opa/v1/bundle": "policies are files, read and bounded by us",
+	module + "internal/hmtest":                   "for tests only",
 }
 
 // rules that do not follow from layers.

@@ -82,7 +82,7 @@ func judge(ctx context.Context, name string, artifact verify.Artifact, data []by
 	if err != nil {
 		return policy.Decision{}, err
 	}
-	r, err := gate.Blob(ctx, gate.BlobRequest{Name: name, Artifact: artifact, Verifier: verifier, Policy: q, Now: cfg.Now,
+	r, err := gate.Blob(ctx, gate.BlobRequest{Name: name, Artifact: artifact, Verifier: verifier, Policy: q, Now: cfg.Now, AnyBuilder: true,
 		Items: []collect.Item{{Format: collect.FormatBundle, Claim: claim}}})
 	return r.Decision, err
 }

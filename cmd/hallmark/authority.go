@@ -23,15 +23,19 @@ const CodeDamaged = "DAMAGED"
 func newAuthorityCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "authority",
-		Short: "Check, back up, restore and tidy the private Sigstore",
-		Long: `Check, back up, restore and tidy the data folder of hallmark up. All of it works on
-the files alone: check and backup also while an authority is running on them.`,
+		Short: "Check, back up and restore the private Sigstore, replace its keys",
+		Long: `Check, back up, restore and tidy the data folder of hallmark up, replace its keys, and
+put them under a root that stays offline.
+All of it works on the files alone: check and backup also while an authority is
+running on them. With replica and move-log it grows beyond one machine.`,
 		Example: `  hallmark authority check
   hallmark authority backup sigstore-2026-11-25.tar`,
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newAuthorityCheckCommand(a), newAuthorityBackupCommand(a), newAuthorityRestoreCommand(a), newAuthorityGCCommand(a))
+	c.AddCommand(newAuthorityCheckCommand(a), newAuthorityBackupCommand(a), newAuthorityRestoreCommand(a), newAuthorityGCCommand(a), newAuthorityRotateCommand(a),
+		newAuthorityRootCommand(a), newAuthorityIssueCommand(a), newAuthorityCSRCommand(a), newAuthorityChainCommand(a),
+		newAuthorityReplicaCommand(a), newAuthorityMoveLogCommand(a))
 	return c
 }
 
@@ -263,7 +267,7 @@ func (a *app) runRestore(name string, o authorityRestoreOptions) error {
 		return fault.Hint(fault.Usagef("say what is known of the logs since the backup: --checkpoint FILE, --nothing-since, or both"),
 			"see hallmark authority restore --help for why")
 	}
-	ro := authority.RestoreOptions{NothingSince: o.nothingSince}
+	ro := authority.RestoreOptions{NothingSince: o.nothingSince, OpenKey: a.openKey}
 	for _, name := range o.checkpoints {
 		data, err := readSmall(name, maxCheckpoint)
 		if err != nil {

@@ -11,23 +11,37 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-dev/hallmark/internal/build"
+	"github.com/hallmark-dev/hallmark/internal/build/inputs"
+	"github.com/hallmark-dev/hallmark/internal/build/sourcegate"
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/git"
 	"github.com/hallmark-dev/hallmark/internal/loopback"
 	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/policy/sandbox"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 )
 
 type buildOptions struct {
 	source  string
 	ref     string
+	commit  string // that ref led to when the job was started
 	policy  string
 	image   string
 	args    []string
 	labels  []string
 	options build.Options
+
+	sourcePolicies []string
+	verified       bool // every source is in the lock, or signed by who is pinned
+
+	trusted string // the builder file, or installedBuilder; "" is a plain build
+	output  string // --output
+	result  output // what it says
+	inputs  string // --inputs
+	cache   string // --cache
+	bake    bool   // hallmark bake: the bake file says image and parameters
 
 	check    bool
 	export   bool
@@ -40,7 +54,7 @@ type buildOptions struct {
 func newBuildCommand(a *app) *cobra.Command {
 	var o buildOptions
 	c := &cobra.Command{
-		Use:   "build SOURCE --ref TAG --policy DIR -t IMAGE",
+		Use:   "build SOURCE[#REF] -t IMAGE",
 		Short: "Build and sign an image from a signed tag, if the policy allows it",
 		Long: `Build checks a tag of a git repository (a path or URL) against a policy, builds
 exactly the commit that it names with BuildKit, pushes the image by digest with
@@ -51,12 +65,24 @@ The policy directory lies outside the repository and has *.rego files with
 package hallmark.signing, and whose signatures count: allowed_signers (SSH, the
 format of ssh-keygen) or keyring.asc (OpenPGP), or both.
 
-BuildKit is the one that BUILDKIT_HOST names. Without it one is started for this
-build and ended with it, which needs root, buildkitd (make tools) and runc.`,
+Source policies judge everything that the build uses (docs/build-policy.md): those
+of --source-policy, and Dockerfile.rego beside the Dockerfile of the commit, which
+can only forbid more. All must allow; what was denied fails the build. So does what
+is not as hallmark.lock of the commit says. --verified demands that every source is in
+that lock, or is signed: an image by who is pinned for it (hallmark trust pin), a git
+tag or commit by a key of the trust bundle.
+
+With --trusted whoever calls chooses the source, a URL, and parameters, and nothing
+else: what runs is verified, what comes out is signed and verified
+(docs/trusted-build.md). A signing policy may then be left out.
+
+BuildKit is the one that BUILDKIT_HOST names, also in a container or pod
+(docs/build-policy.md). Without it one is started for this build and ended with it,
+which needs root, buildkitd (make tools) and runc.`,
 		Example: `  hallmark build . --ref v1.0.0 --policy ../release-policy --check
   hallmark build . --ref v1.0.0 --policy ../release-policy -t 127.0.0.1:8420/app:1.0 --identity-token token
   hallmark build . --ref v1.0.0 --policy ../release-policy -t 127.0.0.1:8420/app:1.0 --key release.key
-  hallmark build . --ref nightly --policy ../release-policy --check    # exit 3: nobody signed this tag`,
+  hallmark build . --trusted --ref v1.0.0 -t 127.0.0.1:8420/app:1.0    # exit 2: a folder is no source that others can look at`,
 		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, argv []string) error {
 			o.source = argv[0]
@@ -65,7 +91,6 @@ build and ended with it, which needs root, buildkitd (make tools) and runc.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.ref, "ref", "", "`TAG` to build, short or as refs/tags/TAG")
-	f.StringVar(&o.policy, "policy", "", "`DIR` with the policy and the keys that may sign tags")
 	f.StringVarP(&o.image, "tag", "t", "", "`IMAGE` to push, host/repository:tag")
 	f.StringVarP(&o.options.File, "file", "f", "", "`PATH` of the Dockerfile inside the repository (default Dockerfile)")
 	f.StringSliceVar(&o.options.Platforms, "platform", nil, "`OS/ARCH` to build for, several separated by commas")
@@ -74,17 +99,30 @@ build and ended with it, which needs root, buildkitd (make tools) and runc.`,
 	f.StringArrayVar(&o.labels, "label", nil, "image label `NAME=VALUE`; may repeat")
 	f.BoolVar(&o.options.NoCache, "no-cache", false, "run every step again")
 	f.StringVar(&o.options.BuilderID, "builder-id", "", "`URI` that provenance names as its builder")
+	f.StringVar(&o.trusted, "trusted", "", "build so that only source and parameters are the caller's choice, with the tools of the builder file `FILE` (docs/trusted-build.md)")
+	f.StringVar(&o.inputs, "inputs", "", "with --trusted: `FILE` with github-builder's inputs, - for stdin (docs/github.md)")
 	f.BoolVar(&o.check, "check", false, "only check the tag against the policy")
 	f.BoolVar(&o.export, "export", false, "hand BuildKit the exported commit even when SOURCE is a URL (for repositories that need a login)")
 	f.BoolVar(&o.noSign, "no-sign", false, "push and tag the image without signing it")
+	o.addShared(c)
+	return c
+}
+
+// addShared adds the flags that build and bake have in common, but for --trusted, which has
+// another default in each.
+func (o *buildOptions) addShared(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&o.policy, "policy", "", "`DIR` with the policy and the keys that may sign tags")
+	f.StringArrayVar(&o.sourcePolicies, "source-policy", nil, "`FILE` or folder with a policy for what the build uses, or oci://REFERENCE; may repeat, all must allow")
+	f.BoolVar(&o.verified, "verified", false, "demand of every source that it is in the commit's hallmark.lock or signed by whom the trust bundle names")
+	f.StringVarP(&o.output, "output", "o", "", "of a trusted build: image, with policies=DIR also policies for consumers, or `local,dest=DIR`; part,dest=FILE and image,parts=DIR are for several machines")
+	f.BoolVar(&o.options.Hermetic, "hermetic", false, "build steps have no network")
+	f.StringVar(&o.cache, "cache", "", "of a trusted build: take steps from, and leave them in, `REPOSITORY[,mode=max][,scope=NAME]`, each entry signed")
 	f.BoolVar(&o.progress, "progress", false, "show the build's steps as plain lines also when stderr is no terminal")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
-	f.StringVar(&o.signer.key, "key", "", "sign with the private key in `FILE` instead of an identity")
-	f.BoolVar(&o.signer.passwordStdin, "password-stdin", false, "read the key's password from the first line of stdin")
-	o.signer.addIdentity(c)
-	o.signer.addYes(c)
-	o.signer.addSigning(c)
-	return c
+	f.Lookup("trusted").NoOptDefVal = installedBuilder
+	o.signer.addWho(c)
+	c.SetFlagErrorFunc(explainFlag)
 }
 
 // buildAnswer is what build prints with --json; docs/json.md has the table.
@@ -94,15 +132,25 @@ type buildAnswer struct {
 	Reasons  []policy.Reason `json:"reasons,omitempty"`
 	Warnings []policy.Reason `json:"warnings,omitempty"`
 
-	Image        string           `json:"image,omitempty"` // host/repository:tag
-	Digest       string           `json:"digest,omitempty"`
-	Manifests    []builtManifest  `json:"manifests,omitempty"`
-	Signed       bool             `json:"signed"`
-	Signatures   []string         `json:"signatures,omitempty"` // references of the signatures' manifests
-	Signer       *evidence.Signer `json:"signer,omitempty"`
-	MadePublic   *madePublic      `json:"madePublic,omitempty"` // when something about a private source became public
-	BuilderID    string           `json:"builderID,omitempty"`
-	ElapsedMilli int64            `json:"elapsedMilliseconds,omitempty"`
+	Image      string           `json:"image,omitempty"` // host/repository:tag
+	Digest     string           `json:"digest,omitempty"`
+	Manifests  []builtManifest  `json:"manifests,omitempty"`
+	Signed     bool             `json:"signed"`
+	Signatures []string         `json:"signatures,omitempty"` // references of the signatures' manifests
+	Signer     *evidence.Signer `json:"signer,omitempty"`
+	MadePublic *madePublic      `json:"madePublic,omitempty"` // when something about a private source became public
+	BuilderID  string           `json:"builderID,omitempty"`
+
+	SourcePolicies []build.UsedPolicy  `json:"sourcePolicies,omitempty"`
+	Sources        []sourcegate.Source `json:"sources,omitempty"` // what they were asked about
+
+	Trusted *trustedAnswer `json:"trusted,omitempty"` // of a trusted build
+	Part    *builtPart     `json:"part,omitempty"`    // of a distributed one
+	inputsResult
+
+	ElapsedMilli int64 `json:"elapsedMilliseconds,omitempty"`
+
+	logIndex *int64 // of the first signature
 }
 
 type builtManifest struct {
@@ -113,10 +161,11 @@ type builtManifest struct {
 
 func (a *app) runBuild(ctx context.Context, o *buildOptions) error {
 	started := time.Now()
-	job, err := a.prepareBuild(o)
+	job, err := a.prepareBuild(ctx, o)
 	if err != nil {
 		return err
 	}
+	defer job.close()
 	answer := &buildAnswer{}
 	src, d, err := job.gate(ctx, answer)
 	if err != nil {
@@ -125,20 +174,41 @@ func (a *app) runBuild(ctx context.Context, o *buildOptions) error {
 	if src != nil {
 		defer src.Close()
 	}
-	for _, w := range d.Warnings {
-		a.Warn("[%s] %s", w.Code, cli.OneLine(w.Message))
-	}
+	a.buildWarnings(answer, d)
 	if !d.Allowed {
 		return a.buildDenied(o, answer, d)
+	}
+	if err := job.derive(src, answer); err != nil {
+		return err
+	}
+	if d, err = job.askSources(ctx, src); err != nil {
+		return err
+	}
+	if job.sources != nil {
+		answer.SourcePolicies = job.sources.Used()
+	}
+	a.buildWarnings(answer, d)
+	if !d.Allowed {
+		return a.buildDenied(o, answer, d)
+	}
+	if o.check {
+		if d, err = job.belongs(ctx, src); err != nil {
+			return err
+		}
+		if !d.Allowed {
+			return a.buildDenied(o, answer, d)
+		}
 	}
 	answer.Allowed = true
 	if o.check {
 		return a.printBuild(o, answer)
 	}
-	d, err = job.build(ctx, src, answer)
+	d, err = job.make(ctx, src, answer)
 	if err != nil {
 		return a.buildFailed(err)
 	}
+	d.Warnings = append(d.Warnings, job.cache.warnings()...)
+	a.buildWarnings(answer, d)
 	if !d.Allowed {
 		return a.buildDenied(o, answer, d)
 	}
@@ -146,8 +216,16 @@ func (a *app) runBuild(ctx context.Context, o *buildOptions) error {
 	return a.printBuild(o, answer)
 }
 
+// buildWarnings tells what a decision warns of.
+func (a *app) buildWarnings(answer *buildAnswer, d policy.Decision) {
+	for _, w := range d.Warnings {
+		a.Warn("[%s] %s", w.Code, cli.OneLine(w.Message))
+	}
+	answer.Warnings = append(answer.Warnings, d.Warnings...)
+}
+
 func (a *app) buildDenied(o *buildOptions, answer *buildAnswer, d policy.Decision) error {
-	answer.Allowed, answer.Reasons, answer.Warnings = false, d.Reasons, d.Warnings
+	answer.Allowed, answer.Reasons = false, d.Reasons
 	if o.json {
 		if err := a.PrintJSON(answer); err != nil {
 			return err
@@ -176,15 +254,11 @@ func (a *app) printBuild(o *buildOptions, b *buildAnswer) error {
 	if o.check {
 		a.Print("allowed: %s at commit %s", b.Source.Ref, b.Source.CommitChecksum)
 	} else {
-		a.Print("%s@%s", b.Image, b.Digest)
+		a.Print("%s", b.made())
 		a.Print("  source     %s at commit %s", b.Source.Ref, b.Source.CommitChecksum)
 	}
-	signer := b.Source.Tag.Signer
-	names := strings.Join(signer.Principals, ", ")
-	if names == "" {
-		names = "a key without a name"
-	}
-	a.Print("  tag        signed by %s (%s %s)", names, signer.Kind, signer.Fingerprint)
+	a.printTag(b)
+	a.printSources(o, b)
 	if o.check {
 		return nil
 	}
@@ -195,15 +269,32 @@ func (a *app) printBuild(o *buildOptions, b *buildAnswer) error {
 			a.Print("  provenance %s SLSA v1, builder %s", m.Digest, b.BuilderID)
 		}
 	}
-	if b.Signed {
+	switch {
+	case b.Signed && len(b.Manifests) > 0:
 		a.Print("  signed     by %s: the index and all %d manifests in it", b.Signer, len(b.Manifests))
-		if b.MadePublic != nil {
-			a.Print("  public     %s", b.MadePublic)
-		}
-	} else {
+	case b.Signed:
+		a.Print("  signed     by %s: each file, with its provenance", b.Signer)
+	default:
 		a.Print("  signed     no (--no-sign)")
 	}
+	if b.MadePublic != nil {
+		a.Print("  public     %s", b.MadePublic)
+	}
+	a.printTrusted(b)
 	return nil
+}
+
+// printTag says who signed the tag, when that was asked.
+func (a *app) printTag(b *buildAnswer) {
+	if b.Source.Tag == nil || b.Source.Tag.Signer == nil {
+		return
+	}
+	signer := b.Source.Tag.Signer
+	names := strings.Join(signer.Principals, ", ")
+	if names == "" {
+		names = "a key without a name"
+	}
+	a.Print("  tag        signed by %s (%s %s)", names, signer.Kind, signer.Fingerprint)
 }
 
 // buildJob is a build whose flags were read and whose policy is compiled.
@@ -213,19 +304,36 @@ type buildJob struct {
 	location git.Location
 	trust    git.Trust
 	policy   build.Policy
-	denied   []policy.Reason // the policy itself is not acceptable
+	denied   []policy.Reason // a policy itself is not acceptable
 	image    registry.Ref
+
+	sources  *build.SourcePolicies // nil: none
+	believed *sourceTrust          // nil until it is wanted
+	logins   *build.GitLogins      // of git servers, for BuildKit; nil without one
+	tree     string                // the exported commit; "" until it is needed
+	trusted  *trustedJob           // nil: a plain build
+	inputs   *inputs.Inputs        // nil: flags
+	tags     []string              // beside the image's
+	others   []registry.Ref        // further repositories that the image goes to
+	worker   *sandbox.Worker       // of the policy of the commit; nil without one
+	cache    *buildCache           // nil: none
 }
 
 // prepareBuild reads everything that can be wrong before anything is fetched.
-func (a *app) prepareBuild(o *buildOptions) (*buildJob, error) {
+func (a *app) prepareBuild(ctx context.Context, o *buildOptions) (*buildJob, error) {
 	j := &buildJob{app: a, o: o}
+	if err := o.splitSource(); err != nil {
+		return nil, err
+	}
+	if err := j.prepareTrusted(); err != nil {
+		return nil, err
+	}
 	switch {
 	case o.ref == "":
 		return nil, fault.Usagef("which tag? give --ref")
-	case o.policy == "":
+	case o.policy == "" && o.trusted == "":
 		return nil, fault.Hint(fault.Usagef("which policy? give --policy"), "the policy says who may release; it lies outside the repository")
-	case o.image == "" && !o.check:
+	case o.image == "" && !o.check && o.result.dest == "" && o.inputs == "" && !o.bake:
 		return nil, fault.Usagef("which image? give -t HOST/REPOSITORY:TAG")
 	}
 	err := o.signer.check()
@@ -255,7 +363,16 @@ func (a *app) prepareBuild(o *buildOptions) (*buildJob, error) {
 	if j.location, err = git.ParseLocation(o.source, a.PlainHTTP); err != nil {
 		return nil, err
 	}
-	return j, j.loadPolicy()
+	if err := j.takeLogins(); err != nil {
+		return nil, err
+	}
+	if err := j.loadBuilder(); err != nil {
+		return nil, err
+	}
+	if err := j.loadPolicy(); err != nil {
+		return nil, err
+	}
+	return j, j.loadSourcePolicies(ctx)
 }
 
 // pairs reads NAME=VALUE flags.

@@ -18,6 +18,9 @@ import (
 // policy or signers: no file of the directory may lie in the source repository,
 // not through a symbolic link either.
 func (j *buildJob) loadPolicy() error {
+	if j.o.policy == "" {
+		return nil // a trusted build
+	}
 	dir, err := filepath.Abs(j.o.policy)
 	if err == nil {
 		dir, err = filepath.EvalSymlinks(dir)
@@ -37,20 +40,28 @@ func (j *buildJob) loadPolicy() error {
 		}
 		paths = append(paths, real)
 	}
+	if err := j.outside("--policy "+j.o.policy, paths); err != nil {
+		return err
+	}
+	if j.trust, err = git.LoadTrust(dir); err != nil {
+		return err
+	}
+	return j.compile(dir)
+}
+
+// outside demands that no path lies in the source repository.
+func (j *buildJob) outside(flag string, paths []string) error {
 	for _, p := range paths {
 		repo := j.worktree()
 		if repo == "" || !inside(p, repo) {
 			repo = j.checkoutOf(p)
 		}
 		if repo != "" {
-			return fault.Hint(fault.Usagef("--policy %s: %s lies inside the source repository, where whoever can push can change it", j.o.policy, p),
+			return fault.Hint(fault.Usagef("%s: %s lies inside the source repository, where whoever can push can change it", flag, p),
 				"keep the policy in a directory outside %s", repo)
 		}
 	}
-	if j.trust, err = git.LoadTrust(dir); err != nil {
-		return err
-	}
-	return j.compile(dir)
+	return nil
 }
 
 // worktree is the folder that a local source repository rules, "" for a URL.
@@ -87,17 +98,29 @@ func (j *buildJob) gate(ctx context.Context, answer *buildAnswer) (*git.Source, 
 	if len(j.denied) > 0 {
 		return nil, policy.Deny(j.denied...), nil
 	}
-	src, why, err := git.Open(ctx, j.location, j.o.ref)
+	open := git.Open
+	if id := j.o.commit; id != "" {
+		open = func(ctx context.Context, at git.Location, ref string) (*git.Source, *policy.Reason, error) {
+			return git.OpenAt(ctx, at, ref, id)
+		}
+	} else if j.trusted != nil && git.IsCommit(j.o.ref) {
+		open = git.OpenCommit
+	}
+	src, why, err := open(ctx, j.location, j.o.ref)
 	if err != nil {
 		return nil, policy.Decision{}, err
 	}
 	if why != nil {
 		return nil, policy.Deny(*why), nil
 	}
+	if j.policy == nil {
+		answer.Source = &src.Git
+		return src, policy.Decision{Allowed: true}, nil
+	}
 	in, d, err := build.Gate(ctx, src, j.trust, j.policy, time.Now())
 	if err != nil {
 		return nil, policy.Decision{}, errors.Join(err, src.Close())
 	}
-	answer.Source, answer.Warnings = in.Git, d.Warnings
+	answer.Source = in.Git
 	return src, d, nil
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"slices"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -21,58 +21,111 @@ import (
 // registry answers and who signs is settled first: a build that could not be
 // pushed and signed at the end need not start.
 func (j *buildJob) build(ctx context.Context, src *git.Source, answer *buildAnswer) (_ policy.Decision, err error) {
+	repo, err := j.open(ctx)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	signing, d, err := j.whoSigns(ctx, src)
+	if err != nil || !d.Allowed {
+		return d, err
+	}
+	if err := j.checkPart(); err != nil {
+		return policy.Decision{}, err
+	}
+	if err := j.prepareCache(ctx, src, signing, true); err != nil {
+		return policy.Decision{}, err
+	}
+	r, kit, done, err := j.start(ctx, src)
+	if err != nil {
+		return denied(err)
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	r.Repo = repo
+	res, d, err := build.Run(ctx, kit, *r)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	answer.Sources = res.Sources
+	if !d.Allowed {
+		if res.Excerpt != "" {
+			j.app.Say("%s\n", res.Excerpt)
+		}
+		return d, nil
+	}
+	answer.fill(j, r, res)
+	last, err := j.finishAll(ctx, src, r, res, signing, answer)
+	if err == nil && last.Allowed {
+		err = j.keepCache(ctx, res.Cache, signing, answer)
+	}
+	last.Warnings = append(last.Warnings, d.Warnings...)
+	return last, err
+}
+
+// open opens the image's repository, and looks whether the registry answers.
+func (j *buildJob) open(ctx context.Context) (*registry.Repository, error) {
 	repo, err := j.app.RegistryClient().Open(ctx, j.image)
 	if err != nil {
-		return policy.Decision{}, err
+		return nil, err
 	}
 	if _, err := repo.Resolve(ctx, j.image); err != nil && !errors.Is(err, registry.ErrNotFound) {
-		return policy.Decision{}, err
+		return nil, err
 	}
-	signing, err := j.newSigning(ctx, src)
-	if err != nil {
-		return policy.Decision{}, err
+	return repo, nil
+}
+
+// finishAll signs and verifies what was made in all repositories, and names it.
+func (j *buildJob) finishAll(ctx context.Context, src *git.Source, r *build.Request, res *build.Result, signing *buildSigning, answer *buildAnswer) (policy.Decision, error) {
+	d, err := j.finish(ctx, src, r, res, signing, answer)
+	if err != nil || !d.Allowed {
+		return d, err
 	}
-	address := j.app.Env("BUILDKIT_HOST")
+	return j.finishOthers(ctx, src, r, res, signing, answer)
+}
+
+// start connects to BuildKit, or starts it, and makes the request of it. done ends what
+// was started.
+func (j *buildJob) start(ctx context.Context, src *git.Source) (r *build.Request, kit *build.Client, done func() error, err error) {
+	address, stop := j.app.Env("BUILDKIT_HOST"), func() error { return nil }
 	if address == "" {
 		d, err := j.startDaemon(ctx)
 		if err != nil {
-			return policy.Decision{}, err
+			return nil, nil, nil, err
 		}
-		defer func() { err = errors.Join(err, d.Stop()) }()
-		address = d.Address
+		address, stop = d.Address, d.Stop
 	}
-	kit, err := build.Connect(ctx, address)
+	kit, err = build.Connect(ctx, address)
 	if err != nil {
-		return policy.Decision{}, err
+		return nil, nil, nil, errors.Join(err, stop())
 	}
-	defer kit.Close()
-	r, cleanup, err := j.request(ctx, src, repo, address)
+	done = func() error { _ = kit.Close(); return stop() }
+	if err = j.trusted.checkVersion(ctx, kit); err == nil {
+		r, err = j.request(ctx, src, address)
+	}
 	if err != nil {
-		return policy.Decision{}, err
+		return nil, nil, nil, errors.Join(err, done())
 	}
-	defer cleanup()
-	res, err := build.Run(ctx, kit, *r)
-	if err != nil {
-		return policy.Decision{}, err
-	}
-	answer.fill(j, r, res)
-	return j.finish(ctx, src, r, res, signing, answer)
+	return r, kit, done, nil
 }
 
 func (j *buildJob) startDaemon(ctx context.Context) (*daemon.Daemon, error) {
-	cfg := daemon.Config{Tools: j.app.toolsFolder()}
-	if j.insecure() {
-		cfg.HTTPRegistries = []string{j.image.Host}
+	cfg := daemon.Config{Tools: j.app.toolsFolder(), Trusted: j.trusted.daemon(func() error { return j.findCache(ctx) })}
+	if j.image.Host != "" && j.insecure() {
+		for _, image := range append([]registry.Ref{j.image}, j.others...) {
+			if !slices.Contains(cfg.HTTPRegistries, image.Host) {
+				cfg.HTTPRegistries = append(cfg.HTTPRegistries, image.Host)
+			}
+		}
 	}
 	return daemon.Start(ctx, cfg)
 }
 
 // request makes the build's context: the daemon's own git source where the
 // daemon can reach the repository, else the exported tree.
-func (j *buildJob) request(ctx context.Context, src *git.Source, repo *registry.Repository, address string) (*build.Request, func(), error) {
+func (j *buildJob) request(ctx context.Context, src *git.Source, address string) (*build.Request, error) {
 	r := &build.Request{
 		Context: build.Context{Remote: src.Git.Remote, Ref: src.Git.Ref, Commit: src.Git.CommitChecksum, When: src.Commit.Committer.When},
-		Options: j.o.options, Image: j.image, Repo: repo, Insecure: j.insecure(), Stderr: j.app.Stderr,
+		Options: j.o.options, Image: j.image, Also: j.others, Insecure: j.insecure(), Stderr: j.app.Stderr, Sources: j.sources, Logins: j.logins,
+		Cache: j.cache.request(),
 	}
 	switch {
 	case j.o.progress:
@@ -80,27 +133,18 @@ func (j *buildJob) request(ctx context.Context, src *git.Source, repo *registry.
 	case j.app.Progress():
 		r.Progress = build.ProgressTTY
 	}
+	if j.trusted != nil {
+		return r, j.trusted.request(r, j.location.URL)
+	}
 	url := j.location.URL
 	sameMachine := strings.HasPrefix(address, "unix:")
 	if !j.o.export && build.FetchesGit(url) && (sameMachine || !loopback.Host(j.location.Host())) {
 		r.Context.GitURL = url
-		return r, func() {}, nil
+		return r, nil
 	}
-	dir, err := os.MkdirTemp("", "hallmark-source-")
-	if err != nil {
-		return nil, nil, err
-	}
-	cleanup := func() { _ = os.RemoveAll(dir) }
-	warnings, err := src.Export(ctx, dir)
-	if err != nil {
-		cleanup()
-		return nil, nil, err
-	}
-	for _, w := range warnings {
-		j.app.Warn("%s", w)
-	}
-	r.Context.Dir = dir
-	return r, cleanup, nil
+	var err error
+	r.Context.Dir, err = j.export(ctx, src)
+	return r, err
 }
 
 func (b *buildAnswer) fill(j *buildJob, r *build.Request, res *build.Result) {
@@ -118,14 +162,10 @@ func (b *buildAnswer) fill(j *buildJob, r *build.Request, res *build.Result) {
 }
 
 // finish looks once more whether the tag still is what was checked, signs
-// everything, and tags the image last.
+// everything, and verifies it.
 func (j *buildJob) finish(ctx context.Context, src *git.Source, r *build.Request, res *build.Result, signing *buildSigning, answer *buildAnswer) (policy.Decision, error) {
-	why, err := src.Moved(ctx)
-	if err != nil {
-		return policy.Decision{}, fmt.Errorf("checking the tag again before signing: %w", err)
-	}
-	if why != nil {
-		return policy.Deny(*why), nil
+	if d, err := j.moved(ctx, src); err != nil || !d.Allowed {
+		return d, err
 	}
 	if signing != nil {
 		all := append([]ocispec.Descriptor{res.Index}, append(res.Images, res.Attestations...)...)
@@ -133,8 +173,32 @@ func (j *buildJob) finish(ctx context.Context, src *git.Source, r *build.Request
 			return policy.Decision{}, err
 		}
 	}
-	if err := r.Tag(ctx, res); err != nil {
-		return policy.Decision{}, err
+	return j.verifyResult(ctx, res, answer)
+}
+
+// nameResult sets the tags of what was signed and verified.
+func (j *buildJob) nameResult(ctx context.Context, r *build.Request, res *build.Result) error {
+	for _, tag := range append([]string{r.Image.Tag}, j.tags...) {
+		r.Image.Tag = tag
+		if err := r.Tag(ctx, res); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moved looks whether the tag still is what was built. A branch goes on, and nobody can
+// move a commit; a plain build is of tags alone.
+func (j *buildJob) moved(ctx context.Context, src *git.Source) (policy.Decision, error) {
+	if j.trusted != nil && src.Git.TagName == "" {
+		return policy.Decision{Allowed: true}, nil
+	}
+	why, err := src.Moved(ctx)
+	if err != nil {
+		return policy.Decision{}, fmt.Errorf("checking the tag again before signing: %w", err)
+	}
+	if why != nil {
+		return policy.Deny(*why), nil
 	}
 	return policy.Decision{Allowed: true}, nil
 }

@@ -44,24 +44,37 @@ func (j *buildJob) newSigning(ctx context.Context, src *git.Source) (*buildSigni
 	return &buildSigning{app: j.app, o: &j.o.signer, signer: signer, since: time.Now()}, nil
 }
 
-// sign signs the manifests, all or an error: an image that is signed in part
-// gets no tag.
-func (s *buildSigning) sign(ctx context.Context, repo *registry.Repository, all []ocispec.Descriptor, answer *buildAnswer) error {
+// fresh is the signer, made anew when its token may have become too old during the build.
+func (s *buildSigning) fresh(ctx context.Context) (*sign.Signer, error) {
 	if s.signer.Keyless() && s.o.identityToken == "" && !s.o.login() && !s.app.Interactive() && time.Since(s.since) > tokenFreshness {
 		fresh, err := s.app.newSigner(ctx, s.o)
 		if err != nil {
-			return fmt.Errorf("who signs the image, asked again after the build: %w", err)
+			return nil, fmt.Errorf("who signs, asked again after the build: %w", err)
 		}
 		s.signer = fresh
+	}
+	return s.signer, nil
+}
+
+// agree settles that statements about an image, or what is in it, may be signed now: with a
+// fresh token, and nothing private or personal becomes public that nobody agreed to.
+func (s *buildSigning) agree(ctx context.Context, image sign.Target, statements []*sign.Statement) error {
+	if _, err := s.fresh(ctx); err != nil {
+		return err
 	}
 	hosts, err := s.app.publicHosts(s.signer.Services(), s.o.configSource(s.app, s.signer.Keyless()))
 	if err != nil {
 		return err
 	}
-	image := sign.Target{Repo: repo, Desc: all[0]}
 	if err := s.app.keepPrivate(ctx, s.o, hosts, s.app.privateImages(image.String())); err != nil {
 		return err
 	}
+	return s.app.consent(s.signer, s.o, statements)
+}
+
+// sign signs the manifests, all or an error: an image that is signed in part
+// gets no tag.
+func (s *buildSigning) sign(ctx context.Context, repo *registry.Repository, all []ocispec.Descriptor, answer *buildAnswer) error {
 	statements := make([]*sign.Statement, len(all))
 	for i, d := range all {
 		st, err := sign.ImageStatement(evidence.Digest(d.Digest), nil)
@@ -70,7 +83,7 @@ func (s *buildSigning) sign(ctx context.Context, repo *registry.Repository, all 
 		}
 		statements[i] = st
 	}
-	if err := s.app.consent(s.signer, s.o, statements); err != nil {
+	if err := s.agree(ctx, sign.Target{Repo: repo, Desc: all[0]}, statements); err != nil {
 		return err
 	}
 	answer.Signatures = make([]string, len(all))
@@ -84,7 +97,7 @@ func (s *buildSigning) sign(ctx context.Context, repo *registry.Repository, all 
 			}
 			answer.Signatures[i] = done.Ref
 			if i == 0 {
-				answer.Signer = &done.Signer
+				answer.Signer, answer.logIndex = &done.Signer, done.LogIndex
 			}
 			return nil
 		})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -55,21 +57,63 @@ func scriptSource(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("COMMIT", do("git", "rev-parse", "HEAD"))
 }
 
-// scriptBuildkit is the verb "buildkit": it lets hallmark find buildkitd and
-// sets BASE to a busybox image in $REG.
+// scriptDockerfiles is the verb "dockerfiles DIR": it puts the Dockerfiles of our own images
+// into the folder, as Dockerfile and log.Dockerfile.
+func scriptDockerfiles(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: dockerfiles DIR")
+	}
+	for name, from := range map[string]string{"Dockerfile": "../../Dockerfile", "log.Dockerfile": "../../deploy/hallmark-log/Dockerfile"} {
+		data, err := os.ReadFile(from)
+		ts.Check(err)
+		ts.Check(os.WriteFile(filepath.Join(ts.MkAbs(args[0]), name), data, 0o644))
+	}
+}
+
+// TestImagesHaveCAs: every stage that becomes one of our images takes the CAs, also those
+// whose binary is built in it.
+func TestImagesHaveCAs(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]int{"../../Dockerfile": 3, "../../deploy/hallmark-log/Dockerfile": 2} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		images := 0
+		for _, stage := range strings.Split(string(data), "\nFROM ")[1:] {
+			if !strings.Contains(stage, "\nENTRYPOINT ") {
+				continue
+			}
+			images++
+			if !strings.HasPrefix(stage, "scratch") || !strings.Contains(stage, "\nCOPY --from=roots /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/\n") {
+				t.Errorf("%s: an image without CAs: FROM %s", path, stage)
+			}
+		}
+		if images != want {
+			t.Errorf("%s: %d images, want %d", path, images, want)
+		}
+	}
+}
+
+// scriptBuildkit is the verb "buildkit [TAG]...": it lets hallmark find buildkitd and
+// sets BASE to a busybox image in $REG, which has these tags, too, and BUSYBOX to its
+// digest.
 func scriptBuildkit(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 0 {
-		ts.Fatalf("usage: buildkit")
+	if neg {
+		ts.Fatalf("usage: buildkit [TAG]...")
 	}
 	scriptTool(ts, false, []string{"buildkitd"})
 	ts.Setenv("HALLMARK_TOOLS", filepath.Dir(ts.Getenv("BUILDKITD")))
-	ref, err := registry.ParseRef(ts.Getenv("REG") + "/base/busybox:1")
-	ts.Check(err)
 	img, err := testimage.Busybox()
 	ts.Check(err)
-	_, err = testimage.Push(context.Background(), registry.NewClient(registry.Options{}), ref, img)
-	ts.Check(err)
-	ts.Setenv("BASE", ref.String())
+	for _, tag := range append(args, "1") {
+		ref, err := registry.ParseRef(ts.Getenv("REG") + "/base/busybox:" + tag)
+		ts.Check(err)
+		d, err := testimage.Push(context.Background(), registry.NewClient(registry.Options{}), ref, img)
+		ts.Check(err)
+		ts.Setenv("BASE", ref.String())
+		ts.Setenv("BUSYBOX", d.Digest.String())
+	}
 }
 
 // scriptTagMover is the verb "tagmover DIR TAG": it sets MOVER to a URL; whoever
@@ -92,18 +136,38 @@ func scriptTagMover(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("MOVER", srv.URL+"/file")
 }
 
-// scriptGitServer is the verb "gitserver DIR": it serves the repository in the
-// folder over HTTP and sets GITURL.
+// scriptGitServer is the verb "gitserver DIR [TOKEN]": it serves the repository in the
+// folder over HTTP, to whoever has the token if there is one, and sets GITURL and GITHOST.
+// DIR.seen has the logins that it was shown. What is asked for below /to/HOST it sends there.
 func scriptGitServer(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: gitserver DIR")
+	if neg || len(args) == 0 || len(args) > 2 {
+		ts.Fatalf("usage: gitserver DIR [TOKEN]")
 	}
 	out, err := exec.Command("git", "--exec-path").Output()
 	ts.Check(err)
-	srv := httptest.NewServer(&cgi.Handler{
+	backend := &cgi.Handler{
 		Path: filepath.Join(strings.TrimSpace(string(out)), "git-http-backend"),
 		Env:  append(gitrepo.Env(), "GIT_PROJECT_ROOT="+ts.MkAbs(args[0]), "GIT_HTTP_EXPORT_ALL=1"),
-	})
-	ts.Defer(srv.Close)
+	}
+	seen, err := os.OpenFile(ts.MkAbs(args[0])+".seen", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	ts.Check(err)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, shown, ok := r.BasicAuth()
+		if ok || r.Header.Get("Authorization") != "" {
+			fmt.Fprintln(seen, shown, r.Header.Get("Authorization"))
+		}
+		if len(args) == 2 && shown != args[1] {
+			w.Header().Set("WWW-Authenticate", "Basic realm=git")
+			http.Error(w, "no", http.StatusUnauthorized)
+			return
+		}
+		if to, ok := strings.CutPrefix(r.URL.Path, "/to/"); ok {
+			http.Redirect(w, r, "http://"+to+"?"+r.URL.RawQuery, http.StatusFound)
+			return
+		}
+		backend.ServeHTTP(w, r)
+	}))
+	ts.Defer(func() { srv.Close(); seen.Close() })
 	ts.Setenv("GITURL", srv.URL+"/.git")
+	ts.Setenv("GITHOST", strings.TrimPrefix(srv.URL, "http://"))
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-dev/hallmark/internal/cli"
+	"github.com/hallmark-dev/hallmark/internal/key"
 )
 
 // environment is the closed list of variables that hallmark reads; there is no
@@ -23,10 +24,20 @@ var environment = []struct {
 	{"BUILDKIT_HOST", "address of a running BuildKit", false},
 	{"DOCKER_CONFIG", "folder with registry logins", false},
 	{cli.EnvSignatureRepository, "repository with signatures, for verify and convert", false},
-	{"COSIGN_PASSWORD", "password of a key file", true},
+	{envGitToken, "build, bake: token of SOURCE's git server; of another one with .HOST behind the name", true},
+	{envGitHeader, "build, bake: Authorization header in its place", true},
+	{"COSIGN_PASSWORD", "password of a key file, PIN of a token", true},
+	{key.EnvPIN, "PIN of a PKCS #11 token", true},
+	{"HALLMARK_PKCS11_MODULE", "PKCS #11 module, for sigstore-kms-pkcs11", false},
+	{"SSH_AUTH_SOCK", "ssh-agent, for keys in it", false},
 	{"SIGSTORE_ID_TOKEN", "identity token", true},
 	{"ACTIONS_ID_TOKEN_REQUEST_URL", "GitHub Actions: where to get an identity token", false},
 	{"ACTIONS_ID_TOKEN_REQUEST_TOKEN", "GitHub Actions: leave to get one", true},
+	{"GITHUB_EVENT_NAME", "build --inputs: what started the job", false},
+	{"CI_PIPELINE_SOURCE", "build --inputs: what started the job, in GitLab", false},
+	{"GITHUB_EVENT_PATH", "build --inputs: the event, for the default branch and labels", false},
+	{"CI_DEFAULT_BRANCH", "build --inputs: the default branch, in GitLab", false},
+	{"GITHUB_SERVER_URL", "hallmark up --rehearse-github: where the repositories are", false},
 	{"BUILDKITE_AGENT_ACCESS_TOKEN", "Buildkite: leave to get an identity token", true},
 	{"SPIFFE_ENDPOINT_SOCKET", "SPIFFE workload API", false},
 	{"GCE_METADATA_HOST", "Google's metadata server, when not the usual one", false},

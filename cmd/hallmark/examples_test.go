@@ -120,7 +120,7 @@ func shellLines(text string) []string {
 var (
 	exampleExit  = regexp.MustCompile(`\s# exit ([0-9]+)`)
 	exampleMakes = regexp.MustCompile(`hallmark key generate .*--prefix (\S+)`)
-	exampleRuns  = regexp.MustCompile(`^hallmark (up|log witness)( -|$)`) // until it is interrupted
+	exampleRuns  = regexp.MustCompile(`^hallmark (up|log witness|authority replica)( -|$)`) // until it is interrupted
 )
 
 func (w *exampleWorld) run(t *testing.T, g exampleGroup) {

@@ -39,14 +39,17 @@ type exampleWorld struct {
 
 // exampleFiles are files of the repository's folder; ADDRESS is the authority's.
 var exampleFiles = map[string]string{
-	"Dockerfile":      "FROM ADDRESS/base/busybox:1 AS make\nRUN echo hello > /hello\nFROM ADDRESS/base/busybox:1\nCOPY --from=make /hello /hello\n",
-	"sbom.spdx.json":  `{"spdxVersion": "SPDX-2.3", "name": "app", "packages": []}`,
-	"provenance.json": `{"buildDefinition": {"buildType": "https://example.com/build/v1", "externalParameters": {}}, "runDetails": {"builder": {"id": "https://example.com/builder"}}}`,
-	"provenance.cue":  "predicate: runDetails: builder: id: \"https://example.com/builder\"\n",
-	"sbom.rego":       "package hallmark.attestation\n\nallow if input.predicate.spdxVersion == \"SPDX-2.3\"\n",
-	"scan.json":       `{"findings": []}`,
-	"app.tar":         "what is released beside the image",
-	"password":        "a password\n",
+	"Dockerfile":               "FROM ADDRESS/base/busybox:1 AS make\nRUN echo hello > /hello\nFROM ADDRESS/base/busybox:1\nCOPY --from=make /hello /hello\n",
+	"Dockerfile.rego":          "package docker\n\ndefault allow := false\n\nallow if input.local\n\nallow if input.image.host == \"ADDRESS\"\n\ndecision := {\"allow\": allow}\n",
+	"Dockerfile_test.rego":     "package docker\n\ntest_pinned if not decision.allow with input as {\"image\": {\"host\": \"docker.io\"}}\n",
+	"policies/Dockerfile.rego": "package docker\n\ndecision := {\"allow\": true}\n",
+	"sbom.spdx.json":           `{"spdxVersion": "SPDX-2.3", "name": "app", "packages": []}`,
+	"provenance.json":          `{"buildDefinition": {"buildType": "https://example.com/build/v1", "externalParameters": {}}, "runDetails": {"builder": {"id": "https://example.com/builder"}}}`,
+	"provenance.cue":           "predicate: runDetails: builder: id: \"https://example.com/builder\"\n",
+	"sbom.rego":                "package hallmark.attestation\n\nallow if input.predicate.spdxVersion == \"SPDX-2.3\"\n",
+	"scan.json":                `{"findings": []}`,
+	"app.tar":                  "what is released beside the image",
+	"password":                 "a password\n",
 	"claims.json": `{"sub": "repo:acme/app:ref:refs/tags/v1.0.0", "job_workflow_ref": "acme/app/.github/workflows/release.yml@refs/tags/v1.0.0",
   "job_workflow_sha": "0123456789012345678901234567890123456789", "sha": "0123456789012345678901234567890123456789",
   "ref": "refs/tags/v1.0.0", "event_name": "push", "repository": "acme/app", "repository_id": "1", "repository_owner": "acme",
@@ -67,8 +70,33 @@ spec:
       identities: [{issuer: "http://ADDRESS", subject: alice@example.com}]
 `,
 	"registry.yaml":                  exampleRegistry,
+	"issuers.yaml":                   exampleIssuers,
 	"../release-policy/release.rego": "package hallmark.signing\n\nallow if \"release\" in input.git.tag.signer.principals\n",
 }
+
+// exampleIssuers is the file of docs/authority.md.
+const exampleIssuers = `oidc-issuers:
+  https://gitlab.example.com:
+    issuer-url: https://gitlab.example.com
+    client-id: sigstore
+    type: ci-provider
+    ci-provider: gitlab-pipeline
+meta-issuers:
+  https://oidc.eks.*.amazonaws.com/id/*:
+    client-id: sigstore
+    type: kubernetes
+ci-issuer-metadata:
+  gitlab-pipeline:
+    default-template-values:
+      url: https://gitlab.example.com
+      environment: ""
+    extension-templates:
+      build-signer-uri: "https://{{ .ci_config_ref_uri }}"
+      build-signer-digest: ci_config_sha
+      source-repository-uri: "{{ .url }}/{{ .project_path }}"
+      deployment-environment: environment
+    subject-alternative-name-template: "https://{{ .ci_config_ref_uri }}"
+`
 
 // exampleRegistry is the file of docs/registry.md.
 const exampleRegistry = `rights:
@@ -159,7 +187,14 @@ func newExampleWorld(t *testing.T) *exampleWorld {
 		"hallmark attest --key release.key --predicate sbom.spdx.json --type spdx " + exampleAddress + "/app:1.0",
 		"hallmark attest --key release.key --predicate provenance.json --type slsaprovenance1 " + exampleAddress + "/app:1.0",
 		"hallmark sign --key release.key app.tar --bundle app.sigstore.json",
+		"hallmark policy publish policies " + exampleAddress + "/policies:1.0.0 --key release.key",
 		"hallmark authority backup sigstore.tar",
+		"hallmark authority restore sigstore.tar --data stopped --nothing-since",
+		"hallmark authority root --out offline-root",
+		"hallmark authority csr --data stopped --out ca.csr",
+		"hallmark authority csr --data stopped --for tsa --out tsa.csr",
+		"hallmark authority issue --root offline-root --csr ca.csr --out ca-chain.pem",
+		"hallmark authority issue --root offline-root --csr tsa.csr --out tsa-chain.pem --for tsa",
 		"$HALLMARK_TOOLS/cosign attest --yes --key release.key --new-bundle-format=false --use-signing-config=false --tlog-upload=false " +
 			"--predicate sbom.spdx.json --type spdxjson " + exampleAddress + "/legacy:1.0",
 	} {
@@ -206,7 +241,7 @@ func (w *exampleWorld) env(dir string) []string {
 		"COSIGN_PASSWORD=a password", "HALLMARK_TOOLS=" + w.tools,
 		cli.EnvTrustedRoot + "=" + w.up.TrustedRoot, cli.EnvSigningConfig + "=" + w.up.SigningConfig, envData + "=" + w.up.Dir,
 	}
-	for _, name := range []string{"BUILDKIT_HOST", "GOCOVERDIR", "TMPDIR"} {
+	for _, name := range []string{"BUILDKIT_HOST", "GOCOVERDIR", "GORACE", "TMPDIR"} {
 		if v := os.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}

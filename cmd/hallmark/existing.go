@@ -87,12 +87,21 @@ func findExisting(ctx context.Context, v *verify.Verifier, at sign.Target, want 
 	return "", nil
 }
 
-// says reports whether a verified claim says what is wanted: the same signer,
-// type, annotations and predicate. Other tools' bytes may differ and mean the same.
+// says reports whether a verified claim says what is wanted: the same signer, of
+// the same job's repository and kind of machine, type, annotations and predicate. Other tools' bytes may differ and mean the same.
 func says(v *verify.Verified, want sign.Want) bool {
 	who, st := v.Signer(), v.Statement()
 	if who.Key != want.Signer.Key || who.Identity != want.Signer.Identity || who.Issuer != want.Signer.Issuer {
 		return false
+	}
+	if want.Certificate != nil {
+		// A workflow has one name for all who call it, on whatever machine.
+		job, err := verify.Named(want.Certificate)
+		for _, what := range []string{"sourceRepositoryURI", "runnerEnvironment"} {
+			if err != nil || who.Extensions[what] != job.Extensions[what] {
+				return false
+			}
+		}
 	}
 	if st == nil || len(st.Subject) != 1 || v.PredicateType() != want.Statement.PredicateType {
 		return false

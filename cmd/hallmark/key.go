@@ -104,7 +104,7 @@ func newKeyImportCommand(a *app) *cobra.Command {
 				return err
 			}
 			defer clear(data)
-			private, info, err := key.Parse(data, a.keyPassword(o.fromStdin, "Password of "+argv[0]+": "))
+			private, info, err := key.Parse(data, a.keyPassword(o.fromStdin, argv[0]))
 			if err != nil {
 				return fmt.Errorf("key %s: %w", argv[0], err)
 			}
@@ -120,10 +120,11 @@ func newKeyImportCommand(a *app) *cobra.Command {
 
 // publicKeyAnswer is what key public --json prints.
 type publicKeyAnswer struct {
-	Algorithm   string `json:"algorithm"`
-	Fingerprint string `json:"fingerprint"`
-	Encrypted   bool   `json:"encrypted"` // how the private key is kept
-	PEM         string `json:"pem"`
+	Kind        key.Kind `json:"kind"` // "file", "env", "pkcs11", "plugin", "ssh-agent"
+	Algorithm   string   `json:"algorithm"`
+	Fingerprint string   `json:"fingerprint"`
+	Encrypted   bool     `json:"encrypted"` // of a file or variable: with a password
+	PEM         string   `json:"pem"`
 }
 
 func newKeyPublicCommand(a *app) *cobra.Command {
@@ -135,7 +136,15 @@ func newKeyPublicCommand(a *app) *cobra.Command {
   hallmark key public release.key --json`,
 		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, argv []string) error {
-			s, info, err := key.Load(argv[0], a.keyPassword(fromStdin, "Password of "+argv[0]+": "))
+			password := a.keyPassword(fromStdin, argv[0])
+			var first key.Password // most tokens show the public half without a PIN
+			if key.KindOf(argv[0]) != key.KindPKCS11 {
+				first = password
+			}
+			s, info, err := key.Load(argv[0], first)
+			if first == nil && key.WantsPIN(err) {
+				s, info, err = key.Load(argv[0], password)
+			}
 			if err != nil {
 				return keyFault(err)
 			}
@@ -144,7 +153,7 @@ func newKeyPublicCommand(a *app) *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return a.PrintJSON(publicKeyAnswer{info.Algorithm, key.Fingerprint(s.Public()), info.Encrypted, string(public)})
+				return a.PrintJSON(publicKeyAnswer{info.Kind, info.Algorithm, key.Fingerprint(s.Public()), info.Encrypted, string(public)})
 			}
 			a.Print("%s", strings.TrimSuffix(string(public), "\n"))
 			return nil
@@ -162,7 +171,7 @@ func (a *app) writeKeyPair(o *keyOptions, private crypto.Signer) error {
 	if err != nil {
 		return err
 	}
-	pw, err := a.keyPassword(o.fromStdin, "Password for "+answer.Private+": ")(true)
+	pw, err := a.keyPassword(o.fromStdin, answer.Private)(true)
 	if err != nil {
 		return fmt.Errorf("password: %w", err)
 	}
@@ -260,7 +269,14 @@ func readLine(r io.Reader) ([]byte, error) {
 
 // keyPassword is where passwords of keys come from: --password-stdin, then
 // COSIGN_PASSWORD (set but empty is an empty password), then a prompt.
-func (a *app) keyPassword(fromStdin bool, prompt string) key.Password {
+//
+// A token's PIN comes from the same places; HALLMARK_PKCS11_PIN is before them.
+func (a *app) keyPassword(fromStdin bool, ref string) key.Password {
+	name := key.Redact(ref)
+	prompt, hint := "Password of "+name+": ", "put the password in COSIGN_PASSWORD, or give it with --password-stdin"
+	if key.KindOf(ref) == key.KindPKCS11 {
+		prompt, hint = "PIN of "+name+": ", "put the PIN in "+key.EnvPIN+", name a file that holds it (pin-source=file:/path), or give it with --password-stdin"
+	}
 	return func(confirm bool) ([]byte, error) {
 		if fromStdin {
 			return readLine(a.Stdin)
@@ -271,9 +287,12 @@ func (a *app) keyPassword(fromStdin bool, prompt string) key.Password {
 		if _, set := os.LookupEnv("COSIGN_PASSWORD"); set {
 			return nil, nil
 		}
+		if confirm {
+			prompt = "Password for " + name + ": "
+		}
 		pw, err := a.ReadPassword(prompt)
 		if err != nil {
-			return nil, fault.Hint(err, "put the password in COSIGN_PASSWORD, or give it with --password-stdin")
+			return nil, fault.Hint(err, "%s", hint)
 		}
 		if !confirm {
 			return pw, nil

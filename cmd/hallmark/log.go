@@ -108,7 +108,7 @@ func (a *app) openLog(ctx context.Context, o *logOptions) (*openLog, error) {
 			out.cas = append(out.cas, r.CAs...)
 		}
 		if o.key == "" {
-			candidates = logCandidates(roots, o.log != "")
+			candidates = logCandidates(roots, o.log != "", false)
 		}
 	}
 	if err := a.placeLog(ctx, o, out, candidates); err != nil {
@@ -142,8 +142,9 @@ func (a *app) logRoots(ctx context.Context, o *logOptions, bundle *bundlefile.Fi
 }
 
 // logCandidates are the logs of the roots that tiles can be read of. Where nobody
-// named one, only those count that are believed now and are Rekor v2's by their id.
-func logCandidates(roots []*trust.Root, named bool) []candidate {
+// named one, only those count that are Rekor v2's by their id, and are believed now or,
+// with past, were.
+func logCandidates(roots []*trust.Root, named, past bool) []candidate {
 	var out []candidate
 	for _, r := range roots {
 		for _, k := range r.TLogs {
@@ -157,7 +158,7 @@ func logCandidates(roots []*trust.Root, named bool) []candidate {
 				id := trust.NoteKeyID(k.Origin, key)
 				tiled = slices.Equal(id[:], k.ID)
 			}
-			if named || tiled && k.ValidFor.Contains(time.Now()) {
+			if named || tiled && (past || k.ValidFor.Contains(time.Now())) {
 				out = append(out, candidate{l, k.BaseURL})
 			}
 		}

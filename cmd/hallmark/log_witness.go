@@ -39,7 +39,7 @@ func newLogWitnessCommand(a *app, o *logOptions) *cobra.Command {
 watches when it extends the largest that it cosigned before, and nothing else. A log that
 shows different people different trees then needs witnesses who lie for it.
 
-It watches the logs of the trust root, or the one of --key. Run it on another machine
+It watches the logs of the trust root, closed ones too, or the one of --key. Run it on another machine
 than the log, under somebody else's care; its folder must never be put back from an older
 copy. It runs until Ctrl-C.`,
 		Example: `  hallmark log witness --data ./witness
@@ -75,7 +75,7 @@ func (a *app) witnessedLogs(ctx context.Context, o *logOptions) ([]translog.Log,
 		return nil, err
 	}
 	var logs []translog.Log
-	for _, c := range logCandidates(roots, false) {
+	for _, c := range logCandidates(roots, false, true) {
 		logs = append(logs, c.log)
 	}
 	if len(logs) == 0 {

@@ -13,6 +13,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == policyProcess {
+		os.Exit(evaluatePolicies())
+	}
 	os.Exit(run(os.Args[1:], newApp()))
 }
 
@@ -31,11 +34,11 @@ const (
 	groupSetup   = "setup"
 )
 
-// helpOrder is the order of the commands in hallmark --help.
+// helpOrder is the order of the commands in hallmark --help, whose last line names the rest.
 var helpOrder = []string{
 	"build", "sign", "attest", "convert",
-	"verify", "show", "trust", "log", "admit",
-	"up", "authority", "token", "key", "env", "completion", "version",
+	"verify", "show", "trust", "policy", "log", "admit",
+	"up", "authority", "token", "key", "doctor", "env",
 }
 
 func newRootCommand(a *app) *cobra.Command {
@@ -50,15 +53,15 @@ whole private Sigstore that this needs on one machine.`,
 		&cobra.Group{ID: groupCheck, Title: "Verify and decide:"},
 		&cobra.Group{ID: groupSetup, Title: "Keys, identity and the private Sigstore:"},
 	)
-	cli.Help(root, helpOrder)
-	checks := &check.Commands{App: a.App, Statements: statementPolicies}
+	cli.Help(root, helpOrder, "bake")
+	checks := a.checks()
 	for _, group := range []struct {
 		id       string
 		commands []*cobra.Command
 	}{
-		{groupRelease, []*cobra.Command{newBuildCommand(a), newSignCommand(a), newAttestCommand(a), newConvertCommand(a)}},
-		{groupCheck, []*cobra.Command{checks.Verify(), checks.VerifyAttestation(), checks.Show(), checks.Trust(), newLogCommand(a), newAdmitCommand(a)}},
-		{groupSetup, []*cobra.Command{newUpCommand(a), newAuthorityCommand(a), newTokenCommand(a), newKeyCommand(a), newEnvCommand(a), a.CompletionCommand("hallmark"), a.VersionCommand()}},
+		{groupRelease, []*cobra.Command{newBuildCommand(a), newBakeCommand(a), newInputsCommand(a), newSignCommand(a), newAttestCommand(a), newConvertCommand(a)}},
+		{groupCheck, []*cobra.Command{checks.Verify(), checks.VerifyAttestation(), checks.Show(), checks.Trust(), newPolicyCommand(a), newLogCommand(a), newAdmitCommand(a)}},
+		{groupSetup, []*cobra.Command{newUpCommand(a), newAuthorityCommand(a), newTokenCommand(a), newKeyCommand(a), newDoctorCommand(a), newEnvCommand(a), a.VersionCommand(), a.CompletionCommand("hallmark")}},
 	} {
 		for _, c := range group.commands {
 			c.GroupID = group.id
@@ -66,4 +69,9 @@ whole private Sigstore that this needs on one machine.`,
 		}
 	}
 	return root
+}
+
+// checks are the commands that verify, for others to judge as they do.
+func (a *app) checks() *check.Commands {
+	return &check.Commands{App: a.App, Statements: statementPolicies}
 }

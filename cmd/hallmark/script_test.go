@@ -23,7 +23,12 @@ func scriptAuthority(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("usage: authority NAME...")
 	}
-	a, err := authority.Open(authority.Config{Dir: ts.MkAbs("authority"), Listen: "127.0.0.1:0"})
+	startScriptAuthority(ts, authority.Config{}, args)
+}
+
+func startScriptAuthority(ts *testscript.TestScript, cfg authority.Config, names []string) {
+	cfg.Dir, cfg.Listen = ts.MkAbs("authority"), "127.0.0.1:0"
+	a, err := authority.Open(cfg)
 	ts.Check(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -39,7 +44,7 @@ func scriptAuthority(ts *testscript.TestScript, neg bool, args []string) {
 	} {
 		ts.Setenv(name, value)
 	}
-	for _, name := range args {
+	for _, name := range names {
 		token, err := a.Mint(name + "@example.com")
 		ts.Check(err)
 		ts.Check(os.WriteFile(ts.MkAbs(name+".token"), []byte(token), 0o600))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -42,8 +43,12 @@ type signerOptions struct {
 	recursive         string
 	later             string
 
-	private    privateFunc // whether what is signed is private; nil: nothing is known
-	madePublic *madePublic // set when it is, and becomes public
+	opened     *openedKey                // shared with copies; nil: there are none
+	claims     func(idtoken.Token) error // looks at an identity before it is used; nil: any will do
+	online     bool                      // steps of a build have this machine's network meanwhile
+	public     crypto.PublicKey          // of the key, once it is loaded
+	private    privateFunc               // whether what is signed is private; nil: nothing is known
+	madePublic *madePublic               // set when it is, and becomes public
 }
 
 // Values of --recursive.
@@ -54,17 +59,23 @@ const (
 
 func (o *signerOptions) addFlags(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&o.key, "key", "", "sign with the private key in `FILE` instead of an identity")
-	f.BoolVar(&o.passwordStdin, "password-stdin", false, "read the key's password from the first line of stdin")
-	o.addIdentity(c)
+	o.addWho(c)
 	f.StringVarP(&o.recursive, "recursive", "r", "", "also sign each platform's image in an index; `WHAT` may be all: BuildKit's attestation manifests, too")
 	f.Lookup("recursive").NoOptDefVal = recursivePlatforms
 	f.BoolVar(&o.again, "again", false, "add another one although the same signer already said the same")
-	o.addYes(c)
 	f.StringVar(&o.bundle, "bundle", "", "the argument is a file, not an image: write the bundle to `FILE`")
 	f.StringVar(&o.outputCertificate, "output-certificate", "", "write the signing certificate to `FILE` (PEM)")
 	f.StringVar(&o.later, "later", "", "keep in `FOLDER` what cannot be finished while a service is out, for hallmark sign --resume")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
+}
+
+// addWho adds the flags that every command has which signs: who, with which services, and that
+// what becomes public may.
+func (o *signerOptions) addWho(c *cobra.Command) {
+	c.Flags().StringVar(&o.key, "key", "", "sign with the key `REF` instead of an identity: a file, or docs/keys.md")
+	c.Flags().BoolVar(&o.passwordStdin, "password-stdin", false, "read the key's password or PIN from the first line of stdin")
+	o.addIdentity(c)
+	o.addYes(c)
 	o.addSigning(c)
 }
 
@@ -96,7 +107,7 @@ func (o *signerOptions) check() error {
 	case o.key == "" && o.passwordStdin:
 		return fault.Usagef("--password-stdin is about the key of --key")
 	case o.key != "" && o.outputCertificate != "":
-		return fault.Hint(fault.Usagef("--output-certificate: signing with a key makes no certificate"), "its public half is printed by: hallmark key public %s", o.key)
+		return fault.Hint(fault.Usagef("--output-certificate: signing with a key makes no certificate"), "its public half is printed by: hallmark key public %s", key.Redact(o.key))
 	case o.bundle != "" && o.later != "":
 		return fault.Usagef("--later is about images; a file that could not be signed is signed again")
 	case o.bundle != "" && o.recursive != "":
@@ -111,14 +122,11 @@ func (o *signerOptions) check() error {
 func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, error) {
 	cfg := sign.Config{Later: o.later}
 	if o.key != "" {
-		k, info, err := key.Load(o.key, a.keyPassword(o.passwordStdin, "Password of "+o.key+": "))
+		k, err := a.signingKey(o)
 		if err != nil {
-			return nil, keyFault(err)
+			return nil, err
 		}
-		if !info.Encrypted {
-			a.Say("the key %s is not encrypted: whoever reads the file can sign with it", o.key)
-		}
-		cfg.Key = k
+		cfg.Key, o.public = k, k.Public()
 	}
 	config, err := a.signingConfig(ctx, &o.serviceFlags, o.key != "")
 	if err != nil {
@@ -144,9 +152,14 @@ func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, er
 		issuer, _ := config.OIDC(time.Now())
 		if cfg.Token, err = idtoken.Get(ctx, idtoken.Config{
 			Flag: o.identityToken, Env: a.Env, Issuer: issuer, PlainHTTP: a.PlainHTTP,
-			Interactive: a.Interactive(), OpenBrowser: a.browser(), Say: a.Say, Provider: o.identityProvider,
+			Interactive: a.Interactive(), OpenBrowser: a.browser(), Say: a.Say, Provider: o.identityProvider, Online: o.online,
 		}); err != nil {
 			return nil, err
+		}
+		if o.claims != nil {
+			if err := o.claims(cfg.Token); err != nil {
+				return nil, err
+			}
 		}
 		if err := a.keepPrivate(ctx, o, hosts, privateProject(cfg.Token)); err != nil {
 			return nil, err
@@ -163,6 +176,33 @@ func (a *app) newSigner(ctx context.Context, o *signerOptions) (*sign.Signer, er
 		}
 	}
 	return sign.New(cfg)
+}
+
+// openedKey is a key that copies of the options share, so that its password is asked for, or
+// read from stdin, once.
+type openedKey struct{ key.Signer }
+
+// signingKey opens the key of --key, and says when anybody could.
+func (a *app) signingKey(o *signerOptions) (key.Signer, error) {
+	if o.opened != nil && o.opened.Signer != nil {
+		return o.opened.Signer, nil
+	}
+	k, info, err := key.Load(o.key, a.keyPassword(o.passwordStdin, o.key))
+	if err != nil {
+		return nil, keyFault(err)
+	}
+	if !info.Encrypted {
+		switch info.Kind {
+		case key.KindFile:
+			a.Say("the key %s is not encrypted: whoever reads the file can sign with it", o.key)
+		case key.KindEnv:
+			a.Say("the key in %s is not encrypted: whoever reads the variable can sign with it", o.key)
+		}
+	}
+	if o.opened != nil {
+		o.opened.Signer = k
+	}
+	return k, nil
 }
 
 // envPatience says how long services that do not answer are asked again.

@@ -72,7 +72,7 @@ also after a crash: the next start with the same folder goes on.`,
   hallmark up --rehearse-github --claims claims.json
   hallmark up --data ./shared --listen 0.0.0.0:8420 --url https://sigstore.example.com:8420 \
     --tls-cert cert.pem --tls-key key.pem --registry-user-file users.htpasswd \
-    --registry-config registry.yaml`,
+    --registry-config registry.yaml --ca-config issuers.yaml`,
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return a.runUp(c.Context(), o) },
 	}
@@ -84,6 +84,8 @@ also after a crash: the next start with the same folder goes on.`,
 	f.StringVar(&o.TLSKey, "tls-key", "", "private key `FILE` (PEM) of the certificate")
 	f.StringVar(&o.RegistryUsers, "registry-user-file", "", "htpasswd `FILE` (bcrypt): who may log in to the registry")
 	f.StringVar(&o.RegistryConfig, "registry-config", "", "YAML `FILE` with the registry's rights, quotas and garbage collection")
+	f.StringVar(&o.CAConfig, "ca-config", "", "YAML or JSON `FILE` as Fulcio's: other issuers of identity tokens, and a CT log")
+	f.StringVar(&o.KeysFile, "keys", "", "YAML `FILE` that says where the services' keys are, when not in the data folder")
 	f.StringVar(&o.login, "login", "", "`EMAIL` that the printed one-time code logs in as (default USER@localhost)")
 	f.BoolVar(&o.rehearse, "rehearse-github", false, "also hand out GitHub-Actions-shaped tokens with the claims of --claims")
 	f.StringVar(&o.claimsFile, "claims", "", "JSON `FILE` with the claims of rehearsed tokens")
@@ -135,6 +137,7 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 		if o.RehearseClaims, err = os.ReadFile(o.claimsFile); err != nil {
 			return fmt.Errorf("claims of the rehearsal: %w", err)
 		}
+		o.RehearseServer = a.Env("GITHUB_SERVER_URL")
 	}
 	if o.login == "" {
 		user := a.Env("USER")
@@ -146,7 +149,7 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 	if o.Log, err = newLogger(a.Stderr, o.logFormat, o.logLevel); err != nil {
 		return err
 	}
-	o.Version = a.Version
+	o.Version, o.OpenKey = a.Version, a.openKey
 	up, err := authority.Open(o.Config)
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ func scriptWaitUp(ts *testscript.TestScript, neg bool, args []string) {
 			continue
 		}
 		for name, value := range map[string]string{
-			"URL": i.URL, "REGISTRY": i.Registry, "HALLMARK_TRUSTED_ROOT": i.TrustedRoot, "HALLMARK_SIGNING_CONFIG": i.SigningConfig,
+			"URL": i.URL, "REGISTRY": i.Registry, "PORT": i.Registry[strings.LastIndex(i.Registry, ":")+1:], "HALLMARK_TRUSTED_ROOT": i.TrustedRoot, "HALLMARK_SIGNING_CONFIG": i.SigningConfig,
 			envData: i.Dir, "HALLMARK_REGISTRY": i.Registry,
 		} {
 			ts.Setenv(name, value)
