@@ -29,15 +29,17 @@ type lab struct {
 		SigningConfig string `json:"signing_config"`
 	}
 	client *registry.Client
+	data   string // folder of the authority
 	token  string // file
 	images int
 }
 
 const identity = "bench@example.com"
 
-func (b *bench) openLab(ctx context.Context) (*lab, error) {
-	l := &lab{client: registry.NewClient(registry.Options{})}
+func (b *bench) openLab(ctx context.Context) (l *lab, err error) {
+	l = &lab{client: registry.NewClient(registry.Options{})}
 	data := filepath.Join(b.dir, "authority")
+	l.data = data
 	l.up = exec.CommandContext(ctx, b.hallmark, "up", "--data", data, "--listen", "127.0.0.1:0", "--json")
 	l.up.Env, l.up.Stderr = b.env, os.Stderr
 	out, err := l.up.StdoutPipe()
@@ -47,6 +49,12 @@ func (b *bench) openLab(ctx context.Context) (*lab, error) {
 	if err := l.up.Start(); err != nil {
 		return nil, err
 	}
+	up := l
+	defer func() {
+		if err != nil { // it would go on without us
+			up.close()
+		}
+	}()
 	line, err := bufio.NewReader(out).ReadBytes('\n')
 	if err != nil {
 		return nil, fmt.Errorf("hallmark up did not become ready: %w", err)

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"syscall"
 	"text/tabwriter"
 )
 
@@ -21,15 +22,29 @@ func main() {
 	if len(os.Args) > 2 && os.Args[1] == launcherArg {
 		os.Exit(launch(os.Args[2], os.Args[3:]))
 	}
+	if len(os.Args) > 1 && os.Args[1] == appenderArg {
+		if err := appendTo(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: error:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var b bench
 	flag.StringVar(&b.hallmark, "hallmark", "bin/hallmark", "the hallmark binary")
 	flag.StringVar(&b.verifier, "hallmark-verify", "bin/hallmark-verify", "the hallmark-verify binary")
 	flag.StringVar(&b.cosign, "cosign", "cosign", "the cosign binary")
-	flag.StringVar(&b.only, "only", "", "measure only `ROWS`: start, size, keyless, keyed, verify, many, requests, registry")
+	flag.StringVar(&b.only, "only", "", "measure only `ROWS`: start, size, keyless, keyed, verify, many, requests, policy, registry, log, ca, tsa, issue, growth")
 	flag.StringVar(&b.distribution, "distribution", "registry", "distribution's registry binary")
+	flag.StringVar(&b.rekor, "rekor", "rekor-server", "rekor-tiles' server with the POSIX driver")
+	flag.StringVar(&b.fulcio, "fulcio", "fulcio", "the fulcio binary")
+	flag.StringVar(&b.tsaServer, "timestamp-server", "timestamp-server", "timestamp-authority's server")
+	flag.StringVar(&b.buildx, "buildx", "buildx", "the buildx binary, with buildkitd beside it")
+	flag.BoolVar(&b.alone, "alone", false, "of log, ca, tsa and issue measure ours alone")
+	flag.IntVar(&b.entries, "entries", largeLog, "how many entries growth ends with: a power of ten; above the default they are short")
+	flag.IntVar(&b.rounds, "rounds", 5, "how often both sides of log, ca, tsa and issue are loaded, in turn")
 	flag.IntVar(&b.runs, "n", 15, "counted runs of each command")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := b.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench: error:", err)
@@ -40,9 +55,13 @@ func main() {
 // bench is one run of the whole table.
 type bench struct {
 	hallmark, verifier, cosign, distribution string
+	rekor, fulcio, tsaServer, buildx         string
 
-	runs int
-	only string
+	runs    int
+	rounds  int
+	entries int
+	only    string
+	alone   bool
 
 	self string // this binary, which launches what is measured
 	dir  string
@@ -63,7 +82,7 @@ func (b *bench) run(ctx context.Context) error {
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
-	for _, p := range []*string{&b.hallmark, &b.verifier, &b.cosign, &b.distribution} {
+	for _, p := range []*string{&b.hallmark, &b.verifier, &b.cosign, &b.distribution, &b.rekor, &b.fulcio, &b.tsaServer, &b.buildx} {
 		if *p, err = filepath.Abs(*p); err != nil {
 			return err
 		}
@@ -72,7 +91,7 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(b.dir)
-	b.env = append(os.Environ(), "HOME="+b.dir, "DOCKER_CONFIG="+b.dir, "TUF_ROOT="+filepath.Join(b.dir, "tuf"), "COSIGN_PASSWORD=bench")
+	b.env = append(os.Environ(), "HOME="+b.dir, "DOCKER_CONFIG="+b.dir, "TUF_ROOT="+filepath.Join(b.dir, "tuf"), "COSIGN_PASSWORD=bench", "BUILDX_CONFIG="+filepath.Join(b.dir, "buildx"))
 	if b.lab, err = b.openLab(ctx); err != nil {
 		return err
 	}
@@ -84,7 +103,23 @@ func (b *bench) run(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	return b.table(ctx, "distribution", []group{{"registry", b.registries}})
+	if err := b.table(ctx, "buildx", []group{{"policy", b.policies}}); err != nil {
+		return err
+	}
+	if err := b.table(ctx, "distribution", []group{{"registry", b.registries}}); err != nil {
+		return err
+	}
+	if services := []string{"", "log", "ca", "tsa", "issue"}; slices.Contains(services, b.only) {
+		fmt.Printf("Services: medians of %d rounds; %d clients unless said, each with a connection that it keeps and requests that were made\n"+
+			"before; clients, server and peer share the processors, and the aims of log and keyless are of ours alone.\n\n", b.rounds, manyClients)
+	}
+	if err := b.table(ctx, "Sigstore's", []group{{"log", b.logs}, {"ca", b.certificates}, {"tsa", b.timestamps}, {"issue", b.keylessIssues}}); err != nil {
+		return err
+	}
+	if b.only != "" && b.only != "growth" {
+		return nil
+	}
+	return b.growth(ctx)
 }
 
 // group is some rows of a table that are measured together.
@@ -123,9 +158,10 @@ func show(v float64, unit string) string {
 	return strconv.FormatFloat(v, 'f', 1, 64) + " " + unit
 }
 
-// ratio is ours over the peer's, pair by pair, as a median.
+// ratio is ours over the peer's, pair by pair, as a median. What is too little to be
+// measured has none.
 func ratio(ours, peer sample) string {
-	if len(peer) == 0 {
+	if peer.median() == 0 {
 		return "-"
 	}
 	var r sample

@@ -85,8 +85,11 @@ func (b *bench) registries(ctx context.Context) (rows []row, err error) {
 			}
 		}
 	}
-	for run := range 4 {
+	for run := range 8 {
 		for i, side := range sides {
+			if err := b.quiet(ctx); err != nil {
+				return nil, err
+			}
 			push, pull, err := side.blob(ctx, run)
 			if err != nil {
 				return nil, err
@@ -102,6 +105,13 @@ func (b *bench) registries(ctx context.Context) (rows []row, err error) {
 		{"push a blob of 1 GiB", blobs[0][0], blobs[1][0], "MB/s", ">= 1"},
 		{"pull a blob of 1 GiB", blobs[0][1], blobs[1][1], "MB/s", ">= 1"},
 	}, nil
+}
+
+// quiet waits until the disk has nothing left of what came before: what the other side
+// wrote or deleted would be paid by whose turn it is.
+func (b *bench) quiet(ctx context.Context) error {
+	_, err := b.output(ctx, "sync")
+	return err
 }
 
 func newPeer(base string) *peerRegistry {
