@@ -61,6 +61,7 @@ var layers = map[string]int{
 	"internal/authority/witness":      18,
 	"internal/authority":              21,
 	"internal/assess":                 20,
+	"internal/signingpolicy":          11,
 	"internal/gate":                   30,
 	"internal/rewrite":                30,
 	"internal/sourcefacts":            31,
