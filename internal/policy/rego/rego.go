@@ -163,8 +163,8 @@ type Obligation struct {
 	Parameters map[string]any `json:"parameters,omitempty"`
 }
 
-// obligationTypes is the closed list of signing-policy obligations.
-func obligationTypes() []string {
+// ObligationTypes is the closed list of signing-policy obligations.
+func ObligationTypes() []string {
 	return []string{"no-push", "record-vsa", "require-tsa", "max-builds", "annotate", "notify"}
 }
 
@@ -289,8 +289,8 @@ func (s *Set) obligations(value any) ([]Obligation, []policy.Reason) {
 		switch {
 		case !ok:
 			return nil, []policy.Reason{reason(CodeEval, "an obligation without a type")}
-		case !contains(obligationTypes(), name):
-			return nil, []policy.Reason{reason(CodeEval, "the obligation %q is not known; known are %s", name, strings.Join(obligationTypes(), ", "))}
+		case !contains(ObligationTypes(), name):
+			return nil, []policy.Reason{reason(CodeEval, "the obligation %q is not known; known are %s", name, strings.Join(ObligationTypes(), ", "))}
 		case !s.enforce[name]:
 			return nil, []policy.Reason{reason(CodeDenied, "the policy allows this only with the obligation %q, which this command cannot enforce", name)}
 		}
