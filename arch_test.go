@@ -31,6 +31,8 @@ var layers = map[string]int{
 	"internal/sorted":                 0,
 	"internal/pattern":                0,
 	"internal/sha1collision":          0,
+	"internal/cms":                    0,
+	"internal/jcs":                    0,
 	"internal/sshsignature":           0,
 	"internal/strictjson":             0,
 	"internal/strictyaml":             0,
