@@ -186,7 +186,7 @@ func (v verification) openpgpByAny(keys []TagKey) (*Signer, *policy.Reason) {
 		}
 		if why = denied; why == nil {
 			return &Signer{Key: i, Principal: k.Principal, Kind: "openpgp", KeyID: fmt.Sprintf("%016x", *sig.IssuerKeyId),
-				Fingerprint: fp, Hash: hashNames[sig.Hash]}, nil
+				Fingerprint: fp, Hash: hashName(sig.Hash)}, nil
 		}
 	}
 	return nil, why
