@@ -30,6 +30,7 @@ var layers = map[string]int{
 	"internal/spelling":               0,
 	"internal/sorted":                 0,
 	"internal/pattern":                0,
+	"internal/sha1collision":          0,
 	"internal/cms":                    0,
 	"internal/jcs":                    0,
 	"internal/sshsignature":           0,

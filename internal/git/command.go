@@ -22,6 +22,9 @@ type runner struct {
 	dir       string // holds repo.git and the configuration file
 	location  Location
 	anonymous bool // without anybody's login: no ~/.netrc, no SSH agent
+	place     bool // the repository is made of links to the folder's own objects and refs
+	detached  bool // and no branch of it is checked out
+	hexLen    int  // of the repository, once it is made
 }
 
 const maxOutput = 1 << 20
@@ -58,12 +61,21 @@ func quoteConfig(s string) string {
 }
 
 func (r *runner) init(ctx context.Context, hexLen int) error {
+	if r.hexLen == hexLen {
+		return nil
+	}
+	if r.hexLen != 0 {
+		return fmt.Errorf("%s has ids of different lengths", r.location)
+	}
 	format := "sha1"
 	if hexLen == 64 {
 		format = "sha256"
 	}
 	_, err := r.run(ctx, "making a temporary repository", "init", "--quiet", "--bare", "--template=",
 		"--object-format="+format, r.repo())
+	if err == nil {
+		r.hexLen = hexLen
+	}
 	return err
 }
 
@@ -72,11 +84,15 @@ func (r *runner) remove() error { return os.RemoveAll(r.dir) }
 
 // command is git with the hardening. The environment is built, not inherited.
 func (r *runner) command(ctx context.Context, args ...string) *exec.Cmd {
+	protocol := r.location.protocol()
+	if r.place {
+		protocol = "none" // it is read where it lies
+	}
 	base := []string{
 		"-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.attributesFile=/dev/null",
 		"-c", "credential.helper=", "-c", "submodule.recurse=false", "-c", "fetch.recurseSubmodules=false",
 		"-c", "fetch.fsckObjects=true", "-c", "transfer.bundleURI=false", "-c", "http.followRedirects=false",
-		"-c", "protocol.allow=never", "-c", "protocol." + r.location.protocol() + ".allow=always",
+		"-c", "protocol.allow=never", "-c", "protocol." + protocol + ".allow=always",
 		"-c", "gc.auto=0", "-c", "maintenance.auto=false",
 	}
 	if r.location.resolve != "" {
@@ -87,7 +103,8 @@ func (r *runner) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd.Env = []string{
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + filepath.Join(r.dir, "config"), "GIT_ATTR_NOSYSTEM=1",
 		"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS=", "GIT_NO_REPLACE_OBJECTS=1", "GIT_NO_LAZY_FETCH=1",
-		"GIT_ALLOW_PROTOCOL=" + r.location.protocol(), "GIT_SSH_COMMAND=ssh -oBatchMode=yes", "LC_ALL=C",
+		"GIT_OPTIONAL_LOCKS=0",
+		"GIT_ALLOW_PROTOCOL=" + protocol, "GIT_SSH_COMMAND=ssh -oBatchMode=yes", "LC_ALL=C",
 		// Temporary folders may lie in a checkout, whose configuration is not ours.
 		"GIT_CEILING_DIRECTORIES=" + ceiling(r.dir),
 	}

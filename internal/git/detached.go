@@ -78,7 +78,7 @@ func (d *Detached) Verify(k *Keyring, sum []byte, now time.Time) error {
 }
 
 func (d *Detached) verify(c openpgp.Key, sum []byte, now time.Time) error {
-	v := verification{what: "the file", sig: Signature{Kind: "openpgp"}, now: now}
+	v := verification{what: "the file", sig: Signature{Kind: "openpgp"}, now: now, minRSA: minRSABits}
 	if r := v.openpgpStrength(c.Entity, c.PublicKey); r != nil {
 		return errors.New(r.Message)
 	}

@@ -15,7 +15,7 @@
 package git
 
 import (
-	"crypto/sha1" //nolint:gosec // git's object ids; collisions are refused by git's own sha1dc on fetch
+	"crypto/sha1" //nolint:gosec // git's object ids; collisions are refused: see collides
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"

@@ -104,35 +104,54 @@ func (k *Keyring) add(block string, names []string) error {
 // signature packet, no weak hash anywhere between it and the primary key, and
 // key, subkey and signature valid at our clock.
 func (v verification) openpgp(k *Keyring) (*policy.TagSigner, *policy.Reason) {
-	sig, raw, err := readSignature(v.sig.Armored)
-	if err != nil {
-		return nil, v.denied(CodeMalformed, "has an OpenPGP signature that is not acceptable: %v", err)
-	}
-	if sig.SigType != packet.SigTypeBinary {
-		return nil, v.denied(CodeMalformed, "has an OpenPGP signature that is not over a binary document")
+	sig, raw, why := v.readOpenPGP()
+	if why != nil {
+		return nil, why
 	}
 	hint := openpgpIssuer(sig)
-	if weakHash(sig.Hash) {
-		return nil, v.denied(CodeSigner, "has an OpenPGP signature by %s that uses %v, which can be forged", hint, sig.Hash)
-	}
 	if k == nil {
 		return nil, v.denied(CodeSigner, "is signed by openpgp %s, and the policy lists no OpenPGP key", hint)
 	}
-	key, entity, err := k.verify(sig, raw, v.sig.Payload, v.now)
-	if entity == nil {
+	fp, why := v.openpgpBy(k, sig, raw)
+	if fp == "" {
 		return nil, v.denied(CodeSigner, "is signed by openpgp %s, a key that is not listed for signing", hint)
 	}
-	fp := hex.EncodeToString(entity.PrimaryKey.Fingerprint)
-	if errors.Is(err, pgperrors.ErrKeyExpired) && key == entity.PrimaryKey {
-		return nil, v.denied(CodeKeyExpired, "is signed by openpgp %s, whose key is not valid now; the date in the tag does not count", fp)
-	}
-	if err != nil {
-		return nil, v.denied(CodeSigner, "has a signature by openpgp %s that does not count: %v", fp, err)
-	}
-	if r := v.openpgpStrength(entity, key); r != nil {
-		return nil, r
+	if why != nil {
+		return nil, why
 	}
 	return &policy.TagSigner{Kind: "openpgp", Fingerprint: fp, Principals: append([]string{}, k.principals[fp]...)}, nil
+}
+
+// readOpenPGP reads the one packet of the armor and refuses what no key can make good.
+func (v verification) readOpenPGP() (*packet.Signature, []byte, *policy.Reason) {
+	sig, raw, err := readSignature(v.sig.Armored)
+	if err != nil {
+		return nil, nil, v.denied(CodeMalformed, "has an OpenPGP signature that is not acceptable: %v", err)
+	}
+	if sig.SigType != packet.SigTypeBinary {
+		return nil, nil, v.denied(CodeMalformed, "has an OpenPGP signature that is not over a binary document")
+	}
+	if weakHash(sig.Hash) {
+		return nil, nil, v.denied(CodeSigner, "has an OpenPGP signature by %s that uses %v, which can be forged", openpgpIssuer(sig), sig.Hash)
+	}
+	return sig, raw, nil
+}
+
+// openpgpBy judges a signature with a keyring: the fingerprint of the primary key that made
+// it, "" when none in the keyring may have, and why it must not count.
+func (v verification) openpgpBy(k *Keyring, sig *packet.Signature, raw []byte) (fp string, why *policy.Reason) {
+	key, entity, err := k.verify(sig, raw, v.sig.Payload, v.now)
+	if entity == nil {
+		return "", nil
+	}
+	fp = hex.EncodeToString(entity.PrimaryKey.Fingerprint)
+	switch {
+	case errors.Is(err, pgperrors.ErrKeyExpired) && key == entity.PrimaryKey:
+		return fp, v.denied(CodeKeyExpired, "is signed by openpgp %s, whose key is not valid now; the date in the tag does not count", fp)
+	case err != nil:
+		return fp, v.denied(CodeSigner, "has a signature by openpgp %s that does not count: %v", fp, err)
+	}
+	return fp, v.openpgpStrength(entity, key)
 }
 
 // verify returns the key that made the signature, with an error when it must
@@ -180,8 +199,8 @@ func (v verification) openpgpStrength(e *openpgp.Entity, key *packet.PublicKey) 
 	bits, err := key.BitLength()
 	switch key.PubKeyAlgo {
 	case packet.PubKeyAlgoRSA, packet.PubKeyAlgoRSASignOnly:
-		if err != nil || bits < minRSABits {
-			return v.denied(CodeKeyTooWeak, "is signed with an RSA key of less than %d bits", minRSABits)
+		if err != nil || int(bits) < v.minRSA {
+			return v.denied(CodeKeyTooWeak, "is signed with an RSA key of less than %d bits", v.minRSA)
 		}
 	case packet.PubKeyAlgoECDSA, packet.PubKeyAlgoEdDSA, packet.PubKeyAlgoEd25519, packet.PubKeyAlgoEd448:
 	default:

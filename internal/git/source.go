@@ -12,6 +12,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/sha1collision"
 )
 
 // Source is one ref of a repository, fetched and parsed. Its objects lie in a
@@ -25,7 +26,8 @@ type Source struct {
 	// Alone is a commit that was asked for by its id, and that no ref was seen to lead to.
 	Alone bool
 
-	run *runner
+	run               *runner
+	rawTag, rawCommit []byte
 }
 
 // Open fetches exactly one ref. ref is a full name ("refs/tags/v1.0.0") or a
@@ -87,6 +89,8 @@ func (s *Source) refused(ctx context.Context, err error, ref, id string) (*polic
 			return why, lerr
 		}
 		return reason(CodeMalformed, id, hint, "git cannot read the object that %s points to", ref), nil
+	case strings.Contains(ge.stderr, "collision attack"):
+		return reason(CodeCollision, ref, "find out who made it", "git refuses an object of %s that was made so that another one has the same id", ref), nil
 	case !strings.Contains(ge.stderr, "fsck error"):
 		return nil, err
 	}
@@ -142,6 +146,9 @@ func (s *Source) list(ctx context.Context, names []string) (map[string]tip, erro
 }
 
 func (r *runner) list(ctx context.Context, names []string) (map[string]tip, error) {
+	if r.place {
+		return r.listInPlace(ctx, names)
+	}
 	args := []string{"ls-remote", "--quiet", "--end-of-options", r.location.argument()}
 	for _, n := range names {
 		args = append(args, n, n+"^{}")
@@ -171,6 +178,18 @@ func (r *runner) list(ctx context.Context, names []string) (map[string]tip, erro
 	return tips, nil
 }
 
+func (r *runner) listInPlace(ctx context.Context, names []string) (map[string]tip, error) {
+	args := append([]string{"-C", r.repo(), "for-each-ref", "--format=%(objectname)\t%(refname)", "--end-of-options"}, names...)
+	tips := map[string]tip{}
+	err := r.lines(ctx, "listing the refs of "+r.location.String(), func(line string) error {
+		if id, name, ok := strings.Cut(line, "\t"); ok && validID(id) && slices.Contains(names, name) {
+			tips[name] = tip{id: id}
+		}
+		return nil
+	}, nil, args...)
+	return tips, err
+}
+
 // read parses the tag and the commit and fills the policy's view.
 func (s *Source) read(ctx context.Context, ref string, tip tip) (*policy.Reason, error) {
 	s.Git = policy.Git{Remote: s.Location.String(), Ref: ref, Checksum: tip.id, CommitChecksum: tip.id}
@@ -190,6 +209,10 @@ func (s *Source) read(ctx context.Context, ref string, tip tip) (*policy.Reason,
 		if s.Tag.ID != tip.id {
 			return nil, fmt.Errorf("object %s has the content of %s", tip.id, s.Tag.ID)
 		}
+		if why := collides("tag", tip.id, raw); why != nil {
+			return why, nil
+		}
+		s.rawTag = raw
 		s.Git.IsAnnotatedTag, s.Git.Tag = true, policyTag(s.Tag, ref)
 		s.Git.CommitChecksum = s.Tag.Object
 		if s.Tag.Type != "commit" {
@@ -214,8 +237,21 @@ func (s *Source) read(ctx context.Context, ref string, tip tip) (*policy.Reason,
 	if s.Commit.ID != s.Git.CommitChecksum {
 		return nil, fmt.Errorf("object %s has the content of %s", s.Git.CommitChecksum, s.Commit.ID)
 	}
+	if why := collides("commit", s.Commit.ID, raw); why != nil {
+		return why, nil
+	}
+	s.rawCommit = raw
 	s.Git.Commit = policyCommit(s.Commit)
 	return nil, nil
+}
+
+// collides refuses an object that was made so that another one has its SHA-1. git looks for
+// that itself in what it fetches, where it was built with SHA1DC, and nowhere else.
+func collides(kind, id string, content []byte) *policy.Reason {
+	if len(id) != 40 || !sha1collision.Attacked(fmt.Appendf(nil, "%s %d\x00", kind, len(content)), content) {
+		return nil
+	}
+	return reason(CodeCollision, id, "find out who made it", "the %s %s was made so that another object has the same id", kind, short(id))
 }
 
 func policyTag(t *Tag, ref string) *policy.Tag {
@@ -238,6 +274,13 @@ type sizeError struct {
 
 func (e *sizeError) Error() string {
 	return fmt.Sprintf("the %s object %s has %d bytes, more than %d", e.kind, short(e.id), e.size, e.limit)
+}
+
+// missingError is an object that the repository does not have.
+type missingError struct{ id string }
+
+func (e *missingError) Error() string {
+	return "reading object " + e.id + ": git says that it is missing"
 }
 
 // tooLarge makes a denial of an object that is too large to be read.
@@ -335,6 +378,9 @@ func (b *batch) header(id string) (kind string, size int64, err error) {
 		return "", 0, fmt.Errorf("reading object %s: %w", id, err)
 	}
 	f := strings.Split(line, " ")
+	if len(f) == 2 && f[0] == id && f[1] == "missing" {
+		return "", 0, &missingError{id}
+	}
 	if len(f) != 3 || f[0] != id {
 		return "", 0, fmt.Errorf("reading object %s: git says %q", id, clip(line))
 	}

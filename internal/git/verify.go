@@ -1,6 +1,7 @@
 package git
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"os"
@@ -79,17 +80,26 @@ func readLimited(path string, limit int64) ([]byte, error) {
 // answers is not nil. A key counts when it is listed and valid at now; the
 // tagger's date is the signer's own claim and plays no part.
 func (t Trust) VerifyTag(tag *Tag, ref string, now time.Time) (*policy.TagSigner, *policy.Reason) {
-	if ref != "refs/tags/"+tag.Name {
-		return nil, reason(CodeNameMismatch, ref, "tag the commit under its own name and sign that tag",
-			"%s holds the tag object signed as %q; an old signed tag was put under a new name", ref, tag.Name)
+	if why := tag.standsAt(ref); why != nil {
+		return nil, why
 	}
-	if tag.Type != "commit" {
-		return nil, reason(CodeTargetType, tag.ID, "tag the commit itself",
-			"tag %s points to a %s, not to a commit", tag.Name, tag.Type)
-	}
-	what := fmt.Sprintf("tag %s (%s)", tag.Name, short(tag.ID))
-	return t.verify(tag.Signature, what, tag.ID, now)
+	return t.verify(tag.Signature, tag.what(), tag.ID, now)
 }
+
+// standsAt refuses a tag under another name, and one of something else than a commit.
+func (t *Tag) standsAt(ref string) *policy.Reason {
+	if ref != "refs/tags/"+t.Name {
+		return reason(CodeNameMismatch, ref, "tag the commit under its own name and sign that tag",
+			"%s holds the tag object signed as %q; an old signed tag was put under a new name", ref, t.Name)
+	}
+	if t.Type != "commit" {
+		return reason(CodeTargetType, t.ID, "tag the commit itself",
+			"tag %s points to a %s, not to a commit", t.Name, t.Type)
+	}
+	return nil
+}
+
+func (t *Tag) what() string { return fmt.Sprintf("tag %s (%s)", t.Name, short(t.ID)) }
 
 // VerifyCommit says who signed a commit, as VerifyTag does for a tag.
 func (t Trust) VerifyCommit(c *Commit, now time.Time) (*policy.TagSigner, *policy.Reason) {
@@ -97,7 +107,7 @@ func (t Trust) VerifyCommit(c *Commit, now time.Time) (*policy.TagSigner, *polic
 }
 
 func (t Trust) verify(sig Signature, what, id string, now time.Time) (*policy.TagSigner, *policy.Reason) {
-	v := verification{sig: sig, what: what, id: id, now: now}
+	v := verification{sig: sig, what: what, id: id, now: now, minRSA: minRSABits}
 	switch sig.Kind {
 	case "ssh":
 		return v.ssh(t.Signers)
@@ -115,6 +125,9 @@ type verification struct {
 	what string // for messages: "tag v1.0.0 (0123456789ab)"
 	id   string
 	now  time.Time
+
+	minRSA int    // bits
+	hint   string // "" for that about the files of a policy directory
 }
 
 func (v verification) denied(code, format string, args ...any) *policy.Reason {
@@ -122,6 +135,7 @@ func (v verification) denied(code, format string, args ...any) *policy.Reason {
 	if v.sig.Kind == "openpgp" {
 		hint = "have it signed by a key that " + KeyringFile + " of the policy directory holds"
 	}
+	hint = cmp.Or(v.hint, hint)
 	if code == CodeMalformed {
 		hint = "make the tag anew with git tag -s"
 	}
@@ -136,6 +150,27 @@ var sshCodes = map[sshsignature.Problem]string{
 
 // ssh verifies an SSHSIG signature by a key that is listed.
 func (v verification) ssh(signers *Signers) (*policy.TagSigner, *policy.Reason) {
+	sig, why := v.readSSH()
+	if why != nil {
+		return nil, why
+	}
+	entries := signers.find(sig.Key.Marshal())
+	fingerprint := ssh.FingerprintSHA256(sig.Key)
+	if len(entries) == 0 && sig.Namespace == SignatureNamespace {
+		return nil, v.denied(CodeSigner, "is signed by ssh %s, a key that is not listed", fingerprint)
+	}
+	if why := v.checkSSH(sig); why != nil {
+		return nil, why
+	}
+	principals, r := v.principals(entries, fingerprint)
+	if r != nil {
+		return nil, r
+	}
+	return &policy.TagSigner{Kind: "ssh", Fingerprint: fingerprint, Principals: principals}, nil
+}
+
+// readSSH reads the one SSHSIG of the armor.
+func (v verification) readSSH() (*sshsignature.Signature, *policy.Reason) {
 	blob, err := sshsignature.Unarmor(v.sig.Armored)
 	if err != nil {
 		return nil, v.denied(CodeMalformed, "has an SSH signature that cannot be read: %v", err)
@@ -144,19 +179,15 @@ func (v verification) ssh(signers *Signers) (*policy.TagSigner, *policy.Reason) 
 	if err != nil {
 		return nil, v.denied(sshCodes[sshsignature.ProblemOf(err)], "%v", err)
 	}
-	entries := signers.find(sig.Key.Marshal())
-	fingerprint := ssh.FingerprintSHA256(sig.Key)
-	if len(entries) == 0 && sig.Namespace == SignatureNamespace {
-		return nil, v.denied(CodeSigner, "is signed by ssh %s, a key that is not listed", fingerprint)
+	return sig, nil
+}
+
+// checkSSH checks that the key which the signature names made it, for git, and is strong enough.
+func (v verification) checkSSH(sig *sshsignature.Signature) *policy.Reason {
+	if err := sig.Verify(v.sig.Payload, SignatureNamespace, v.minRSA); err != nil {
+		return v.denied(sshCodes[sshsignature.ProblemOf(err)], "%v", err)
 	}
-	if err := sig.Verify(v.sig.Payload, SignatureNamespace, minRSABits); err != nil {
-		return nil, v.denied(sshCodes[sshsignature.ProblemOf(err)], "%v", err)
-	}
-	principals, r := v.principals(entries, fingerprint)
-	if r != nil {
-		return nil, r
-	}
-	return &policy.TagSigner{Kind: "ssh", Fingerprint: fingerprint, Principals: principals}, nil
+	return nil
 }
 
 // principals joins the names of all lines that list the key for git now.

@@ -59,6 +59,7 @@ func ProblemOf(err error) Problem {
 type Signature struct {
 	Key       ssh.PublicKey // that it names
 	Namespace string
+	Hash      string // "sha256" or "sha512"
 	SecurityKey,
 	Verified bool // a security key says that it verified its user (PIN or finger)
 
@@ -100,7 +101,7 @@ func Parse(blob []byte) (*Signature, error) {
 	if !bytes.Equal(sig.Marshal(), blob) || sig.HashAlgorithm.Supported() != nil {
 		return nil, wrong(Malformed, "has an SSH signature in an unusual encoding")
 	}
-	s := &Signature{Key: sig.PublicKey, Namespace: w.Namespace, SecurityKey: IsSecurityKey(sig.PublicKey), sig: sig}
+	s := &Signature{Key: sig.PublicKey, Namespace: w.Namespace, Hash: w.Hash, SecurityKey: IsSecurityKey(sig.PublicKey), sig: sig}
 	switch rest := sig.Signature.Rest; {
 	case !s.SecurityKey && len(rest) > 0, s.SecurityKey && len(rest) != 5:
 		return nil, wrong(Malformed, "has bytes after its SSH signature") // x/crypto/ssh overlooks them

@@ -66,7 +66,11 @@ func CompileAttestation(files map[string][]byte, o AttestationOptions) (*Attesta
 	compiler := ast.NewCompiler().WithCapabilities(capabilities(attestationBuiltins(), ast.RegoV1)).
 		WithDefaultRegoVersion(ast.RegoV1)
 	a := &Attestation{entry: entry, now: o.Now}
-	a.eval, err = b.prepare(compiler, entry, Options{Timeout: o.Timeout})
+	all, err := b.compile(compiler)
+	if err != nil {
+		return nil, err
+	}
+	a.eval, err = all.evaluator(entry, Options{Timeout: o.Timeout})
 	if err != nil {
 		return nil, err
 	}

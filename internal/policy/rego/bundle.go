@@ -103,6 +103,7 @@ type bundle struct {
 	text    map[string]string
 	modules map[string]*ast.Module
 	data    map[string]any
+	tests   map[string]bool // files that belong to the policy's tests
 }
 
 func readBundle(files map[string][]byte) (*bundle, error) {
@@ -173,17 +174,19 @@ func parse(name, text string, version ast.RegoVersion, builtins []string) (*ast.
 	return m, nil
 }
 
-// checkPackages demands that rules stand in the queried package or below it.
-func (b *bundle) checkPackages(query string) error {
+// checkPackages demands that rules stand in the queried package or, unless it is to be
+// the only one, below it. Tests may stand in the one beside it, too.
+func (b *bundle) checkPackages(query string, alone bool) error {
 	found := false
 	for _, name := range b.names {
 		m := b.modules[name]
 		pkg := m.Package.Path.String()
-		if pkg != query && !strings.HasPrefix(pkg, query+".") {
+		inside := pkg == query || !alone && strings.HasPrefix(pkg, query+".") || b.tests[name] && pkg == query+"_test"
+		if !inside {
 			return compileErrorf(fmt.Sprintf("%s:%d", name, m.Package.Location.Row), "%s; rules must stand in package %s",
 				m.Package, strings.TrimPrefix(query, "data."))
 		}
-		found = found || pkg == query
+		found = found || pkg == query && !b.tests[name]
 	}
 	if !found {
 		return compileErrorf(b.names[0], "no file has package %s", strings.TrimPrefix(query, "data."))
@@ -244,33 +247,4 @@ func (b *bundle) checkRule(rule *ast.Rule, rules []ast.Ref) error {
 		return bad
 	}
 	return nil
-}
-
-func (b *bundle) addLibrary() error {
-	m, err := parse(libraryFile, string(library), ast.RegoV1, gateBuiltins())
-	if err != nil {
-		return compileError(err)
-	}
-	b.modules[libraryFile] = m
-	return nil
-}
-
-// prepare compiles the modules and the query once.
-func (b *bundle) prepare(compiler *ast.Compiler, query string, o Options) (evaluator, error) {
-	compiler.Compile(b.modules)
-	if compiler.Failed() {
-		return evaluator{}, compileError(compiler.Errors)
-	}
-	if err := b.checkDataRefs(compiler); err != nil {
-		return evaluator{}, err
-	}
-	e, err := newEvaluator(compiler, query, b.data)
-	if err != nil {
-		return evaluator{}, compileError(err)
-	}
-	e.timeout, e.growth, e.print = o.Timeout, maxHeapGrowth, o.Print
-	if e.timeout <= 0 {
-		e.timeout = DefaultTimeout
-	}
-	return e, nil
 }

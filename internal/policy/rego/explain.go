@@ -63,9 +63,13 @@ func (t *Trace) begin(p *Program) topdown.QueryTracer {
 	if t.runs[p] == nil {
 		t.programs = append(t.programs, p)
 	}
-	run := &traced{rules: map[uint64]*ast.Rule{}, query: map[uint64]uint64{}, steps: map[*ast.Rule]*Step{}}
+	run := newTraced()
 	t.runs[p] = run
 	return run
+}
+
+func newTraced() *traced {
+	return &traced{rules: map[uint64]*ast.Rule{}, query: map[uint64]uint64{}, steps: map[*ast.Rule]*Step{}}
 }
 
 // Enabled and Config are a tracer's.
@@ -142,22 +146,31 @@ func (t *Trace) Steps(input any) []Step {
 	document := plainJSON(input)
 	var out []Step
 	for _, p := range t.programs {
-		var steps []Step
-		for _, s := range t.runs[p].steps {
-			if _, theirs := p.files[s.File]; !theirs {
-				continue
-			}
-			s := *s
-			s.Saw = seen(s.Text, document)
-			s.Text = Clean(strings.Join(strings.Fields(s.Text), " "))
-			steps = append(steps, s)
+		own := map[string]bool{}
+		for name := range p.files {
+			own[name] = true
 		}
-		sorted.Func(steps, func(a, b Step) int {
-			return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, strings.Compare(a.Rule, b.Rule))
-		})
-		out = append(out, slices.CompactFunc(steps, func(a, b Step) bool { return a.File == b.File && a.Line == b.Line && a.True == b.True })...)
+		out = append(out, t.runs[p].list(own, document)...)
 	}
 	return out
+}
+
+// list are the steps in the policy's own files, in the order of the lines.
+func (t *traced) list(own map[string]bool, document any) []Step {
+	var steps []Step
+	for _, s := range t.steps {
+		if !own[s.File] {
+			continue
+		}
+		s := *s
+		s.Saw = seen(s.Text, document)
+		s.Text = Clean(strings.Join(strings.Fields(s.Text), " "))
+		steps = append(steps, s)
+	}
+	sorted.Func(steps, func(a, b Step) int {
+		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, strings.Compare(a.Rule, b.Rule))
+	})
+	return slices.CompactFunc(steps, func(a, b Step) bool { return a.File == b.File && a.Line == b.Line && a.True == b.True })
 }
 
 func plainJSON(v any) any {

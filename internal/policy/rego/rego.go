@@ -111,7 +111,8 @@ type Set struct {
 	eval    evaluator
 	enforce map[string]bool
 	query   string
-	object  bool // the policy has a rule named decision, which alone decides
+	object  bool            // the policy has a rule named decision, which alone decides
+	own     map[string]bool // names of the policy's files
 }
 
 // Compile reads the files of one policy: *.rego, each with package
@@ -119,42 +120,37 @@ type Set struct {
 // members are data.NAME. Keys are the names that errors show. A rule that neither
 // decides nor is used by another one is an error: it would silently never fire.
 func Compile(files map[string][]byte, o Options) (*Set, error) {
-	if o.Query == "" {
-		o.Query = SigningQuery
+	s, _, err := compileSet(files, SetConfig{Options: o, Library: library, Schema: inputSchema()})
+	return s, err
+}
+
+// compileSet also gives what was compiled.
+func compileSet(files map[string][]byte, c SetConfig) (*Set, unit, error) {
+	if c.Query == "" {
+		c.Query = SigningQuery
 	}
-	b, err := readBundle(files)
+	all, err := c.compile(files)
 	if err != nil {
-		return nil, err
+		return nil, unit{}, err
 	}
-	if err := b.parseV1(); err != nil {
-		return nil, err
-	}
-	if err := b.checkPackages(o.Query); err != nil {
-		return nil, err
-	}
-	if err := b.addLibrary(); err != nil {
-		return nil, err
-	}
-	s := &Set{enforce: map[string]bool{}, query: o.Query}
-	for _, name := range o.Obligations {
+	s := &Set{enforce: map[string]bool{}, query: c.Query, own: map[string]bool{}}
+	for _, name := range c.Obligations {
 		s.enforce[name] = true
 	}
-	schemas := ast.NewSchemaSet()
-	schemas.Put(ast.SchemaRootRef, inputSchema())
-	compiler := ast.NewCompiler().WithCapabilities(capabilities(gateBuiltins(), ast.RegoV1)).
-		WithSchemas(schemas).WithStrict(true).WithEnablePrintStatements(o.Print != nil)
-	s.eval, err = b.prepare(compiler, o.Query, o)
-	if err != nil {
-		return nil, err
+	for _, name := range all.bundle.names {
+		s.own[name] = true
+	}
+	if s.eval, err = all.evaluator(c.Query, c.Options); err != nil {
+		return nil, unit{}, err
 	}
 	decide := []string{"allow", "deny_msg", "warn_msg", "obligations"}
-	if s.object = b.defines(compiler, o.Query+".decision"); s.object {
+	if s.object = all.bundle.defines(all.compiler, c.Query+".decision"); s.object {
 		decide = []string{"decision"}
 	}
-	if err := b.checkUsed(compiler, o.Query, decide); err != nil {
-		return nil, err
+	if err := all.bundle.checkUsed(all.compiler, c.Query, decide); err != nil {
+		return nil, unit{}, err
 	}
-	return s, nil
+	return s, all, nil
 }
 
 // Obligation is a condition of an allowed decision that the caller must meet.

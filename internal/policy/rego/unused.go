@@ -11,11 +11,14 @@ import (
 // checkUsed demands that every rule decides something: it is one of names in the
 // queried package, or another rule uses it. A rule that is called deny where
 // deny_msg is meant, or a deny_msg that stands in a package below the one that
-// decides, would silently never deny. Functions and a policy's own tests
+// decides, would silently never deny. Test files are left out. Functions and a policy's own tests
 // (test_…) do nothing by themselves and may stand unused.
 func (b *bundle) checkUsed(compiler *ast.Compiler, query string, names []string) error {
 	u := b.uses(compiler)
 	for _, file := range b.names {
+		if b.tests[file] {
+			continue
+		}
 		for _, rule := range compiler.Modules[file].Rules {
 			path := rule.Ref().GroundPrefix()
 			name := strings.TrimPrefix(path.String(), query+".")

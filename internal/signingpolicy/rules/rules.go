@@ -10,6 +10,9 @@ package rules
 
 import (
 	"context"
+	_ "embed"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/policy"
@@ -60,41 +63,87 @@ type Policy struct {
 	set   *rego.Set
 }
 
-// Load compiles the files of a policy, by name: signing.rego, or the alias' path, other
-// *.rego files of the same package beside it, and data.json, which may be missing.
-// *_test.rego files are left out. Reasons, with code POLICY_COMPILE and "file:line" as
-// their subject, say what is wrong with it; the policy is nil then.
+//go:embed lib.rego
+var library []byte
+
+// Load compiles the files of a policy, by name: signing.rego, or the alias, other *.rego
+// files of the same package beside it, and data.json, which may be missing. *_test.rego
+// files are left out. Reasons, with code POLICY_COMPILE and "file:line" as their subject,
+// say what is wrong with it; the policy is nil then.
 func Load(files map[string][]byte, o Options) (*Policy, []policy.Reason) {
-	return nil, []policy.Reason{{Code: rego.CodeCompile, Message: "not there yet"}}
+	own, _, wrongs := split(files)
+	if wrongs != nil {
+		return nil, wrongs
+	}
+	set, err := rego.CompileSet(own, config(o))
+	if err != nil {
+		return nil, mistakes(err)
+	}
+	return &Policy{files: maps.Clone(own), set: set}, nil
 }
 
-// ReadFolder reads a policy's folder for Load and Test: *.rego with tests, and data.json;
-// other files are left alone. Reasons have code POLICY_COMPILE (no rules, too large); an
-// error means that the folder cannot be read.
-func ReadFolder(dir string) (map[string][]byte, []policy.Reason, error) { return nil, nil, nil }
+func config(o Options) rego.SetConfig {
+	return rego.SetConfig{
+		Options: rego.Options{Query: rego.SigningQuery, Timeout: o.Timeout, Obligations: o.Obligations, Print: o.Print},
+		Library: library, Schema: input.Schema(), OnePackage: true,
+	}
+}
 
-// Decide evaluates the policy. An error means that ctx ended.
+// Decide evaluates the policy. A document that [input.Check] finds wanting is denied
+// before any rule is asked. An error means that ctx ended.
 func (p *Policy) Decide(ctx context.Context, in *input.Document) (Decision, error) {
-	return Decision{}, nil
+	doc, incomplete := in.Value()
+	if len(incomplete) > 0 {
+		return Decision{Denials: incomplete}, nil
+	}
+	now, err := in.Now.Time()
+	if err != nil {
+		return Decision{}, err // Value has looked at it
+	}
+	d, err := p.set.DecideValue(ctx, doc, now)
+	if err != nil {
+		return Decision{}, err
+	}
+	out := Decision{Allowed: d.Allowed, Denials: d.Reasons, Obligations: d.Obligations}
+	for _, w := range d.Warnings {
+		out.Warnings = append(out.Warnings, w.Message)
+	}
+	if reasons := badParameters(d.Obligations); len(reasons) > 0 {
+		out.Allowed, out.Denials, out.Obligations = false, reasons, nil
+	}
+	if !out.Allowed && decided(out.Denials) {
+		unmet, err := p.unmet(ctx, in, doc, d.Allow)
+		if err != nil {
+			return Decision{}, err
+		}
+		out.Denials = append(unmet, out.Denials...)
+	}
+	return out, nil
+}
+
+// decided reports whether the policy said no, and did not merely fail to say yes.
+func decided(reasons []policy.Reason) bool {
+	return !slices.ContainsFunc(reasons, func(r policy.Reason) bool { return r.Code != rego.CodeDenied })
 }
 
 // Step is what became of one rule: see [rego.Step].
 type Step = rego.Step
 
-// Explain evaluates the policy once more and says what became of each of its rules.
-func (p *Policy) Explain(ctx context.Context, in *input.Document) ([]Step, error) { return nil, nil }
-
-// Digest is "sha256:…" of [Policy.Bundle]: what a record names and approvals bind.
-func (p *Policy) Digest() string { return "" }
-
-// Bundle is the policy in its canonical form, which a store keeps under its digest: a tar
-// of its files (not of its tests) in the order of their names. The alias' file is
-// signing.rego in it.
-func (p *Policy) Bundle() []byte { return nil }
-
-// OpenBundle are the files of a bundle. What is not byte for byte what Bundle makes of
-// them is refused.
-func OpenBundle(bundle []byte) (map[string][]byte, error) { return nil, nil }
+// Explain evaluates the policy once more and says what became of each of its rules, in
+// the order of the lines; nil for a document that is not complete. An error means that
+// ctx ended.
+func (p *Policy) Explain(ctx context.Context, in *input.Document) ([]Step, error) {
+	doc, incomplete := in.Value()
+	if len(incomplete) > 0 {
+		return nil, nil
+	}
+	now, err := in.Now.Time()
+	if err != nil {
+		return nil, err
+	}
+	steps, _, err := p.set.Trace(ctx, doc, now)
+	return steps, err
+}
 
 // Lint names traps in the policy's text: see [Lint].
 func (p *Policy) Lint() []policy.Reason { return nil }
