@@ -518,17 +518,22 @@ func (j *policyJob) printSource(s judgedSource) {
 	}
 	j.app.Print("%s", line)
 	for _, r := range s.Rules {
-		what := "held"
-		switch {
-		case r.Default:
-			what = "is its default: no other " + r.Rule + " held"
-		case !r.True:
-			what = fmt.Sprintf("did not hold: line %d: %s", r.At, r.Text)
-		}
-		j.app.Print("  %s:%d %s %s", r.File, r.Line, r.Rule, cli.OneLine(what))
-		for _, v := range r.Saw {
-			j.app.Print("      %s = %s", v.Ref, cli.OneLine(v.Value))
-		}
+		j.app.printStep(r)
+	}
+}
+
+// printStep prints what became of a rule, and the members of the input that it saw.
+func (a *app) printStep(r rego.Step) {
+	what := "held"
+	switch {
+	case r.Default:
+		what = "is its default: no other " + r.Rule + " held"
+	case !r.True:
+		what = fmt.Sprintf("did not hold: line %d: %s", r.At, r.Text)
+	}
+	a.Print("  %s:%d %s %s", r.File, r.Line, r.Rule, cli.OneLine(what))
+	for _, v := range r.Saw {
+		a.Print("      %s = %s", v.Ref, cli.OneLine(v.Value))
 	}
 }
 

@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/hallmark-dev/hallmark/internal/cli"
+	"github.com/hallmark-dev/hallmark/internal/durable"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/git"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/approval"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/authority"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/judge"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/sshsigner"
+)
+
+type approveOptions struct {
+	releaseOptions
+	decision string
+	key      string
+	as       string
+	note     string
+	base     string
+	expires  time.Duration
+	remote   string
+	out      string
+	export   string
+	attach   string
+}
+
+func newApproveCommand(a *app) *cobra.Command {
+	return a.approvalCommand(approval.Approve, &cobra.Command{
+		Use:   "approve REF",
+		Short: "Approve a release by signing that you looked at it",
+		Long: `Approve a release: sign a statement about its commit, tag, tree, repository and
+policy, and put it into the repository, as a ref of its own that never conflicts
+(docs/signing-policy.md). You are who the signing policy's authority.json says that
+your key is of; the key is looked for in your ssh-agent, where those of tokens and
+security keys are, too, or is the file that --key names.
+
+The approval is pushed to --remote of your clone (default origin, where there is
+one), by your own git. Without Hallmark's key handling: --export, ssh-keygen -Y sign
+-n hallmark-approval, --attach.`,
+		Example: `  hallmark approve v1.4.0
+  hallmark approve v1.4.0 --key ~/.ssh/id_ed25519 -m "read the diff"
+  hallmark approve v1.4.0 --as alice --export approval.pae
+  hallmark approve v1.4.0 --attach approval.pae`,
+	})
+}
+
+func newRejectCommand(a *app) *cobra.Command {
+	return a.approvalCommand(approval.Reject, &cobra.Command{
+		Use:   "reject REF -m REASON",
+		Short: "Reject a release, so that it is denied whoever approves it",
+		Long: `Reject a release: a signed statement as of hallmark approve that says no. As long
+as it lies in the repository the gate denies the release, with your reason.`,
+		Example: `  hallmark reject v1.4.0 -m "the workflow change was not reviewed"`,
+	})
+}
+
+func (a *app) approvalCommand(decision string, c *cobra.Command) *cobra.Command {
+	o := &approveOptions{decision: decision}
+	c.Args = cli.Args(cobra.ExactArgs(1))
+	c.RunE = func(c *cobra.Command, argv []string) error { return a.approve(c.Context(), o, argv[0]) }
+	o.add(c)
+	f := c.Flags()
+	f.StringVarP(&o.repo, "repo", "C", ".", "your clone of the repository, a `DIR`")
+	f.StringVar(&o.key, "key", "", "your SSH `KEY`: a file, or SHA256:… or the comment of one in the ssh-agent (default: the one there that the policy lists)")
+	f.StringVar(&o.as, "as", "", "the principal's `NAME`, to export for somebody whose key is not here")
+	f.StringVarP(&o.note, "message", "m", "", "a `NOTE` that is signed, too")
+	f.StringVar(&o.base, "base", "", "the `COMMIT` from which you read the difference")
+	f.DurationVar(&o.expires, "expires", 0, "how long it counts, a `DURATION` (default: as long as the policy lets it)")
+	f.StringVar(&o.remote, "remote", "", "the `REMOTE` of the clone that it is pushed to; none: only into the clone (default origin, where there is one)")
+	f.StringVarP(&o.out, "output", "o", "", "write it into the folder `DIR` instead, for --approval-dir")
+	f.StringVar(&o.export, "export", "", "write what is to be signed to `FILE`, and sign nothing")
+	f.StringVar(&o.attach, "attach", "", "take the signature FILE.sig over the exported `FILE`")
+	return c
+}
+
+func (a *app) approve(ctx context.Context, o *approveOptions, ref string) error {
+	if err := o.checkApprove(); err != nil {
+		return err
+	}
+	r, err := a.openRelease(ctx, &o.releaseOptions)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	res, err := r.check(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if res.Release == nil || res.Key == "" {
+		return a.Deny(res.Decision)
+	}
+	made, err := a.signedApproval(o, r, res)
+	if err != nil || made == nil {
+		return err
+	}
+	return a.placeApproval(ctx, o, r, res, made, ref)
+}
+
+func (o *approveOptions) checkApprove() error {
+	switch {
+	case strings.Contains(o.repo, "://"):
+		return fault.Hint(fault.Usagef("-C %s: want your clone", cli.OneLine(o.repo)), "clone it, so that you look at what you approve")
+	case o.decision == approval.Reject && o.note == "" && o.attach == "":
+		return fault.Usagef("reject wants a reason: -m REASON")
+	case o.expires < 0:
+		return fault.Usagef("--expires %v: want a duration such as 72h", o.expires)
+	case o.export != "" && o.attach != "":
+		return fault.Usagef("--export and --attach: one at a time")
+	case o.export != "" && o.as == "":
+		return fault.Usagef("--export wants --as NAME: whose approval it is to be")
+	case o.attach != "" && (o.key != "" || o.note != "" || o.base != "" || o.expires != 0):
+		return fault.Usagef("--attach takes what was exported as it is: --key, --message, --base and --expires were for --export")
+	}
+	return nil
+}
+
+// approvalMade is an approval that was signed, as it will be judged.
+type approvalMade struct {
+	envelope []byte
+	id       string
+	who      authority.Holder
+	where    string // of the key
+}
+
+// signedApproval makes the approval, or with --export writes what is to be signed and
+// returns nil.
+func (a *app) signedApproval(o *approveOptions, r *opened, res *judge.Result) (*approvalMade, error) {
+	if o.attach != "" {
+		return a.attachSignature(o, r, res)
+	}
+	if o.export != "" {
+		return nil, a.exportApproval(o, r, res)
+	}
+	signer, who, err := a.approverKey(o, r.folder.Authority)
+	if err != nil {
+		return nil, err
+	}
+	defer signer.Close() //nolint:errcheck // the signature is there, or an error
+	payload, err := o.payload(r, res, who.Principal.Name)
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(who.Key.SSH().Type(), "sk-") {
+		a.Say("touch your security key %s", who.Key.ID())
+	}
+	envelope, err := approval.SignSSH(payload, signer)
+	if err != nil {
+		return nil, fmt.Errorf("signing with %s: %w", who.Key.ID(), err)
+	}
+	return &approvalMade{envelope: envelope, id: approval.ID(payload), who: who, where: signer.Where}, nil
+}
+
+// payload is the statement about the release as it is now.
+func (o *approveOptions) payload(r *opened, res *judge.Result, principal string) ([]byte, error) {
+	now := time.Now().UTC().Truncate(time.Second)
+	most := r.folder.Authority.Approval.MaxAge
+	lasts := o.expires
+	if lasts == 0 {
+		lasts = most
+	}
+	if lasts > most {
+		return nil, fault.Usagef("--expires %v: the policy lets an approval count for at most %v", lasts, most)
+	}
+	base, err := o.baseCommit(r)
+	if err != nil {
+		return nil, err
+	}
+	rel := res.Release
+	s := approval.Statement{Action: approval.ActionBuild, Decision: o.decision, Principal: principal,
+		Repository: approval.Repository{Key: res.Key, URI: sourceURI(r.repo.Location)},
+		Commit:     rel.Git.CommitChecksum, Ref: rel.Git.Ref, Tree: rel.Commit.Tree, Policy: res.Policy,
+		Reviewed: approval.Reviewed{Base: base, Note: o.note}, IssuedAt: now, ExpiresAt: now.Add(lasts)}
+	if rel.Tag != nil {
+		s.TagObject = rel.Tag.ID
+	}
+	payload, err := approval.Build(s)
+	if err != nil {
+		return nil, fault.As(fault.Usage, err)
+	}
+	return payload, nil
+}
+
+func (o *approveOptions) baseCommit(r *opened) (string, error) {
+	if o.base == "" || git.IsCommit(o.base) {
+		return o.base, nil
+	}
+	return "", fault.Usagef("--base %s: want the whole id of a commit; git rev-parse prints it", cli.OneLine(o.base))
+}
+
+// sourceURI is a location as a statement may name it: of a folder nothing that only means
+// something on this machine.
+func sourceURI(at git.Location) string {
+	if at.URL == "" {
+		return ""
+	}
+	return at.URL
+}
+
+// approverKey finds the key that signs, and whose it is.
+func (a *app) approverKey(o *approveOptions, people *authority.Document) (*sshsigner.Signer, authority.Holder, error) {
+	var none authority.Holder
+	if o.key == "" {
+		var keys []ssh.PublicKey
+		for _, h := range people.Keys(authority.UseApprove) {
+			if h.Key.Kind == authority.SSH && (o.as == "" || h.Principal.Name == o.as) {
+				keys = append(keys, h.Key.SSH())
+			}
+		}
+		signer, err := sshsigner.Find(keys)
+		if err != nil {
+			return nil, none, err
+		}
+		if signer == nil {
+			return nil, none, fault.Hint(fault.Usagef("your ssh-agent has no key that the policy lists to approve"),
+				"ssh-add the key, or name its file: --key FILE; they are of %s", strings.Join(approverNames(people), ", "))
+		}
+		who, _ := people.BySSH(signer.PublicKey())
+		return signer, who, nil
+	}
+	signer, err := sshsigner.Open(o.key, func() ([]byte, error) { return a.ReadPassword("passphrase of " + o.key + ": ") })
+	if err != nil {
+		return nil, none, fmt.Errorf("--key %s: %w", cli.OneLine(o.key), err)
+	}
+	who, ok := people.BySSH(signer.PublicKey())
+	switch {
+	case !ok:
+		err = fault.Hint(fault.Usagef("%s is a key of nobody whom the policy names", ssh.FingerprintSHA256(signer.PublicKey())), "those who may approve: %s", strings.Join(approverNames(people), ", "))
+	case !who.Key.May(authority.UseApprove):
+		err = fault.Usagef("%s is a key of %s that may %s, and not approve", who.Key.ID(), who.Principal.Name, strings.Join(who.Key.Uses, ", "))
+	case o.as != "" && who.Principal.Name != o.as:
+		err = fault.Usagef("--as %s: %s is a key of %s", o.as, who.Key.ID(), who.Principal.Name)
+	}
+	if err != nil {
+		return nil, none, errors.Join(err, signer.Close())
+	}
+	return signer, who, nil
+}
+
+func approverNames(people *authority.Document) []string {
+	var out []string
+	for _, h := range people.Keys(authority.UseApprove) {
+		if !h.Principal.Machine && !slices.Contains(out, h.Principal.Name) {
+			out = append(out, h.Principal.Name)
+		}
+	}
+	return out
+}
+
+func (a *app) exportApproval(o *approveOptions, r *opened, res *judge.Result) error {
+	if !slices.Contains(approverNames(r.folder.Authority), o.as) {
+		return fault.Usagef("--as %s: the policy lists no such approver; it has %s", cli.OneLine(o.as), strings.Join(approverNames(r.folder.Authority), ", "))
+	}
+	payload, err := o.payload(r, res, o.as)
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(o.export, approval.PAE(payload), 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", o.export, err)
+	}
+	a.Say("sign it:   ssh-keygen -Y sign -n %s -f KEY %s", approval.Namespace, cli.ShellQuote(o.export))
+	a.Say("then:      hallmark %s %s --attach %s", o.decision, cli.ShellQuote(strings.TrimPrefix(res.Release.Git.Ref, "refs/tags/")), cli.ShellQuote(o.export))
+	return nil
+}
+
+// attachSignature joins what was exported and its signature, and judges them as the gate
+// will.
+func (a *app) attachSignature(o *approveOptions, r *opened, res *judge.Result) (*approvalMade, error) {
+	pae, err := readSmall(o.attach, approval.MaxSize)
+	if err != nil {
+		return nil, err
+	}
+	sig, err := readSmall(o.attach+".sig", approval.MaxSize)
+	if err != nil {
+		return nil, fault.Hint(err, "ssh-keygen -Y sign -n %s -f KEY %s makes it", approval.Namespace, o.attach)
+	}
+	envelope, err := approval.Attach(pae, sig)
+	if err != nil {
+		return nil, fault.As(fault.Usage, fmt.Errorf("--attach %s: %w", o.attach, err))
+	}
+	e, why := approval.Parse(envelope)
+	if why != nil {
+		return nil, fault.Usagef("--attach %s: %s", o.attach, why.Message)
+	}
+	if e.Statement.Decision != o.decision {
+		return nil, fault.Usagef("--attach %s: it says %s; use hallmark %s", o.attach, e.Statement.Decision, e.Statement.Decision)
+	}
+	return &approvalMade{envelope: envelope, id: e.ID, where: o.attach + ".sig"}, nil
+}

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hallmark-dev/hallmark/internal/cli"
+	"github.com/hallmark-dev/hallmark/internal/durable"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/input"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/judge"
+)
+
+func newGateCommand(a *app) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "gate",
+		Short: "Ask the signing policy whether a release may be built and signed",
+		Long: `The gate before a build: the signing policy of a repository decides about one
+commit, with who signed its tag and who approved it (docs/signing-policy.md).`,
+		Example: `  hallmark gate check . v1.4.0
+  hallmark gate explain decision.json`,
+		Args: cli.Args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(newGateCheckCommand(a), newGateExplainCommand(a))
+	return c
+}
+
+type gateOptions struct {
+	releaseOptions
+	wait   time.Duration
+	output string
+}
+
+// gateAnswer is what gate check prints with --json and writes with -o; docs/json.md has
+// the table.
+type gateAnswer struct {
+	Allowed    bool              `json:"allowed"`
+	Rehearsal  bool              `json:"rehearsal"`
+	Repository string            `json:"repository"`
+	Ref        string            `json:"ref"`
+	Tag        string            `json:"tag,omitempty"`
+	Commit     string            `json:"commit,omitempty"`
+	Policy     string            `json:"policy"`
+	Approvers  []string          `json:"approvers"`
+	Reasons    []policy.Reason   `json:"reasons,omitempty"`
+	Warnings   []policy.Reason   `json:"warnings,omitempty"`
+	Ignored    []ignoredApproval `json:"ignored,omitempty"`
+	Input      *input.Document   `json:"input,omitempty"`
+}
+
+type ignoredApproval struct {
+	Code             string `json:"code"`
+	ClaimedPrincipal string `json:"claimedPrincipal,omitempty"`
+	Where            string `json:"where"`
+	Message          string `json:"message"`
+}
+
+func newGateCheckCommand(a *app) *cobra.Command {
+	o := &gateOptions{}
+	c := &cobra.Command{
+		Use:   "check REPO REF --policy DIR",
+		Short: "Decide whether a release may be built and signed",
+		Long: `Decide whether a release may be built and signed.
+
+REPO is the URL of a git repository, or a folder, which is read where it is;
+nothing in it is run. REF is a tag, a branch or a commit. DIR holds the signing
+policy: authority.json, signing.rego and perhaps data.json (default .hallmark of a
+folder). A policy in a folder is rehearsed: nobody else need believe the answer.
+
+--wait asks again until the release is allowed, rejected, or the time is over.
+
+Exit code 0: allowed; 3: denied; 1 and 5: it could not be found out.`,
+		Example: `  hallmark gate check . v1.4.0
+  hallmark gate check https://git.example.com/org/app.git v1.4.0 --policy ../signing-policy
+  hallmark gate check . v1.4.0 --wait 24h
+  hallmark gate check . v1.4.0 -o decision.json`,
+		Args: cli.Args(cobra.ExactArgs(2)),
+		RunE: func(c *cobra.Command, argv []string) error {
+			o.repo = argv[0]
+			return a.gateCheck(c.Context(), o, argv[1])
+		},
+	}
+	o.add(c)
+	c.Flags().DurationVar(&o.wait, "wait", 0, "ask again for at most this `DURATION` (24h) until enough people approved")
+	c.Flags().StringVarP(&o.output, "output", "o", "", "write the decision with all that the policy saw to `FILE`, for gate explain")
+	return c
+}
+
+// add adds the flags that all commands about a release have.
+func (o *releaseOptions) add(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&o.policy, "policy", "", "`DIR` with the signing policy (default .hallmark in the folder)")
+	f.StringVar(&o.repository, "repository", "", "the repository's `KEY`, such as github.com/id/123456 (default: what the signed tag says, else local)")
+	f.StringArrayVar(&o.dirs, "approval-dir", nil, "`DIR` with approvals, beside those in the repository; may repeat")
+	f.BoolVar(&o.asJSON, "json", false, "print one JSON object")
+}
+
+func (a *app) gateCheck(ctx context.Context, o *gateOptions, ref string) error {
+	if o.wait < 0 {
+		return fault.Usagef("--wait %v: want a duration such as 24h", o.wait)
+	}
+	r, err := a.openRelease(ctx, &o.releaseOptions)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	res, err := a.awaitRelease(ctx, r, ref, o.wait)
+	if err != nil {
+		return err
+	}
+	answer := gateAnswerOf(r, res, ref)
+	if o.output != "" {
+		data, err := json.MarshalIndent(answer, "", "  ")
+		if err == nil {
+			err = durable.WriteFile(o.output, append(data, '\n'), 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("write %s: %w", o.output, err)
+		}
+	}
+	return a.printGate(o, res, answer, ref)
+}
+
+// Between two looks of --wait: at once after a tag was pushed people approve quickly,
+// and a forge that is asked for a day is not asked each second.
+const (
+	waitFirst = 2 * time.Second
+	waitMost  = time.Minute
+)
+
+// awaitRelease checks until the release is allowed, or until waiting cannot help.
+func (a *app) awaitRelease(ctx context.Context, r *opened, ref string, wait time.Duration) (*judge.Result, error) {
+	end, pause, said := time.Now().Add(wait), waitFirst, ""
+	for {
+		res, err := r.check(ctx, ref)
+		if err != nil || res.Decision.Allowed || !worthWaiting(res.Decision) || time.Until(end) <= 0 {
+			return res, err
+		}
+		if state := waitingFor(res, ref); state != said {
+			said = state
+			a.Say("%s waiting until %s: %s", time.Now().Format(time.TimeOnly), end.Format(time.DateTime), state)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(min(pause, time.Until(end))):
+			pause = min(pause*3/2, waitMost)
+		}
+	}
+}
+
+// worthWaiting reports whether time and people can bring what is missing: approvals, and
+// places of approvals that did not answer.
+func worthWaiting(d policy.Decision) bool {
+	return !slices.ContainsFunc(d.Reasons, func(r policy.Reason) bool {
+		return r.Code != "QUORUM_MISSING" && r.Code != "EVIDENCE_UNAVAILABLE" && r.Code != "POLICY_DENIED" && !strings.HasPrefix(r.Code, "SCAN_")
+	})
+}
+
+func waitingFor(res *judge.Result, ref string) string {
+	var why []string
+	for _, r := range res.Decision.Reasons {
+		why = append(why, "["+r.Code+"] "+cli.OneLine(r.Message))
+	}
+	return title(res, ref) + ": " + strings.Join(why, "; ")
+}
+
+func gateAnswerOf(r *opened, res *judge.Result, ref string) *gateAnswer {
+	out := &gateAnswer{Allowed: res.Decision.Allowed, Rehearsal: true, Repository: res.Key, Ref: ref, Policy: res.Policy.Digest,
+		Approvers: append([]string{}, approvers(res)...), Reasons: res.Decision.Reasons, Warnings: res.Decision.Warnings, Input: res.Input}
+	if res.Release != nil {
+		out.Ref, out.Commit = res.Release.Git.Ref, res.Release.Git.CommitChecksum
+		if res.Release.Tag != nil {
+			out.Tag = res.Release.Tag.ID
+		}
+	}
+	if res.Approvals != nil {
+		for _, x := range res.Approvals.Rejected {
+			out.Ignored = append(out.Ignored, ignoredApproval{Code: x.Code, ClaimedPrincipal: x.ClaimedPrincipal, Where: x.Where, Message: x.Message})
+		}
+	}
+	return out
+}
+
+func (a *app) printGate(o *gateOptions, res *judge.Result, answer *gateAnswer, ref string) error {
+	if o.asJSON {
+		if err := a.PrintJSON(answer); err != nil {
+			return err
+		}
+	}
+	a.warnAll(res.Decision)
+	if !res.Decision.Allowed {
+		err := a.Deny(res.Decision)
+		a.sayIgnored(res)
+		return err
+	}
+	if !o.asJSON {
+		a.Print("allowed    %s", title(res, ref))
+		if res.Release.Tag != nil {
+			a.Print("tag        %s %s", shortID(res.Release.Tag.ID), signedBy(res))
+		}
+		a.Print("approved   %s", orNobody(approvers(res)))
+		a.Print("policy     %s", answer.Policy)
+		a.Print("repository %s", answer.Repository)
+	}
+	a.sayIgnored(res)
+	a.Say("This was a rehearsal: the policy is that of a folder, and nobody else need believe the answer.")
+	return nil
+}
+
+func orNobody(names []string) string {
+	if len(names) == 0 {
+		return "by nobody"
+	}
+	return "by " + strings.Join(names, ", ")
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hallmark-dev/hallmark/internal/cli"
+	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/git"
+	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/approval"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/judge"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/rules"
+)
+
+// proposalFolder is where a repository keeps the proposal of its signing policy.
+const proposalFolder = ".hallmark"
+
+// obligations are what the builder does when a policy asks for it.
+var obligations = []string{"record-vsa"}
+
+// releaseOptions say of which release of which repository a command is.
+type releaseOptions struct {
+	repo       string // folder or URL
+	policy     string // folder of the signing policy
+	repository string // key
+	dirs       []string
+	asJSON     bool
+}
+
+func (o *releaseOptions) policyDir() string {
+	if o.policy != "" || strings.Contains(o.repo, "://") {
+		return o.policy
+	}
+	return filepath.Join(o.repo, proposalFolder)
+}
+
+// readSigningPolicy reads the folder of a signing policy. A policy with mistakes is a
+// denial.
+func (a *app) readSigningPolicy(dir string) (*judge.Folder, policy.Decision, error) {
+	yes := policy.Decision{Allowed: true}
+	if dir == "" {
+		return nil, yes, fault.Hint(fault.Usagef("no signing policy is named"), "--policy DIR names the folder with %s and %s", judge.AuthorityFile, rules.RulesFile)
+	}
+	folder, why, err := judge.ReadFolder(dir, rules.Options{Obligations: obligations, Print: func(line string) { a.Say("print: %s", cli.OneLine(line)) }})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fault.Hint(fault.As(fault.Usage, fmt.Errorf("the signing policy: %w", err)), "hallmark signing-policy init makes one; --policy DIR names another folder")
+	}
+	if err != nil || len(why) == 0 {
+		return folder, yes, err
+	}
+	for i := range why {
+		if why[i].Subject != "" {
+			why[i].Message = why[i].Subject + ": " + why[i].Message
+		}
+	}
+	return nil, policy.Deny(why...), nil
+}
+
+// opened is a repository and the policy under which releases of it are judged.
+type opened struct {
+	o      *releaseOptions
+	folder *judge.Folder
+	repo   *git.Repository
+}
+
+// openRelease reads the policy and opens the repository. A release without repository is
+// denied, and the reasons were printed.
+func (a *app) openRelease(ctx context.Context, o *releaseOptions) (*opened, error) {
+	if o.repository != "" && !git.ValidRepositoryKey(o.repository) {
+		return nil, fault.Usagef("--repository %s: want HOST/id/NUMBER, such as github.com/id/123456", cli.OneLine(o.repository))
+	}
+	for _, dir := range o.dirs {
+		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+			return nil, fault.Usagef("--approval-dir %s: want a folder", dir)
+		}
+	}
+	folder, d, err := a.readSigningPolicy(o.policyDir())
+	if err != nil {
+		return nil, err
+	}
+	if !d.Allowed {
+		return nil, a.Deny(d)
+	}
+	at, err := git.ParseLocation(o.repo, a.PlainHTTP)
+	if err != nil {
+		return nil, err
+	}
+	repo, why, err := git.OpenRepository(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	if why != nil {
+		return nil, a.Deny(policy.Deny(*why))
+	}
+	return &opened{o: o, folder: folder, repo: repo}, nil
+}
+
+func (r *opened) close() { _ = r.repo.Close() } // of what was fetched to look at it
+
+// check asks the policy about a ref as it is now.
+func (r *opened) check(ctx context.Context, ref string) (*judge.Result, error) {
+	return judge.Check(ctx, judge.Request{Folder: r.folder, Repo: r.repo, Ref: ref, Key: r.o.repository, Dirs: r.o.dirs, Now: time.Now()})
+}
+
+// title names a release in one line: "v1.4.0 56ae342c12a9".
+func title(res *judge.Result, ref string) string {
+	if res.Release == nil {
+		return cli.OneLine(ref)
+	}
+	name := res.Release.Git.Ref
+	for _, prefix := range []string{"refs/tags/", "refs/heads/"} {
+		name = strings.TrimPrefix(name, prefix)
+	}
+	return cli.OneLine(name) + " " + shortID(res.Release.Git.CommitChecksum)
+}
+
+func shortID(id string) string { return id[:min(len(id), 12)] }
+
+// signedBy says who signed the tag, for people.
+func signedBy(res *judge.Result) string {
+	switch {
+	case res.TagSigner != nil:
+		protection := ""
+		if res.Input != nil && res.Input.Git.Tag != nil && res.Input.Git.Tag.Signer != nil {
+			protection = ", " + res.Input.Git.Tag.Signer.Protection
+		}
+		return fmt.Sprintf("signed by %s (%s %s%s)", res.TagSigner.Principal, res.TagSigner.Kind, res.TagSigner.Fingerprint, protection)
+	case res.TagReason != nil:
+		return "not signed by a key of the policy: " + res.TagReason.Code
+	}
+	return ""
+}
+
+// approvers are who approved, sorted.
+func approvers(res *judge.Result) []string {
+	var out []string
+	if res.Approvals != nil {
+		for _, a := range res.Approvals.Valid {
+			if a.Decision == approval.Approve {
+				out = append(out, a.Principal)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// sayIgnored names approvals that do not count, on stderr.
+func (a *app) sayIgnored(res *judge.Result) {
+	if res.Approvals == nil {
+		return
+	}
+	for _, r := range res.Approvals.Rejected {
+		who := r.ClaimedPrincipal
+		if who == "" {
+			who = "nobody who is named"
+		}
+		a.Say("  ignored [%s] approval that claims to be of %s: %s", r.Code, cli.OneLine(who), cli.OneLine(r.Message))
+	}
+	if n := res.Approvals.Ignored; n > 0 {
+		a.Say("  ignored %d more", n)
+	}
+}
+
+// warnAll prints the warnings of a decision.
+func (a *app) warnAll(d policy.Decision) {
+	for _, w := range d.Warnings {
+		a.Warn("[%s] %s", w.Code, cli.OneLine(w.Message))
+	}
+}

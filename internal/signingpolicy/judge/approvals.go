@@ -1,0 +1,83 @@
+package judge
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hallmark-dev/hallmark/internal/git"
+	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/approval"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/input"
+)
+
+// expected is what an approval of the release must be about.
+func expected(out *Result) approval.Expected {
+	want := approval.Expected{Action: approval.ActionBuild, Repository: approval.Repository{Key: out.Key, OwnerID: out.ownerID},
+		Commit: out.Release.Git.CommitChecksum, Ref: out.Release.Git.Ref, Tree: out.Release.Commit.Tree, Policy: out.Policy, Now: out.now}
+	if out.Release.Tag != nil {
+		want.TagObject = out.Release.Tag.ID
+	}
+	return want
+}
+
+// approvals collects and judges approvals of the commit. A place that cannot be read
+// denies: what lies there may be a veto.
+func (r *Request) approvals(ctx context.Context, out *Result) (*policy.Reason, error) {
+	commit := out.Release.Git.CommitChecksum
+	var found []approval.Found
+	var unread int
+	take := func(l *git.Listing, err error) error {
+		if err != nil {
+			return err
+		}
+		for _, f := range l.Found {
+			found = append(found, approval.Found{Where: f.Ref, Data: f.Envelope})
+		}
+		unread += l.Unread
+		return nil
+	}
+	err := take(r.Repo.Approvals(ctx, commit, nil))
+	for i := 0; err == nil && i < len(r.Dirs); i++ {
+		err = take(git.ReadApprovalDir(r.Dirs[i], commit, nil))
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		return &policy.Reason{Code: git.CodeEvidence, Subject: commit, Hint: "try again when it can be read; what cannot be read is not taken for none",
+			Message: fmt.Sprintf("approvals of %s could not be read: %v", short(commit), err)}, nil
+	}
+	out.Approvals = approval.Judge(r.Folder.Authority, expected(out), found)
+	if unread > 0 {
+		out.Approvals.Warnings = append(out.Approvals.Warnings, policy.Reason{Code: approval.CodeTooMany, Subject: commit,
+			Message: fmt.Sprintf("%d approvals beyond the first %d were not read", unread, git.MaxApprovals)})
+	}
+	return nil, nil
+}
+
+// fillApprovals puts what counts, and what does not, into the document.
+func (out *Result) fillApprovals(doc *input.Document) {
+	for _, a := range out.Approvals.Valid {
+		doc.Approvals = append(doc.Approvals, input.Approval{ID: a.ID, Source: a.Source, Principal: a.Principal, Account: a.Account,
+			Decision: a.Decision, Comment: a.Comment, Protection: a.Protection, Attested: a.Attested, UserVerified: a.UserVerified, Kind: a.Kind,
+			IssuedAt: timeOf(a.IssuedAt), ExpiresAt: timeOf(a.ExpiresAt), ReviewedBase: a.ReviewedBase, Environment: a.Environment})
+	}
+	for _, r := range out.Approvals.Rejected {
+		doc.Rejected = append(doc.Rejected, input.Rejected{Source: r.Source, ClaimedPrincipal: r.ClaimedPrincipal, Code: r.Code})
+	}
+}
+
+// Would says how an approval that is to be given would be judged by the gate.
+func (out *Result) Would(f *Folder, envelope []byte, now time.Time) (*approval.Approval, *policy.Reason) {
+	want := expected(out)
+	want.Now = now
+	got := approval.Judge(f.Authority, want, []approval.Found{{Where: "this approval", Data: envelope}})
+	for _, a := range got.Valid {
+		return &a, nil
+	}
+	for _, r := range got.Rejected {
+		return nil, &policy.Reason{Code: r.Code, Subject: r.ID, Message: "the approval would not count: " + r.Message, Hint: "make it anew for the release as it is now"}
+	}
+	return nil, &policy.Reason{Code: approval.CodeMalformed, Message: "the approval would not count"}
+}

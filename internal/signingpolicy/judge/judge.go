@@ -1,0 +1,257 @@
+package judge
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hallmark-dev/hallmark/internal/git"
+	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/approval"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/authority"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/input"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/rules"
+)
+
+// Codes of refusals that come from here (docs/reasons.md).
+const (
+	CodeClock          = "CLOCK_SKEW"
+	CodeCommitMismatch = "COMMIT_MISMATCH"
+)
+
+// MaxSkew is how far the clock may be from the moment at which the CI's identity was
+// made, in either direction.
+const MaxSkew = 300 * time.Second
+
+// Request is a question about a release.
+type Request struct {
+	Folder *Folder
+	Repo   *git.Repository
+	Ref    string // as for [git.Repository.Release]
+	// Job is what a verified CI identity says of this run; nil without one: the answer is a
+	// rehearsal's then.
+	Job *Job
+	// Key names the repository, "github.com/id/123456", where no job does; "" for what the
+	// signed tag says, else "local".
+	Key string
+	// Dirs are folders with approvals, beside those that the repository has.
+	Dirs  []string
+	Build input.Build
+	Now   time.Time
+}
+
+// Job is what a verified CI identity says. Its URIs and names are the provider's.
+type Job struct {
+	Source   input.Source
+	Commit   string // that the run is of
+	Ref      string // full name
+	IssuedAt time.Time
+	Builder  input.Builder
+	Run      input.Run
+}
+
+// Key is the repository's key: "github.com/id/123456".
+func (j *Job) Key() string { return j.Source.Provider + "/id/" + j.Source.ID }
+
+// Result is the answer with everything that led to it.
+type Result struct {
+	Release   *git.Release // nil when the ref could not be accepted at all
+	Key       string       // of the repository that was judged
+	Input     *input.Document
+	Decision  policy.Decision
+	Rules     rules.Decision
+	Approvals *approval.Result
+	TagSigner *git.Signer    // who signed the tag, nil when nobody who may
+	TagReason *policy.Reason // why nobody did
+	Policy    approval.Policy
+
+	ownerID string
+	now     time.Time
+}
+
+// Check decides about a release. A refusal is a decision; an error means that it could
+// not be found out what is to be judged.
+func Check(ctx context.Context, r Request) (*Result, error) {
+	out := &Result{now: r.Now}
+	if r.Job != nil {
+		out.ownerID = r.Job.Source.OwnerID
+	}
+	rel, why, err := r.Repo.Release(ctx, r.Ref)
+	if err != nil {
+		return nil, err
+	}
+	if why != nil {
+		out.Decision = policy.Deny(*why)
+		return out, nil
+	}
+	out.Release = rel
+	digest, err := r.Folder.Digest()
+	if err != nil {
+		return nil, err
+	}
+	out.Policy = approval.Policy{Digest: digest}
+	denied, err := r.prepare(ctx, out)
+	if err != nil {
+		return nil, err
+	}
+	if len(denied) > 0 && out.Input == nil {
+		out.Decision = policy.Deny(denied...)
+		return out, nil
+	}
+	out.Rules, err = r.Folder.Rules.Decide(ctx, out.Input)
+	if err != nil {
+		return nil, err
+	}
+	out.decide(denied)
+	return out, nil
+}
+
+// prepare makes the input document. Reasons deny whatever the policy says; without a
+// document the policy is not asked.
+func (r *Request) prepare(ctx context.Context, out *Result) ([]policy.Reason, error) {
+	denied := r.checkJob(out.Release)
+	tag := out.Release.Tag
+	if tag != nil {
+		keys := tagKeys(r.Folder.Authority)
+		out.TagSigner, out.TagReason = git.VerifyTag(tag, out.Release.Git.Ref, keys, r.Now)
+		if out.TagReason != nil && always[out.TagReason.Code] {
+			denied = append(denied, *out.TagReason)
+		}
+	} else {
+		out.TagReason = &policy.Reason{Code: git.CodeNotAnnotated, Subject: out.Release.Git.Ref, Hint: "make an annotated, signed tag: hallmark tag",
+			Message: fmt.Sprintf("%s is no annotated tag, so that nobody signed it", out.Release.Git.Ref)}
+	}
+	matches, why := r.name(out)
+	if why != nil {
+		denied = append(denied, *why)
+	}
+	if len(denied) > 0 {
+		return denied, nil
+	}
+	doc, err := r.document(ctx, out, matches)
+	if err != nil {
+		return nil, err
+	}
+	why, err = r.approvals(ctx, out)
+	if err != nil {
+		return nil, err
+	}
+	if why != nil {
+		return []policy.Reason{*why}, nil
+	}
+	out.fillApprovals(doc)
+	out.Input = doc
+	for _, veto := range approval.Vetoes(out.Approvals.Valid) {
+		denied = append(denied, rejected(veto, out.Release, r.Now))
+	}
+	return denied, nil
+}
+
+// always are the codes of tags that no policy can wave through.
+var always = map[string]bool{git.CodeMalformed: true, git.CodeNameMismatch: true, git.CodeTargetType: true}
+
+// checkJob demands that the CI's identity is of this very commit, and of now.
+func (r *Request) checkJob(rel *git.Release) []policy.Reason {
+	j := r.Job
+	if j == nil {
+		return nil
+	}
+	var out []policy.Reason
+	if j.Commit != rel.Git.CommitChecksum {
+		out = append(out, policy.Reason{Code: CodeCommitMismatch, Subject: rel.Git.Ref, Hint: "run the job again for the ref as it is now",
+			Message: fmt.Sprintf("%s leads to commit %s, and this run is of %s", rel.Git.Ref, short(rel.Git.CommitChecksum), short(j.Commit))})
+	} else if j.Ref != rel.Git.Ref {
+		out = append(out, policy.Reason{Code: CodeCommitMismatch, Subject: rel.Git.Ref, Hint: "run the job for the ref that is to be released",
+			Message: fmt.Sprintf("%s is asked about, and this run is of %s", rel.Git.Ref, j.Ref)})
+	}
+	if d := r.Now.Sub(j.IssuedAt); d > MaxSkew || d < -MaxSkew {
+		out = append(out, policy.Reason{Code: CodeClock, Hint: "set the clock of this machine",
+			Message: fmt.Sprintf("the clock says %s, and the CI's identity was made at %s; they may differ by %v",
+				r.Now.UTC().Format(time.RFC3339), j.IssuedAt.UTC().Format(time.RFC3339), MaxSkew)})
+	}
+	return out
+}
+
+// name settles which repository is meant, and whether the signed tag says so.
+func (r *Request) name(out *Result) (matches bool, why *policy.Reason) {
+	var said string
+	if out.Release.Tag != nil && out.TagSigner != nil {
+		trailers, why := out.Release.Tag.Trailers()
+		if why != nil {
+			return false, why
+		}
+		said = trailers.Repository
+	}
+	switch {
+	case r.Job != nil:
+		out.Key = r.Job.Key()
+	case r.Key != "":
+		out.Key = r.Key
+	case said != "":
+		out.Key = said
+	default:
+		out.Key = input.Local
+	}
+	if said != "" && said != out.Key {
+		return false, &policy.Reason{Code: git.CodeOtherRepository, Subject: out.Release.Git.Ref, Hint: "make the tag anew in the repository that it is for: hallmark tag",
+			Message: fmt.Sprintf("tag %s was signed for %s, and this is %s", out.Release.Tag.Name, said, out.Key)}
+	}
+	return said != "", nil
+}
+
+// decide joins what the engine and the rules say. Where the rules miss a signed tag, what
+// is wrong with it is said instead.
+func (out *Result) decide(denied []policy.Reason) {
+	reasons := slices.Clone(denied)
+	for _, why := range out.Rules.Denials {
+		if out.TagReason != nil && strings.HasPrefix(why.Code, "TAG_") {
+			why = *out.TagReason
+		}
+		if !slices.ContainsFunc(reasons, func(o policy.Reason) bool { return o == why }) {
+			reasons = append(reasons, why)
+		}
+	}
+	out.Decision = policy.Decision{Allowed: out.Rules.Allowed && len(reasons) == 0, Reasons: reasons, Warnings: out.Approvals.Warnings}
+	if !out.Decision.Allowed && len(reasons) == 0 {
+		out.Decision.Reasons = []policy.Reason{{Code: "POLICY_EVAL", Message: "the policy neither allows nor says why not"}}
+	}
+	for _, text := range out.Rules.Warnings {
+		out.Decision.Warnings = append(out.Decision.Warnings, policy.Reason{Code: "POLICY_WARNING", Message: text})
+	}
+}
+
+func rejected(a approval.Approval, rel *git.Release, now time.Time) policy.Reason {
+	when, comment := "", ""
+	if !a.IssuedAt.IsZero() {
+		when = " " + now.Sub(a.IssuedAt).Truncate(time.Minute).String() + " ago"
+	}
+	if a.Comment != "" {
+		comment = fmt.Sprintf(": %q", a.Comment)
+	}
+	return policy.Reason{Code: approval.CodeRejected, Subject: rel.Git.CommitChecksum, Hint: "talk with " + a.Principal + "; a release of another commit can be approved anew",
+		Message: fmt.Sprintf("%s rejected %s%s%s", a.Principal, short(rel.Git.CommitChecksum), when, comment)}
+}
+
+// tagKeys are the keys that may sign tags.
+func tagKeys(d *authority.Document) []git.TagKey {
+	var out []git.TagKey
+	for _, h := range d.Keys(authority.UseTag) {
+		k := git.TagKey{Principal: h.Principal.Name, Kind: h.Key.Kind, NotBefore: h.Key.NotBefore, NotAfter: h.Key.NotAfter, RequireUV: h.Key.RequireUV}
+		switch h.Key.Kind {
+		case authority.SSH:
+			k.SSH = h.Key.SSH()
+		case authority.OpenPGP:
+			k.OpenPGP = h.Key.PublicKey
+		case authority.X509:
+			k.X509 = h.Key.Certificate()
+		default:
+			continue // a keyless tag is not of a kind that is read
+		}
+		out = append(out, k)
+	}
+	return out
+}
+
+func short(id string) string { return id[:min(len(id), 12)] }
