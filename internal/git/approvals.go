@@ -1,6 +1,15 @@
 package git
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/hallmark-dev/hallmark/internal/fault"
+)
 
 // ApprovalRefs is where approvals lie: one ref each, ApprovalRefs + subject + "/" + id.
 const ApprovalRefs = "refs/hallmark/approvals/"
@@ -8,15 +17,26 @@ const ApprovalRefs = "refs/hallmark/approvals/"
 // CodeEvidence is evidence that could not be read, and so counts neither for nor against.
 const CodeEvidence = "EVIDENCE_UNAVAILABLE"
 
-// Limits of approvals in a repository.
+// Limits of approvals in a repository or folder.
 const (
 	MaxApprovalSize = 16 << 10 // bytes of one
 	MaxApprovals    = 20_000   // that are read of one subject
 )
 
-// PolicyApprovals is the subject of the approvals of a policy proposal: "policy-" and the
-// hexadecimal digest of "sha256:…".
-func PolicyApprovals(proposal string) string { panic("not yet") }
+// approvalFile is the one file of an approval's commit.
+const approvalFile = "approval.json"
+
+// fetchAtOnce is how many refs are asked for in one connection.
+const fetchAtOnce = 4096
+
+// PolicyApprovals is the subject of the approvals of a policy proposal, of its digest
+// ("sha256:…"): "policy-" and the hexadecimal digits; "" of anything else.
+func PolicyApprovals(proposal string) string {
+	if !validDigest(proposal) {
+		return ""
+	}
+	return "policy-" + strings.TrimPrefix(proposal, "sha256:")
+}
 
 // Found is an approval as it lies in a repository or folder. Nothing of it is verified,
 // and whoever can write there put it there.
@@ -33,40 +53,164 @@ type Listing struct {
 	Unread int // approvals beyond [MaxApprovals]: APPROVALS_TOO_MANY, a warning
 }
 
+// checkApproval checks the parts of a ref's name. An approval's id is that of its
+// statement without "sha256:".
+func checkApproval(subject, id string) error {
+	if !validID(subject) && PolicyApprovals("sha256:"+strings.TrimPrefix(subject, "policy-")) != subject {
+		return fault.Usagef("%q is neither the id of a commit nor of a policy proposal", clip(subject))
+	}
+	if id != "" && (len(id) != 64 || !validID(id)) {
+		return fault.Usagef("%q is not the id of an approval: 64 hexadecimal digits", clip(id))
+	}
+	return nil
+}
+
 // Approvals reads the approvals of one subject: the id of a commit, or [PolicyApprovals].
 // keep, when it is not nil, says of each whether it is worth keeping in memory. An error
 // never means that there are none: it is EVIDENCE_UNAVAILABLE.
-func (r *Repository) Approvals(ctx context.Context, subject string, keep func(Found) bool) (*Listing, error) {
-	panic("not yet")
+func (r *Repository) Approvals(ctx context.Context, subject string, keep func(Found) bool) (_ *Listing, err error) {
+	if err := checkApproval(subject, ""); err != nil {
+		return nil, err
+	}
+	refs, out, err := r.approvalRefs(ctx, ApprovalRefs+subject+"/")
+	if err != nil {
+		return nil, err
+	}
+	if len(refs) == 0 {
+		return out, nil
+	}
+	run := r.run
+	if !run.place {
+		// In a repository of their own: their objects are of no further use.
+		if run, err = newRunner(r.Location); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, run.remove()) }()
+		if err := run.init(ctx, len(refs[0].id)); err != nil {
+			return nil, err
+		}
+		if refs, err = run.fetchApprovals(ctx, refs); err != nil {
+			return nil, err
+		}
+	}
+	if err := run.readApprovals(ctx, refs, keep, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// approvalRef is one of the refs and where it points.
+type approvalRef struct{ name, id string }
+
+func (r *Repository) approvalRefs(ctx context.Context, prefix string) ([]approvalRef, *Listing, error) {
+	var refs []approvalRef
+	out := &Listing{}
+	err := r.run.refs(ctx, prefix, false, func(id, name string) error {
+		switch {
+		case checkApproval(strings.Repeat("1", 40), strings.TrimPrefix(name, prefix)) != nil || name == prefix:
+			out.Junk++
+		case len(refs) >= MaxApprovals:
+			out.Unread++
+		default:
+			refs = append(refs, approvalRef{name, id})
+		}
+		return nil
+	})
+	return refs, out, err
+}
+
+// fetchApprovals fetches the refs, blobs that are too large left out where the server can
+// do so, and nothing that lies behind them.
+func (r *runner) fetchApprovals(ctx context.Context, refs []approvalRef) ([]approvalRef, error) {
+	for chunk := range slices.Chunk(refs, fetchAtOnce) {
+		var names strings.Builder
+		for _, ref := range chunk {
+			// Where they pointed a moment ago does not matter: what is there now counts.
+			names.WriteString("+" + ref.name + ":" + ref.name + "\n")
+		}
+		err := r.lines(ctx, "fetching the approvals of "+r.location.String(), func(string) error { return nil }, strings.NewReader(names.String()),
+			"-c", "fetch.fsckObjects=false", "-c", "remote.source.promisor=true", "-c", "remote.source.url="+r.location.argument(),
+			"-C", r.repo(), "fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--filter=blob:limit="+strconv.Itoa(MaxApprovalSize+1),
+			"--stdin", "--end-of-options", "source")
+		if err != nil {
+			return nil, err
+		}
+	}
+	var got []approvalRef
+	err := r.refsIn(ctx, ApprovalRefs, func(id, name string) error {
+		got = append(got, approvalRef{name, id})
+		return nil
+	})
+	return got, err
+}
+
+// readApprovals reads the one file of each ref's commit. Sizes are asked for first, of all
+// of them, and what is no approval is left out; the same file is read once.
+func (r *runner) readApprovals(ctx context.Context, refs []approvalRef, keep func(Found) bool, out *Listing) (err error) {
+	var questions strings.Builder
+	for _, ref := range refs {
+		questions.WriteString(ref.id + ":" + approvalFile + "\n")
+	}
+	var good []approvalRef
+	i := 0
+	err = r.lines(ctx, "reading the approvals of "+r.location.String(), func(line string) error {
+		if i >= len(refs) {
+			return errors.New("git gives more answers than it was asked")
+		}
+		ref := refs[i]
+		i++
+		f := strings.Split(line, " ")
+		size, err := strconv.ParseInt(f[len(f)-1], 10, 64)
+		if len(f) != 3 || f[1] != "blob" || err != nil || size > MaxApprovalSize || !validID(f[0]) {
+			out.Junk++
+			return nil
+		}
+		good = append(good, approvalRef{ref.name, f[0]})
+		return nil
+	}, strings.NewReader(questions.String()), "-C", r.repo(), "cat-file", "--batch-check", "--buffer")
+	if err == nil && i != len(refs) {
+		err = fmt.Errorf("git gave %d answers to %d questions about approvals", i, len(refs))
+	}
+	if err != nil || len(good) == 0 {
+		return err
+	}
+	b, err := r.batch(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	seen := map[string]bool{}
+	for _, ref := range good {
+		if seen[ref.id] { // a copy under another name says nothing more
+			out.Junk++
+			continue
+		}
+		seen[ref.id] = true
+		kind, content, err := b.object(ref.id, MaxApprovalSize)
+		if err != nil {
+			return err
+		}
+		if kind != "blob" || hashObject(kind, content, len(ref.id)) != ref.id {
+			out.Junk++
+			continue
+		}
+		f := Found{ID: ref.name[strings.LastIndexByte(ref.name, '/')+1:], Ref: ref.name, Envelope: content}
+		if keep == nil || keep(f) {
+			out.Found = append(out.Found, f)
+		}
+	}
+	return nil
 }
 
 // ListApprovals is [Repository.Approvals] of a location that is opened for it.
-func ListApprovals(ctx context.Context, location Location, subject string, keep func(Found) bool) (*Listing, error) {
-	panic("not yet")
-}
-
-// ReadApprovalDir reads the approvals in a folder (--approval-dir): files named
-// <id>.json, directly in it or in a folder in it that is named as the subject.
-func ReadApprovalDir(dir, subject string, keep func(Found) bool) (*Listing, error) {
-	panic("not yet")
-}
-
-// WriteApprovalDir puts an approval into a folder for [ReadApprovalDir] and returns its path.
-func WriteApprovalDir(dir, subject, id string, envelope []byte) (string, error) {
-	panic("not yet")
-}
-
-// PushApproval puts an approval into a repository and returns its ref. It is no error when
-// it is there already. A folder of this machine is written to in place, without its hooks;
-// to a URL it is pushed with the location's login, ~/.netrc or ssh-agent, and nothing else
-// of anybody's configuration. People at their desk use [PushApprovalFrom].
-func PushApproval(ctx context.Context, location Location, subject, id string, envelope []byte) (ref string, err error) {
-	panic("not yet")
-}
-
-// PushApprovalFrom is [PushApproval] by a person's own git in their own clone: with their
-// logins, configuration and hooks, to one of its remotes ("origin"). It asks for passwords
-// as git push does, on their terminal.
-func PushApprovalFrom(ctx context.Context, clone, remote, subject, id string, envelope []byte) (ref string, err error) {
-	panic("not yet")
+func ListApprovals(ctx context.Context, location Location, subject string, keep func(Found) bool) (_ *Listing, err error) {
+	r, why, err := OpenRepository(ctx, location)
+	if err != nil {
+		return nil, err
+	}
+	if why != nil {
+		return nil, errors.New(why.Message)
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	return r.Approvals(ctx, subject, keep)
 }

@@ -245,6 +245,14 @@ func (r *reader) content(size int64) ([]byte, error) {
 	return content, r.newline()
 }
 
+// skip passes over content that is not wanted.
+func (r *reader) skip(size int64) error {
+	if _, err := io.CopyN(io.Discard, r.r, size); err != nil {
+		return err
+	}
+	return r.newline()
+}
+
 func (r *reader) newline() error {
 	if c, err := r.r.ReadByte(); err != nil || c != '\n' {
 		return fmt.Errorf("git's answer does not end where it should: %w", err)

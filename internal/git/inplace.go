@@ -52,6 +52,9 @@ func (r *runner) openInPlace(ctx context.Context) (*policy.Reason, error) {
 	if why != nil || err != nil {
 		return why, err
 	}
+	if r.hexLen = 40; format == "sha256" {
+		r.hexLen = 64
+	}
 	return nil, r.link(p, format)
 }
 

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 )
 
@@ -121,4 +122,13 @@ func (t *Tag) OfRepository(key string) (matches bool, why *policy.Reason) {
 			"%s was signed for repository %s, and this is %s", t.what(), trailers.Repository, key)
 	}
 	return true, nil
+}
+
+// CheckTagName refuses what cannot be the name of a tag: what git-check-ref-format(1)
+// refuses, and parts that begin with a dash.
+func CheckTagName(name string) error {
+	if err := checkRefName("refs/tags/" + name); err != nil {
+		return fault.Usagef("%q cannot be the name of a tag", clip(name))
+	}
+	return nil
 }

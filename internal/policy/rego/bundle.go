@@ -165,7 +165,7 @@ func (b *bundle) parseV1() error {
 
 func parse(name, text string, version ast.RegoVersion, builtins []string) (*ast.Module, error) {
 	m, err := ast.ParseModuleWithOpts(name, text, ast.ParserOptions{RegoVersion: version, Capabilities: capabilities(builtins, version)})
-	if err != nil {
+	if err != nil && strings.TrimSpace(text) != "" {
 		return nil, err
 	}
 	if m == nil {

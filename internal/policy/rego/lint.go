@@ -36,6 +36,8 @@ type LintOptions struct {
 	// Optional reports whether a member of the input, by its path, may be absent. Nil:
 	// that of a signing policy.
 	Optional func(path []string) bool
+	// Signing is set for a policy over the signing policy's document.
+	Signing *SigningLint
 }
 
 // Lint reads the files of a policy, without compiling them, and names what in them is a
@@ -43,7 +45,7 @@ type LintOptions struct {
 // hint. An error is a [CompileError]: the text does not parse. Tests (*_test.rego) are
 // left out.
 func Lint(files map[string][]byte, o LintOptions) ([]policy.Reason, error) {
-	l := &linter{optional: o.Optional}
+	l := &linter{optional: o.Optional, signing: o.Signing}
 	if l.optional == nil {
 		l.optional = func(path []string) bool { return !slices.Contains(always, strings.Join(path, ".")) }
 	}
@@ -66,6 +68,7 @@ func Lint(files map[string][]byte, o LintOptions) ([]policy.Reason, error) {
 	}
 	l.look(modules)
 	for _, m := range modules {
+		l.scope = scopeOf(m, modules)
 		l.module(m)
 	}
 	sorted.Func(l.found, func(a, b finding) int {
@@ -113,6 +116,8 @@ type finding struct {
 type linter struct {
 	found    []finding
 	optional func([]string) bool
+	signing  *SigningLint
+	scope    scope // of the module that is looked at
 
 	// What the policy as a whole does.
 	verifiesGit, verifiesImage bool
@@ -164,8 +169,13 @@ func (l *linter) module(m *ast.Module) {
 
 func (l *linter) rule(m *ast.Module, r *ast.Rule) {
 	name := r.Head.Ref().String()
-	l.tag(name, r)
+	if l.signing != nil {
+		l.signingRule(m, r)
+	} else {
+		l.tag(name, r)
+	}
 	switch {
+	case name == "allow" && l.signing != nil:
 	case name == "allow" && !r.Default && isFalse(r.Head.Value) && l.otherwise[ruleName(m, r)]:
 		l.add(CodeAllowFalse, r.Location, "default allow := false",
 			"allow is given the value false: where another rule gives it true, that is a conflict and everything is denied")
@@ -233,14 +243,14 @@ func (l *linter) message(rule string, r *ast.Rule) {
 var comparisons = map[string]string{"neq": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 
 // denial finds a condition of a denial that is undefined, and so does not hold, when
-// the field that it is about is absent.
+// the field that it is about is absent. In a signing policy that is each call.
 func (l *linter) denial(rule string, e *ast.Expr) {
 	if e.Negated || !e.IsCall() || len(e.With) > 0 {
 		return
 	}
 	operator := e.Operator().String()
 	sign, compares := comparisons[operator]
-	if !compares {
+	if !compares && l.signing == nil {
 		return
 	}
 	for _, o := range e.Operands() {
@@ -250,7 +260,7 @@ func (l *linter) denial(rule string, e *ast.Expr) {
 		}
 		what := "is compared with " + sign
 		hint := "write the condition that is wanted as a rule of its own, ok if …, and deny with not ok; or object.get(" + parentOf(ref) + ", …) with what is to count when it is absent"
-		if nested {
+		if nested || !compares {
 			what = "is computed with"
 		}
 		l.add(CodeDenyUndefined, e.Location, hint, "%s %s: when it is absent, %s does not deny", ref, what, rule)
@@ -265,6 +275,10 @@ func (l *linter) expression(e *ast.Expr) {
 	}
 	if !e.Negated && e.IsCall() {
 		l.emptiness(e)
+	}
+	if l.signing != nil {
+		l.negation(e)
+		return
 	}
 	if !e.Negated || !e.IsCall() {
 		return
@@ -316,6 +330,9 @@ func (l *linter) term(t *ast.Term) {
 
 func (l *linter) claim(r ast.Ref, at *ast.Location) {
 	s := r.String()
+	if l.signing != nil && l.signingClaim(s, at) {
+		return
+	}
 	switch {
 	case at == nil:
 	case s == "rand.intn" || s == "uuid.rfc4122" || s == "time.now_ns":

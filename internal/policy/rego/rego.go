@@ -81,6 +81,10 @@ func compileErrorf(subject, format string, args ...any) *CompileError {
 func compileError(err error) error {
 	var list ast.Errors
 	var one *ast.Error
+	var ours *CompileError
+	if errors.As(err, &ours) {
+		return ours
+	}
 	if !errors.As(err, &list) {
 		if !errors.As(err, &one) {
 			return compileErrorf("", "%v", err)

@@ -19,7 +19,6 @@ import (
 type TestProgram struct {
 	Tests []Test // by package and name
 
-	program ProgramConfig
 	bundle  *bundle
 	ruled   map[string]bool // names of the policy's own files
 	eval    map[string]evaluator
@@ -48,12 +47,11 @@ type TestOutcome struct {
 func CompileTests(c ProgramConfig, tests map[string][]byte) (*TestProgram, error) {
 	all := c
 	all.Files = map[string][]byte{}
-	t := &TestProgram{program: c, ruled: map[string]bool{}, eval: map[string]evaluator{}, covered: map[string]map[int]bool{}}
 	for name, text := range c.Files {
-		all.Files[name], t.ruled[name] = text, true
+		all.Files[name] = text
 	}
 	for name, text := range tests {
-		if t.ruled[name] {
+		if _, ruled := c.Files[name]; ruled {
 			return nil, compileErrorf(name, "this file is policy and test at once")
 		}
 		all.Files[name] = text
@@ -66,7 +64,22 @@ func CompileTests(c ProgramConfig, tests map[string][]byte) (*TestProgram, error
 	if err != nil {
 		return nil, err
 	}
-	t.bundle = b
+	return newTests(b, tests, c.Query, func(query string) (evaluator, error) { return all.evaluator(compiler, query) })
+}
+
+// CompileSetTests is CompileTests for the policy of a [Set]; the tests are those of the
+// config.
+func CompileSetTests(files map[string][]byte, c SetConfig) (*TestProgram, error) {
+	_, all, err := compileSet(files, c)
+	if err != nil {
+		return nil, err
+	}
+	return newTests(all.bundle, c.Tests, c.Query, func(query string) (evaluator, error) { return all.evaluator(query, c.Options) })
+}
+
+// newTests finds the tests of a policy that was compiled with them.
+func newTests(b *bundle, tests map[string][]byte, decide string, compile func(query string) (evaluator, error)) (*TestProgram, error) {
+	t := &TestProgram{bundle: b, ruled: map[string]bool{}, eval: map[string]evaluator{}, covered: map[string]map[int]bool{}}
 	for _, name := range b.names {
 		if _, isTest := tests[name]; !isTest {
 			t.ruled[name] = true // imported files are policy, too
@@ -81,14 +94,15 @@ func CompileTests(c ProgramConfig, tests map[string][]byte) (*TestProgram, error
 		return a.Package < b.Package || a.Package == b.Package && a.Name < b.Name
 	})
 	for _, test := range t.Tests {
-		e, err := all.evaluator(compiler, "data."+test.Package+"."+test.Name)
+		e, err := compile("data." + test.Package + "." + test.Name)
 		if err != nil {
 			return nil, err
 		}
 		e.lazy = false
 		t.eval[test.Package+"."+test.Name] = e
 	}
-	t.decide, err = all.evaluator(compiler, c.Query)
+	var err error
+	t.decide, err = compile(decide)
 	return t, err
 }
 

@@ -145,33 +145,6 @@ func (p *Policy) Explain(ctx context.Context, in *input.Document) ([]Step, error
 	return steps, err
 }
 
-// Lint names traps in the policy's text: see [Lint].
-func (p *Policy) Lint() []policy.Reason { return nil }
-
-// Lint names what in a policy's text is a trap, without compiling it: each finding has a
-// code LINT_…, "file:line" as its subject, and what to write instead as its hint. Parse
-// errors are findings with code POLICY_COMPILE.
-func Lint(files map[string][]byte) []policy.Reason { return nil }
-
-// TestResult is what became of one test rule.
-type TestResult struct {
-	Package, Name, File string
-	Line                int
-	Passed              bool
-	Reason              *policy.Reason // why it could not be evaluated; nil when it was
-	Printed             []string
-	Duration            time.Duration
-}
-
-// Coverage is which lines of a file the tests came to.
-type Coverage = rego.Coverage
-
-// Test runs the policy's tests: the rules test_… of its *_test.rego files, with
-// "with input as …". match nil runs all. Reasons as of Load; an error means that ctx ended.
-func Test(ctx context.Context, files map[string][]byte, match func(name string) bool) ([]TestResult, []Coverage, []policy.Reason, error) {
-	return nil, nil, nil, nil
-}
-
 // Ready are the names of the policies that a repository can start from: solo, team,
 // strict, open.
 func Ready() []string { return []string{"solo", "team", "strict", "open"} }
