@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/git"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/approval"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/authority"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/input"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/judge"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/sshsigner"
 )
@@ -198,13 +200,18 @@ func (o *approveOptions) baseCommit(r *opened) (string, error) {
 	return "", fault.Usagef("--base %s: want the whole id of a commit; git rev-parse prints it", cli.OneLine(o.base))
 }
 
-// sourceURI is a location as a statement may name it: of a folder nothing that only means
-// something on this machine.
+// sourceURI is a repository as a statement may name it: of a clone what it was cloned from,
+// and nothing that only means something on this machine.
 func sourceURI(at git.Location) string {
-	if at.URL == "" {
-		return ""
+	if at.URL != "" {
+		return at.URL
 	}
-	return at.URL
+	for _, remote := range remotes(filepath.Join(commonDir(at.Path), "config")) {
+		if from, err := git.ParseLocation(remote, false); err == nil && from.URL != "" {
+			return from.URL
+		}
+	}
+	return input.Local
 }
 
 // approverKey finds the key that signs, and whose it is.

@@ -135,6 +135,7 @@ type buildAnswer struct {
 	Image      string           `json:"image,omitempty"` // host/repository:tag
 	Digest     string           `json:"digest,omitempty"`
 	Manifests  []builtManifest  `json:"manifests,omitempty"`
+	Verdict    string           `json:"verdict,omitempty"` // reference of the signing policy's verdict
 	Signed     bool             `json:"signed"`
 	Signatures []string         `json:"signatures,omitempty"` // references of the signatures' manifests
 	Signer     *evidence.Signer `json:"signer,omitempty"`
@@ -304,6 +305,7 @@ type buildJob struct {
 	location git.Location
 	trust    git.Trust
 	policy   build.Policy
+	release  *releaseGate    // the signing policy; nil without one
 	denied   []policy.Reason // a policy itself is not acceptable
 	image    registry.Ref
 

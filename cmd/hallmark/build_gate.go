@@ -12,6 +12,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/git"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/policy/rego"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/judge"
 )
 
 // loadPolicy compiles the policy directory. A repository cannot bring its own
@@ -41,6 +42,11 @@ func (j *buildJob) loadPolicy() error {
 		paths = append(paths, real)
 	}
 	if err := j.outside("--policy "+j.o.policy, paths); err != nil {
+		return err
+	}
+	if judge.IsFolder(dir) {
+		folder, d, err := j.app.readSigningPolicy(dir)
+		j.denied, j.release = d.Reasons, &releaseGate{folder: folder}
 		return err
 	}
 	if j.trust, err = git.LoadTrust(dir); err != nil {
@@ -115,7 +121,13 @@ func (j *buildJob) gate(ctx context.Context, answer *buildAnswer) (*git.Source, 
 	}
 	if j.policy == nil {
 		answer.Source = &src.Git
-		return src, policy.Decision{Allowed: true}, nil
+		d := policy.Decision{Allowed: true}
+		if j.trusted == nil || j.o.check {
+			if d, err = j.askRelease(ctx, src); err != nil {
+				err = errors.Join(err, src.Close())
+			}
+		}
+		return src, d, err
 	}
 	in, d, err := build.Gate(ctx, src, j.trust, j.policy, time.Now())
 	if err != nil {

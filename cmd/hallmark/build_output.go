@@ -144,7 +144,7 @@ func (j *buildJob) buildFiles(ctx context.Context, src *git.Source, answer *buil
 		return d, err
 	}
 	answer.Sources, answer.BuilderID = res.Sources, r.BuilderID()
-	if moved, err := j.moved(ctx, src); err != nil || !moved.Allowed {
+	if moved, err := j.stillAllowed(ctx, src); err != nil || !moved.Allowed {
 		return moved, err
 	}
 	if err := signing.signFiles(ctx, dir, files, answer); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/loopback"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/registry"
+	"github.com/hallmark-dev/hallmark/internal/sign"
 )
 
 // build builds an allowed source, signs the result and tags it. That the
@@ -164,12 +165,15 @@ func (b *buildAnswer) fill(j *buildJob, r *build.Request, res *build.Result) {
 // finish looks once more whether the tag still is what was checked, signs
 // everything, and verifies it.
 func (j *buildJob) finish(ctx context.Context, src *git.Source, r *build.Request, res *build.Result, signing *buildSigning, answer *buildAnswer) (policy.Decision, error) {
-	if d, err := j.moved(ctx, src); err != nil || !d.Allowed {
+	if d, err := j.stillAllowed(ctx, src); err != nil || !d.Allowed {
 		return d, err
 	}
 	if signing != nil {
 		all := append([]ocispec.Descriptor{res.Index}, append(res.Images, res.Attestations...)...)
 		if err := signing.sign(ctx, r.Repo, all, answer); err != nil {
+			return policy.Decision{}, err
+		}
+		if err := j.recordVerdict(ctx, sign.Target{Repo: r.Repo, Desc: res.Index}, signing, answer); err != nil {
 			return policy.Decision{}, err
 		}
 	}
@@ -201,4 +205,13 @@ func (j *buildJob) moved(ctx context.Context, src *git.Source) (policy.Decision,
 		return policy.Deny(*why), nil
 	}
 	return policy.Decision{Allowed: true}, nil
+}
+
+// stillAllowed looks just before signing whether the tag still is what was built, and asks
+// the signing policy once more: somebody may have rejected the release meanwhile.
+func (j *buildJob) stillAllowed(ctx context.Context, src *git.Source) (policy.Decision, error) {
+	if d, err := j.moved(ctx, src); err != nil || !d.Allowed {
+		return d, err
+	}
+	return j.askRelease(ctx, src)
 }

@@ -234,8 +234,16 @@ func (j *buildJob) whoSigns(ctx context.Context, src *git.Source) (*buildSigning
 	if c.OfJob() {
 		j.trusted.claims, j.trusted.extensions, j.o.options.BuilderID = c, who.Extensions, c.Builder
 	}
-	j.trusted.build.Private, err = j.privateSource(ctx, src, c)
-	return signing, yes, err
+	if j.trusted.build.Private, err = j.privateSource(ctx, src, c); err != nil {
+		return nil, yes, err
+	}
+	if j.release != nil {
+		if err := j.release.asJob(ctx, signing, c, who.Extensions); err != nil {
+			return nil, yes, err
+		}
+	}
+	d, err := j.askRelease(ctx, src)
+	return signing, d, err
 }
 
 // belongs demands of a commit that was asked for by its id that it is the repository's, and

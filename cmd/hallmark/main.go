@@ -53,14 +53,16 @@ whole private Sigstore that this needs on one machine.`,
 		&cobra.Group{ID: groupCheck, Title: "Verify and decide:"},
 		&cobra.Group{ID: groupSetup, Title: "Keys, identity and the private Sigstore:"},
 	)
-	cli.Help(root, helpOrder, "bake")
+	cli.Help(root, helpOrder, "bake", "tag", "review", "approve", "reject", "approvals", "pending", "gate")
 	checks := a.checks()
 	for _, group := range []struct {
 		id       string
 		commands []*cobra.Command
 	}{
-		{groupRelease, []*cobra.Command{newBuildCommand(a), newBakeCommand(a), newInputsCommand(a), newSignCommand(a), newAttestCommand(a), newConvertCommand(a)}},
-		{groupCheck, []*cobra.Command{checks.Verify(), checks.VerifyAttestation(), checks.Show(), checks.Trust(), newPolicyCommand(a), newLogCommand(a), newAdmitCommand(a)}},
+		{groupRelease, []*cobra.Command{newBuildCommand(a), newBakeCommand(a), newInputsCommand(a), newSignCommand(a), newAttestCommand(a), newConvertCommand(a),
+			newTagCommand(a), newReviewCommand(a), newApproveCommand(a), newRejectCommand(a)}},
+		{groupCheck, []*cobra.Command{checks.Verify(), checks.VerifyAttestation(), checks.Show(), checks.Trust(), newPolicyCommand(a), newLogCommand(a), newAdmitCommand(a),
+			newGateCommand(a), newApprovalsCommand(a), newPendingCommand(a)}},
 		{groupSetup, []*cobra.Command{newUpCommand(a), newAuthorityCommand(a), newTokenCommand(a), newKeyCommand(a), newDoctorCommand(a), newEnvCommand(a), a.VersionCommand(), a.CompletionCommand("hallmark")}},
 	} {
 		for _, c := range group.commands {

@@ -23,9 +23,6 @@ import (
 // proposalFolder is where a repository keeps the proposal of its signing policy.
 const proposalFolder = ".hallmark"
 
-// obligations are what the builder does when a policy asks for it.
-var obligations = []string{"record-vsa"}
-
 // releaseOptions say of which release of which repository a command is.
 type releaseOptions struct {
 	repo       string // folder or URL
@@ -49,7 +46,7 @@ func (a *app) readSigningPolicy(dir string) (*judge.Folder, policy.Decision, err
 	if dir == "" {
 		return nil, yes, fault.Hint(fault.Usagef("no signing policy is named"), "--policy DIR names the folder with %s and %s", judge.AuthorityFile, rules.RulesFile)
 	}
-	folder, why, err := judge.ReadFolder(dir, rules.Options{Obligations: obligations, Print: func(line string) { a.Say("print: %s", cli.OneLine(line)) }})
+	folder, why, err := judge.ReadFolder(dir, rules.Options{Obligations: rules.ObligationTypes(), Print: func(line string) { a.Say("print: %s", cli.OneLine(line)) }})
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fault.Hint(fault.As(fault.Usage, fmt.Errorf("the signing policy: %w", err)), "hallmark signing-policy init makes one; --policy DIR names another folder")
 	}

@@ -158,7 +158,7 @@ func reviewAnswerOf(r *review.Review, from string) *reviewAnswer {
 		out.Files = append(out.Files, reviewedFile{f.Path, f.Status, f.Added, f.Removed})
 	}
 	for _, p := range r.NewPackages {
-		out.Packages = append(out.Packages, reviewedPackage(p))
+		out.Packages = append(out.Packages, reviewedPackage{p.Manifest, p.System, p.Name, p.Version, p.Was})
 	}
 	return out
 }

@@ -61,6 +61,15 @@ type Requirements struct {
 	// instead of a signature, which satisfies all AttestationPolicies.
 	AttestationType     string
 	AttestationPolicies []StatementPolicy
+
+	// Also is an attestation that is demanded besides, by the same signers; nil: none.
+	Also *Attested
+}
+
+// Attested is an attestation that is demanded.
+type Attested struct {
+	Type     string // predicate type, a URI
+	Policies []StatementPolicy
 }
 
 var _ Policy = Requirements{}
@@ -162,7 +171,22 @@ func (q Requirements) Judge(ctx context.Context, in policy.Input) (Verdict, erro
 			return Verdict{}, err
 		}
 	}
-	return j.verdict, nil
+	if !j.verdict.Allowed || q.Also == nil {
+		return j.verdict, nil
+	}
+	besides := q
+	besides.Also, besides.Annotations, besides.MaxAge = nil, nil, 0
+	besides.AttestationType, besides.AttestationPolicies = q.Also.Type, q.Also.Policies
+	also, err := besides.Judge(ctx, in)
+	if err != nil {
+		return Verdict{}, err
+	}
+	also.Steps = append(j.verdict.Steps, also.Steps...)
+	also.Warnings = append(j.verdict.Warnings, also.Warnings...)
+	if also.Allowed {
+		also.Counted = append(j.verdict.Counted, also.Counted...)
+	}
+	return also, nil
 }
 
 // judgement is one evaluation: candidates that are left, and the account.

@@ -329,7 +329,7 @@ func (s skips) Judge(context.Context, policy.Input) (gate.Verdict, error) {
 // asksMore reports whether the call demands something that a trust policy of
 // Notation's cannot wave through.
 func (j *job) asksMore() bool {
-	return j.q.AttestationType != "" || len(j.q.Annotations) > 0 || j.q.MaxAge > 0 || j.q.Threshold > 0
+	return j.q.AttestationType != "" || j.q.Also != nil || len(j.q.Annotations) > 0 || j.q.MaxAge > 0 || j.q.Threshold > 0
 }
 
 func (j *job) file(ctx context.Context, arg string) (gate.Result, error) {

@@ -16,6 +16,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/key"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/registry"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/verdict"
 	"github.com/hallmark-dev/hallmark/internal/strictyaml"
 )
 
@@ -45,6 +46,9 @@ func (o *verifyOptions) requirements(a *Commands) (gate.Requirements, error) {
 		return q, err
 	}
 	var err error
+	if err := o.demandVerdict(&q); err != nil {
+		return q, err
+	}
 	if q.Annotations, err = cli.KeyValues(o.annotations); err != nil {
 		return q, err
 	}
@@ -59,6 +63,19 @@ func (o *verifyOptions) requirements(a *Commands) (gate.Requirements, error) {
 	}
 	q.AttestationPolicies, err = a.statements(o.policies)
 	return q, err
+}
+
+// demandVerdict demands a signing policy's verdict by those who must have signed.
+func (o *verifyOptions) demandVerdict(q *gate.Requirements) error {
+	if o.signingPolicy == "" {
+		return nil
+	}
+	d, err := verdict.ParseDemand(o.signingPolicy)
+	if err != nil {
+		return fmt.Errorf("--require-signing-policy %w", err)
+	}
+	q.Also = &gate.Attested{Type: verdict.PredicateType, Policies: []gate.StatementPolicy{d}}
+	return nil
 }
 
 // mergeIdentity takes cosign's names of the flags for ours, but not both.

@@ -21,20 +21,21 @@ import (
 )
 
 type verifyOptions struct {
-	trustedRoot string
-	keys        []string
-	signers     string
-	threshold   int
-	maxAge      time.Duration
-	identity    policy.Identity
-	cosigns     policy.Identity // by cosign's names for the same flags
-	annotations []string
-	attestation string
-	policies    []string
-	bundle      string
-	list        string
-	explain     bool
-	asJSON      bool
+	trustedRoot   string
+	keys          []string
+	signers       string
+	threshold     int
+	maxAge        time.Duration
+	identity      policy.Identity
+	cosigns       policy.Identity // by cosign's names for the same flags
+	annotations   []string
+	attestation   string
+	policies      []string
+	signingPolicy string
+	bundle        string
+	list          string
+	explain       bool
+	asJSON        bool
 
 	trust      string
 	notation   string
@@ -157,6 +158,7 @@ func (o *verifyOptions) addFlags(c *cobra.Command) {
 	f.StringVar(&o.identity.Source, "source-repository", "", "want the identity to have built this repository, a `URI`, by its certificate")
 	f.StringArrayVarP(&o.annotations, "annotation", "a", nil, "want `KEY=VALUE` signed with the image; may be repeated")
 	f.StringArrayVar(&o.policies, "policy", nil, "what the attestation must say: a .cue or .rego `FILE`; may be repeated")
+	f.StringVar(&o.signingPolicy, "require-signing-policy", "", "want the same signer's verdict that a signing policy was met: `DEMAND`, policy=sha256:…[,repository=KEY]")
 	f.StringVar(&o.bundle, "bundle", "", "the argument is a file, or sha256:HEX of one: its signature is in `FILE`")
 	f.StringVarP(&o.list, "file", "f", "", "verify each image of `LIST`, one a line; - is standard input")
 	f.StringVar(&o.trust, "trust", "", "trust bundle, a `FILE` that hallmark trust keeps")

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/hallmark-dev/hallmark/internal/build/trusted"
+	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/git"
+	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/sign"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/approval"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/input"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/judge"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/verdict"
+)
+
+// CodeObligation is a condition of the signing policy that this build does not meet.
+const CodeObligation = "POLICY_OBLIGATION"
+
+// releaseGate is the signing policy of a build (--policy with an authority.json).
+type releaseGate struct {
+	folder *judge.Folder
+	job    *judge.Job    // nil until it is known who signs, and for who is no CI job
+	last   *judge.Result // the newest answer
+}
+
+// askRelease asks the signing policy about what is built, as the repository is now. Of a
+// trusted build that is done when it is known who signs: the policy may ask for the job.
+func (j *buildJob) askRelease(ctx context.Context, src *git.Source) (policy.Decision, error) {
+	g := j.release
+	if g == nil || src == nil {
+		return policy.Decision{Allowed: true}, nil
+	}
+	repo, why, err := git.OpenRepository(ctx, j.location)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	if why != nil {
+		return policy.Deny(*why), nil
+	}
+	defer repo.Close() //nolint:errcheck // of what was fetched to look at it
+	res, err := judge.Check(ctx, judge.Request{Folder: g.folder, Repo: repo, Ref: src.Git.Ref, Job: g.job, Build: j.buildFacts(), Now: time.Now()})
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	if d := sameRelease(src, res); !d.Allowed {
+		return d, nil
+	}
+	g.last = res
+	if !res.Decision.Allowed {
+		j.app.sayIgnored(res)
+		return res.Decision, nil
+	}
+	return j.oblige(res), nil
+}
+
+// sameRelease demands that what was judged is what was fetched to be built.
+func sameRelease(src *git.Source, res *judge.Result) policy.Decision {
+	if res.Release == nil || res.Release.Git.CommitChecksum == src.Git.CommitChecksum && res.Release.Git.Checksum == src.Git.Checksum {
+		return policy.Decision{Allowed: true}
+	}
+	return policy.Deny(policy.Reason{Code: judge.CodeCommitMismatch, Subject: src.Git.Ref, Hint: "build the ref as it is now",
+		Message: fmt.Sprintf("%s leads to commit %s now, and what is built is %s", src.Git.Ref, shortID(res.Release.Git.CommitChecksum), shortID(src.Git.CommitChecksum))})
+}
+
+// oblige meets the policy's obligations, or denies.
+func (j *buildJob) oblige(res *judge.Result) policy.Decision {
+	d := res.Decision
+	for _, o := range res.Rules.Obligations {
+		if o.Type == "record-vsa" || o.Type == "no-push" && j.o.check { // every verdict is recorded
+			continue
+		}
+		d.Allowed = false
+		d.Reasons = append(d.Reasons, policy.Reason{Code: CodeObligation, Subject: o.Type, Hint: "ask those who keep the policy how such a commit is to be built",
+			Message: fmt.Sprintf("the signing policy allows the build on a condition that it does not meet: %s", o.Type)})
+	}
+	return d
+}
+
+// buildFacts are what is about to be built, for the policy.
+func (j *buildJob) buildFacts() input.Build {
+	o := j.o.options
+	b := input.Build{Type: "image", Target: o.Target, Platforms: o.Platforms, Args: o.Args, Push: !j.o.check, Network: "default"}
+	if j.o.result.dest != "" {
+		b.Type, b.Push = "local", false
+	}
+	if o.Hermetic {
+		b.Network = "none"
+	}
+	if j.image.Host != "" {
+		b.Images = append(b.Images, j.image.String())
+	}
+	for _, other := range j.others {
+		b.Images = append(b.Images, other.String())
+	}
+	return b
+}
+
+// asJob takes what the certificate of a CI job says of it.
+func (g *releaseGate) asJob(ctx context.Context, s *buildSigning, c trusted.Claims, x map[string]string) error {
+	if !c.OfJob() {
+		return nil
+	}
+	cert, err := s.signer.Certificate(ctx)
+	if err != nil || cert == nil {
+		return err
+	}
+	u, err := url.Parse(c.Repository)
+	if err != nil {
+		return fmt.Errorf("the identity's repository: %w", err)
+	}
+	ref, _ := splitWorkflow(c.Builder)
+	g.job = &judge.Job{Commit: c.Commit, Ref: c.Ref, IssuedAt: cert.NotBefore,
+		Source: input.Source{Provider: strings.ToLower(u.Host), ID: x["sourceRepositoryIdentifier"], OwnerID: x["sourceRepositoryOwnerIdentifier"],
+			Name: strings.ToLower(strings.Trim(u.Path, "/")), URI: c.Repository, Visibility: c.Visibility},
+		Builder: input.Builder{ID: c.Builder, URI: c.Builder, Ref: ref, Digest: x["buildSignerDigest"], RunnerEnvironment: c.Runner, Issuer: c.Issuer},
+		Run:     input.Run{Event: orNull(c.Event), URL: orNull(c.Run), HeadSHA: orNull(c.Commit), Environment: orNull(x["deploymentEnvironment"])}}
+	return nil
+}
+
+// splitWorkflow takes the ref off a workflow's URI: "…/build.yml@refs/tags/v1".
+func splitWorkflow(uri string) (ref, path string) {
+	path, ref, _ = strings.Cut(uri, "@")
+	return ref, path
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// recordVerdict signs what the gate said last, beside the provenance.
+func (j *buildJob) recordVerdict(ctx context.Context, at sign.Target, s *buildSigning, answer *buildAnswer) error {
+	if j.release == nil || s == nil {
+		return nil
+	}
+	res := j.release.last
+	digest, err := verdict.InputDigest(res.Input)
+	if err != nil {
+		return err
+	}
+	v := &verdict.Verdict{Time: time.Now(), Standing: verdict.Operator, Repository: res.Key, Ref: res.Release.Git.Ref, Commit: res.Release.Git.CommitChecksum,
+		Policy: res.Policy.Digest, Input: digest, Builder: answer.BuilderID}
+	if res.Release.Tag != nil {
+		v.Tag = res.Release.Tag.ID
+	}
+	for _, a := range res.Approvals.Valid {
+		if a.Decision == approval.Approve {
+			v.Approvals = append(v.Approvals, a.ID)
+		}
+	}
+	text, err := v.Predicate()
+	if err != nil {
+		return fmt.Errorf("the signing policy's verdict: %w", err)
+	}
+	st, err := sign.AttestStatement(j.image.Name(), evidence.Digest(at.Desc.Digest), verdict.PredicateType, text)
+	if err != nil {
+		return err
+	}
+	if err := s.agree(ctx, at, []*sign.Statement{st}); err != nil {
+		return err
+	}
+	done, err := s.signer.Attach(ctx, at, st)
+	if err != nil {
+		return fmt.Errorf("signing the verdict of the signing policy: %w", err)
+	}
+	answer.Verdict = done.Ref
+	return nil
+}
