@@ -407,6 +407,7 @@ func TestAncestry(t *testing.T) {
 		f.Git("checkout", "-q", "--detach")
 		dangling := f.Commit("on no branch")
 		f.Git("tag", "keep")
+		f.Git("config", "uploadpack.allowFilter", "true")
 		for name, l := range map[string]git.Location{"folder": {Path: f.Dir}, "URL": serve(t, f.Repo)} {
 			r := openRepository(t, l)
 			for _, c := range []struct {
@@ -457,6 +458,7 @@ func TestShallow(t *testing.T) {
 	third := f.Commit("third")
 	clone := filepath.Join(t.TempDir(), "clone")
 	f.Git("clone", "-q", "--depth=1", "file://"+f.Dir, clone)
+	f.Git("-C", clone, "config", "uploadpack.allowFilter", "true") // as the hosts of everybody's projects do
 	served := serve(t, &gitrepo.Repo{Dir: clone})
 	for name, l := range map[string]git.Location{"folder": {Path: clone}, "URL": served} {
 		r := openRepository(t, l)
