@@ -309,6 +309,7 @@ func TestTexts(t *testing.T) {
 		"a principal twice":  strings.Replace(good, `"bob":`, `"alice":`, 1),
 		"another case":       strings.Replace(good, `"principals":`, `"Principals":`, 1),
 		"null for a role":    strings.Replace(good, `"release":{"principals":["release-hsm"]}`, `"release":null`, 1),
+		"null for evidence":  strings.Replace(good, `"evidence":["signed"]`, `"evidence":null`, 1),
 		"a float threshold":  strings.Replace(good, `"threshold":2`, `"threshold":2.0`, 1),
 		"a string threshold": strings.Replace(good, `"threshold":2`, `"threshold":"2"`, 1),
 		"UTF-16":             "\xff\xfe{\x00}\x00",
