@@ -165,8 +165,10 @@ func (r *Repository) fetchHistory(ctx context.Context, hexLen int, refs []string
 		}
 		args = append(args, "+"+ref+":"+fetchedHistory+to)
 	}
-	_, err := h.run(ctx, "fetching the history of "+h.location.String(), args...)
-	return err
+	if _, err := h.run(ctx, "fetching the history of "+h.location.String(), args...); err != nil {
+		return err
+	}
+	return h.forgetOrigin()
 }
 
 // historyOf makes sure that the commits are there, with what leads to them.

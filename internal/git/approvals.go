@@ -56,7 +56,7 @@ type Listing struct {
 // checkApproval checks the parts of a ref's name. An approval's id is that of its
 // statement without "sha256:".
 func checkApproval(subject, id string) error {
-	if !validID(subject) && PolicyApprovals("sha256:"+strings.TrimPrefix(subject, "policy-")) != subject {
+	if digest, ok := strings.CutPrefix(subject, "policy-"); !validID(subject) && !(ok && validDigest("sha256:"+digest)) {
 		return fault.Usagef("%q is neither the id of a commit nor of a policy proposal", clip(subject))
 	}
 	if id != "" && (len(id) != 64 || !validID(id)) {
@@ -135,6 +135,9 @@ func (r *runner) fetchApprovals(ctx context.Context, refs []approvalRef) ([]appr
 		if err != nil {
 			return nil, err
 		}
+	}
+	if err := r.forgetOrigin(); err != nil {
+		return nil, err
 	}
 	var got []approvalRef
 	err := r.refsIn(ctx, ApprovalRefs, func(id, name string) error {

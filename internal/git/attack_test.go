@@ -260,6 +260,24 @@ func TestAttacks(t *testing.T) {
 			ref := c.setup(f)
 			_, why := judgeLenient(t, f.Repo, ref, trust(t, f.key, c.options))
 			wantCode(t, why, c.code, c.say)
+			if !strings.HasPrefix(c.options, "namespaces") { // of allowed_signers alone
+				key := sshTagKey(t, f.key)
+				if c.options != "" {
+					key.NotBefore, key.NotAfter = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), time.Time{}
+					if strings.HasPrefix(c.options, "valid-before") {
+						key.NotBefore, key.NotAfter = time.Time{}, time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+					}
+				}
+				want := c.code
+				switch c.name {
+				case "x509":
+					want = "TAG_MALFORMED" // it is read, and is nothing
+				case "the type header lies":
+					want = "TAG_TARGET_TYPE" // nobody fetched it
+				}
+				_, _, why := judgeByKeys(t, git.Location{Path: f.Dir}, ref, key)
+				wantCode(t, why, want, "")
+			}
 			list := "release " + c.options + " " + f.key.Public + "\n"
 			if err := verifyTag(t, f.Repo, strings.TrimPrefix(ref, "refs/heads/"), list); (err == nil) != c.gitOK {
 				t.Errorf("git verify-tag: %v; this table says accepted=%v", err, c.gitOK)

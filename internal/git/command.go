@@ -56,6 +56,18 @@ func newRunner(location Location) (*runner, error) {
 	return r, nil
 }
 
+// forgetOrigin makes the private repository one that has only what it has. A fetch with a
+// filter leaves in its configuration where the rest would be, and a git before 2.45 then
+// dies for want of it, or goes for it, where it should say that something is missing.
+func (r *runner) forgetOrigin() error {
+	format := "sha1"
+	if r.hexLen == 64 {
+		format = "sha256"
+	}
+	text := "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectFormat = " + format + "\n"
+	return os.WriteFile(filepath.Join(r.repo(), "config"), []byte(text), 0o600)
+}
+
 func quoteConfig(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`).Replace(s) + `"`
 }

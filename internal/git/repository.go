@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/policy"
@@ -100,6 +101,19 @@ func (r *Repository) read(ctx context.Context, s *Source, ref string) (why *poli
 		return nil, err
 	}
 	return s.read(ctx, full, t)
+}
+
+// Verify judges the release's tag as [VerifyTag] does; TAG_NOT_ANNOTATED when it has none.
+// It fills Git.Tag.Signer when it returns no reason.
+func (rel *Release) Verify(keys []TagKey, now time.Time) (*Signer, *policy.Reason) {
+	if rel.Tag == nil {
+		return nil, notAnnotated(rel.Git)
+	}
+	signer, why := VerifyTag(rel.Tag, rel.Git.Ref, keys, now)
+	if why == nil {
+		rel.Git.Tag.Signer = &policy.TagSigner{Kind: signer.Kind, Fingerprint: signer.Fingerprint, Principals: []string{signer.Principal}}
+	}
+	return signer, why
 }
 
 // Moved asks again whether the release's ref points to what was read: TAG_MOVED when not.

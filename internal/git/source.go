@@ -248,7 +248,11 @@ func (s *Source) read(ctx context.Context, ref string, tip tip) (*policy.Reason,
 // collides refuses an object that was made so that another one has its SHA-1. git looks for
 // that itself in what it fetches, where it was built with SHA1DC, and nowhere else.
 func collides(kind, id string, content []byte) *policy.Reason {
-	if len(id) != 40 || !sha1collision.Attacked(fmt.Appendf(nil, "%s %d\x00", kind, len(content)), content) {
+	return collidingMessage(kind, id, fmt.Appendf(nil, "%s %d\x00", kind, len(content)), content)
+}
+
+func collidingMessage(kind, id string, hashed ...[]byte) *policy.Reason {
+	if len(id) != 40 || !sha1collision.Attacked(hashed...) {
 		return nil
 	}
 	return reason(CodeCollision, id, "find out who made it", "the %s %s was made so that another object has the same id", kind, short(id))
@@ -309,15 +313,19 @@ func (s *Source) object(ctx context.Context, id string) (kind string, content []
 // the keys of trust at now. It fills Git.Tag.Signer when it returns nil.
 func (s *Source) Verify(trust Trust, now time.Time) *policy.Reason {
 	if s.Tag == nil {
-		hint := "make an annotated, signed tag of the commit: git tag -s"
-		if s.Git.TagName != "" {
-			return reason(CodeNotAnnotated, s.Git.Ref, hint, "%s is a lightweight tag: nobody signed it", s.Git.Ref)
-		}
-		return reason(CodeNotAnnotated, s.Git.Ref, hint, "%s is not a tag: nobody signed it", s.Git.Ref)
+		return notAnnotated(s.Git)
 	}
 	signer, why := trust.VerifyTag(s.Tag, s.Git.Ref, now)
 	s.Git.Tag.Signer = signer
 	return why
+}
+
+func notAnnotated(g policy.Git) *policy.Reason {
+	hint := "make an annotated, signed tag of the commit: hallmark tag, or git tag -s"
+	if g.TagName != "" {
+		return reason(CodeNotAnnotated, g.Ref, hint, "%s is a lightweight tag: nobody signed it", g.Ref)
+	}
+	return reason(CodeNotAnnotated, g.Ref, hint, "%s is not a tag: nobody signed it", g.Ref)
 }
 
 // Moved asks the other side again whether the ref still points to what was

@@ -91,6 +91,9 @@ func parsePayload(payload []byte) (*Statement, *policy.Reason) {
 		return nil, malformed("", "cannot be read: %v", err)
 	}
 	s, err := w.statement()
+	if err == nil && strictjson.HasNull(payload) {
+		err = errors.New("it has a null")
+	}
 	if err != nil {
 		return nil, malformed("", "is not acceptable: %v", err)
 	}
