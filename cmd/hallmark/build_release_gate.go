@@ -10,6 +10,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/build/trusted"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/git"
+	"github.com/hallmark-dev/hallmark/internal/loopback"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/sign"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/approval"
@@ -113,19 +114,16 @@ func (g *releaseGate) asJob(ctx context.Context, s *buildSigning, c trusted.Clai
 	if err != nil {
 		return fmt.Errorf("the identity's repository: %w", err)
 	}
-	ref, _ := splitWorkflow(c.Builder)
+	if u.Port() != "" && !loopback.Host(u.Host) {
+		return fmt.Errorf("the identity's repository is on %s: a signing policy names repositories by host and number, without a port", u.Host)
+	}
+	_, ref, _ := strings.Cut(c.Builder, "@")
 	g.job = &judge.Job{Commit: c.Commit, Ref: c.Ref, IssuedAt: cert.NotBefore,
-		Source: input.Source{Provider: strings.ToLower(u.Host), ID: x["sourceRepositoryIdentifier"], OwnerID: x["sourceRepositoryOwnerIdentifier"],
+		Source: input.Source{Provider: strings.ToLower(u.Hostname()), ID: x["sourceRepositoryIdentifier"], OwnerID: x["sourceRepositoryOwnerIdentifier"],
 			Name: strings.ToLower(strings.Trim(u.Path, "/")), URI: c.Repository, Visibility: c.Visibility},
 		Builder: input.Builder{ID: c.Builder, URI: c.Builder, Ref: ref, Digest: x["buildSignerDigest"], RunnerEnvironment: c.Runner, Issuer: c.Issuer},
 		Run:     input.Run{Event: orNull(c.Event), URL: orNull(c.Run), HeadSHA: orNull(c.Commit), Environment: orNull(x["deploymentEnvironment"])}}
 	return nil
-}
-
-// splitWorkflow takes the ref off a workflow's URI: "…/build.yml@refs/tags/v1".
-func splitWorkflow(uri string) (ref, path string) {
-	path, ref, _ = strings.Cut(uri, "@")
-	return ref, path
 }
 
 func orNull(s string) *string {

@@ -136,6 +136,26 @@ func scriptTagMover(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("MOVER", srv.URL+"/file")
 }
 
+// scriptOnFetch is the verb "onfetch FILE": a URL, which it sets ONFETCH to, that runs the
+// shell script before it answers.
+func scriptOnFetch(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: onfetch FILE")
+	}
+	script, dir, env := ts.MkAbs(args[0]), ts.MkAbs("."), append(os.Environ(), "PATH="+ts.Getenv("PATH"), "HOME="+ts.Getenv("HOME"))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		cmd := exec.Command("sh", script)
+		cmd.Dir, cmd.Env = dir, env
+		if out, err := cmd.CombinedOutput(); err != nil {
+			http.Error(w, string(out), http.StatusInternalServerError)
+			return
+		}
+		_, _ = w.Write([]byte("fetched\n"))
+	}))
+	ts.Defer(srv.Close)
+	ts.Setenv("ONFETCH", srv.URL+"/file")
+}
+
 // scriptGitServer is the verb "gitserver DIR [TOKEN]": it serves the repository in the
 // folder over HTTP, to whoever has the token if there is one, and sets GITURL and GITHOST.
 // DIR.seen has the logins that it was shown. What is asked for below /to/HOST it sends there.

@@ -54,6 +54,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"gitserver":   scriptGitServer,   // a repository over HTTP
 	"dockerfiles": scriptDockerfiles, // those of our own images
 	"tagmover":    scriptTagMover,    // a URL that moves a tag
+	"onfetch":     scriptOnFetch,     // a URL that runs a script
 	"registry":    registryCommand,
 	"showcase":    showcaseCommand,
 	"waitup":      scriptWaitUp,    // until an authority answers; sets URL, REGISTRY, HALLMARK_…

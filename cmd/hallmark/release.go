@@ -16,6 +16,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/git"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/approval"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/input"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/judge"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/rules"
 )
@@ -104,7 +105,8 @@ func (r *opened) close() { _ = r.repo.Close() } // of what was fetched to look a
 
 // check asks the policy about a ref as it is now.
 func (r *opened) check(ctx context.Context, ref string) (*judge.Result, error) {
-	return judge.Check(ctx, judge.Request{Folder: r.folder, Repo: r.repo, Ref: ref, Key: r.o.repository, Dirs: r.o.dirs, Now: time.Now()})
+	return judge.Check(ctx, judge.Request{Folder: r.folder, Repo: r.repo, Ref: ref, Key: r.o.repository, Dirs: r.o.dirs,
+		Build: input.Build{Push: true}, Now: time.Now()}) // a release is pushed
 }
 
 // title names a release in one line: "v1.4.0 56ae342c12a9".

@@ -205,6 +205,9 @@ func (r *Request) name(out *Result) (matches bool, why *policy.Reason) {
 // is wrong with it is said instead.
 func (out *Result) decide(denied []policy.Reason) {
 	reasons := slices.Clone(denied)
+	if out.untold() {
+		reasons = append(reasons, *out.TagReason)
+	}
 	for _, why := range out.Rules.Denials {
 		if out.TagReason != nil && strings.HasPrefix(why.Code, "TAG_") {
 			why = *out.TagReason
@@ -220,6 +223,13 @@ func (out *Result) decide(denied []policy.Reason) {
 	for _, text := range out.Rules.Warnings {
 		out.Decision.Warnings = append(out.Decision.Warnings, policy.Reason{Code: "POLICY_WARNING", Message: text})
 	}
+}
+
+// untold reports whether the rules said no without naming what is wrong with the tag, and
+// something is: it is the likely cause.
+func (out *Result) untold() bool {
+	return !out.Rules.Allowed && out.TagReason != nil && out.Release.Git.TagName != "" &&
+		!slices.ContainsFunc(out.Rules.Denials, func(r policy.Reason) bool { return r.Code != "POLICY_DENIED" })
 }
 
 func rejected(a approval.Approval, rel *git.Release, now time.Time) policy.Reason {
