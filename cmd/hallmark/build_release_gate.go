@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/build/trusted"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/git"
+	"github.com/hallmark-dev/hallmark/internal/idtoken"
 	"github.com/hallmark-dev/hallmark/internal/loopback"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/sign"
@@ -101,8 +103,9 @@ func (j *buildJob) buildFacts() input.Build {
 	return b
 }
 
-// asJob takes what the certificate of a CI job says of it.
-func (g *releaseGate) asJob(ctx context.Context, s *buildSigning, c trusted.Claims, x map[string]string) error {
+// asJob takes what the certificate of a CI job says of it, and of the token that the CA
+// gave the certificate for what that has no extension for.
+func (g *releaseGate) asJob(ctx context.Context, s *buildSigning, c trusted.Claims, x map[string]string, t idtoken.Token) error {
 	if !c.OfJob() {
 		return nil
 	}
@@ -118,12 +121,62 @@ func (g *releaseGate) asJob(ctx context.Context, s *buildSigning, c trusted.Clai
 		return fmt.Errorf("the identity's repository is on %s: a signing policy names repositories by host and number, without a port", u.Host)
 	}
 	_, ref, _ := strings.Cut(c.Builder, "@")
-	g.job = &judge.Job{Commit: c.Commit, Ref: c.Ref, IssuedAt: cert.NotBefore,
-		Source: input.Source{Provider: strings.ToLower(u.Hostname()), ID: x["sourceRepositoryIdentifier"], OwnerID: x["sourceRepositoryOwnerIdentifier"],
+	run, err := runOf(t)
+	if err != nil {
+		return err
+	}
+	run.Event, run.URL, run.HeadSHA, run.Environment = orNull(c.Event), orNull(c.Run), orNull(c.Commit), orNull(x["deploymentEnvironment"])
+	owner := x["sourceRepositoryOwnerIdentifier"]
+	if owner == "" {
+		if owner, err = firstClaim(t, "repository_owner_id", "namespace_id"); err != nil {
+			return err
+		}
+	}
+	g.job = &judge.Job{Commit: c.Commit, Ref: c.Ref, IssuedAt: cert.NotBefore, Run: *run,
+		Source: input.Source{Provider: strings.ToLower(u.Hostname()), ID: x["sourceRepositoryIdentifier"], OwnerID: owner,
 			Name: strings.ToLower(strings.Trim(u.Path, "/")), URI: c.Repository, Visibility: c.Visibility},
-		Builder: input.Builder{ID: c.Builder, URI: c.Builder, Ref: ref, Digest: x["buildSignerDigest"], RunnerEnvironment: c.Runner, Issuer: c.Issuer},
-		Run:     input.Run{Event: orNull(c.Event), URL: orNull(c.Run), HeadSHA: orNull(c.Commit), Environment: orNull(x["deploymentEnvironment"])}}
+		Builder: input.Builder{ID: c.Builder, URI: c.Builder, Ref: ref, Digest: x["buildSignerDigest"], RunnerEnvironment: c.Runner, Issuer: c.Issuer}}
 	return nil
+}
+
+// runOf is the run of a job, in the words of GitHub's and GitLab's tokens. GitLab gives a
+// job that is tried again a number of its own, so that each is a first attempt.
+func runOf(t idtoken.Token) (*input.Run, error) {
+	run := &input.Run{}
+	for names, into := range map[[2]string]**string{
+		{"run_id", "job_id"}: &run.ID, {"actor", "user_login"}: &run.Actor, {"actor_id", "user_id"}: &run.ActorID, {"workflow", "ci_config_ref_uri"}: &run.Workflow,
+	} {
+		said, err := firstClaim(t, names[0], names[1])
+		if err != nil {
+			return nil, err
+		}
+		*into = orNull(said)
+	}
+	attempt, err := firstClaim(t, "run_attempt", "")
+	if err != nil {
+		return nil, err
+	}
+	if n, bad := strconv.Atoi(attempt); bad == nil {
+		run.Attempt = &n
+	} else if job, _ := t.Text("job_id"); job != "" && attempt == "" {
+		first := 1
+		run.Attempt = &first
+	}
+	return run, nil
+}
+
+// firstClaim is the first of two claims that is there.
+func firstClaim(t idtoken.Token, names ...string) (string, error) {
+	for _, name := range names {
+		said, ok := t.Text(name)
+		if !ok {
+			return "", fmt.Errorf("identity token: claim %q is no string", name)
+		}
+		if said != "" {
+			return said, nil
+		}
+	}
+	return "", nil
 }
 
 func orNull(s string) *string {

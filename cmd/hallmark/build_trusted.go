@@ -41,6 +41,7 @@ type trustedJob struct {
 	claims     trusted.Claims
 	extensions map[string]string
 	pipeline   string // of a token of GitLab's
+	token      idtoken.Token
 }
 
 // splitSource takes URL#REF apart.
@@ -206,7 +207,7 @@ func (j *buildJob) whoSigns(ctx context.Context, src *git.Source) (*buildSigning
 			if why := c.Check(source); len(why) > 0 {
 				return &trusted.Denied{Reasons: why}
 			}
-			j.trusted.pipeline = part.Pipeline(t)
+			j.trusted.pipeline, j.trusted.token = part.Pipeline(t), t
 			return nil
 		}
 	}
@@ -238,7 +239,7 @@ func (j *buildJob) whoSigns(ctx context.Context, src *git.Source) (*buildSigning
 		return nil, yes, err
 	}
 	if j.release != nil {
-		if err := j.release.asJob(ctx, signing, c, who.Extensions); err != nil {
+		if err := j.release.asJob(ctx, signing, c, who.Extensions, j.trusted.token); err != nil {
 			return nil, yes, err
 		}
 	}

@@ -146,7 +146,8 @@ func scriptJob(ts *testscript.TestScript, neg bool, args []string) {
 	claims := map[string]any{"iss": c.issuer + "/" + args[1], "aud": "sigstore", "sub": "repo:acme/app", "sha": commit,
 		"runner_environment": "github-hosted", "iat": time.Now().Unix(), "nbf": time.Now().Unix(), "exp": time.Now().Add(10 * time.Minute).Unix()}
 	more := map[string]string{"ref": "refs/tags/v1.0.0", "repository": "acme/app", "repository_id": "1", "repository_visibility": "public", "event_name": "push",
-		"job_workflow_ref": "hall/builder/.github/workflows/build.yml@refs/tags/v1", "job_workflow_sha": commit, "run_id": "7", "run_attempt": "1"}
+		"job_workflow_ref": "hall/builder/.github/workflows/build.yml@refs/tags/v1", "job_workflow_sha": commit, "run_id": "7", "run_attempt": "1",
+		"repository_owner_id": "42", "actor": "rita", "actor_id": "583231", "workflow": "release"}
 	if args[1] == "gitlab" {
 		more = map[string]string{"ref": "v1.0.0", "ref_type": "tag", "project_path": "acme/app", "project_visibility": "public", "pipeline_source": "push",
 			"ci_config_ref_uri": "gitlab.example.com/acme/app//.gitlab-ci.yml@refs/tags/v1.0.0", "ci_config_sha": commit, "pipeline_id": "70", "job_id": "700"}

@@ -32,6 +32,11 @@ func (r *Request) document(ctx context.Context, out *Result, matches bool) (*inp
 	fillBuild(&doc.Build)
 	if r.Job != nil {
 		doc.Source, doc.Builder, doc.Run = r.Job.Source, r.Job.Builder, r.Job.Run
+		head, err := r.Repo.DefaultBranch(ctx)
+		if err != nil {
+			return nil, err
+		}
+		doc.Source.DefaultBranch = strings.TrimPrefix(head, "refs/heads/")
 		if p, ok := r.Folder.Authority.ByAccount(r.Job.Source.Provider, text(r.Job.Run.ActorID)); ok {
 			doc.Run.ActorPrincipal = &p.Name
 		}

@@ -67,17 +67,13 @@ type Result struct {
 	TagReason *policy.Reason // why nobody did
 	Policy    approval.Policy
 
-	ownerID string
-	now     time.Time
+	now time.Time
 }
 
 // Check decides about a release. A refusal is a decision; an error means that it could
 // not be found out what is to be judged.
 func Check(ctx context.Context, r Request) (*Result, error) {
 	out := &Result{now: r.Now}
-	if r.Job != nil {
-		out.ownerID = r.Job.Source.OwnerID
-	}
 	rel, why, err := r.Repo.Release(ctx, r.Ref)
 	if err != nil {
 		return nil, err
