@@ -29,7 +29,7 @@ COLD := cuelang.org/go/... github.com/moby/buildkit/... github.com/lestrrat-go/.
 	golang.org/x/crypto/ssh/... encoding/gob encoding/xml go/... image/... mime/... net log/slog text/tabwriter \
 	github.com/sirupsen/... google.golang.org/genproto/... github.com/protocolbuffers/... github.com/go-logr/... regexp/syntax net/mail math/big os io/fs path/filepath syscall internal/poll internal/syscall/... encoding/asn1 crypto/x509/pkix bufio compress/... unicode/utf16 text/scanner encoding/csv encoding/base32 github.com/open-policy-agent/opa/v1/types github.com/open-policy-agent/opa/v1/ir/... github.com/open-policy-agent/opa/v1/bundle flag os/exec net/url net/textproto net/netip \
 	github.com/open-policy-agent/opa/v1/topdown/durationparser $(addprefix github.com/open-policy-agent/opa/v1/,format/... storage/... config/... plugins/...) \
-	$(OURS)/cmd/... $(foreach p,cli authority translog build git sign idtoken policy policybundle admission trust rewrite registry collect key sourcefacts webfile lockfile rekor visibility ociartifact evidence/convert assess durable strictyaml fault pattern sshsignature,$(OURS)/internal/$(p)/...)
+	$(OURS)/cmd/... $(foreach p,cli authority translog build git sign idtoken policy policybundle admission trust rewrite registry collect key sourcefacts webfile lockfile rekor visibility ociartifact evidence/convert assess durable strictyaml fault pattern sshsignature signingpolicy,$(OURS)/internal/$(p)/...)
 BUILDFLAGS := -trimpath -tags grpcnotrace -ldflags "$(LDFLAGS)" $(foreach p,$(COLD),-gcflags=$(p)=-l)
 BIN ?= bin
 PROGRAMS ?= ./cmd/...
