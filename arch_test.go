@@ -50,7 +50,7 @@ var layers = map[string]int{
 	"internal/policy/sandbox":         10,
 	"internal/policy/sourcepolicy":    12,
 	"internal/policybundle":           12,
-	"internal/signingpolicy":          11,
+	"docs/policies/signing":           0,
 	"internal/collect":                20,
 	"internal/translog":               12,
 	"internal/translog/rekor":         21,

@@ -48,7 +48,8 @@ func newPolicyLintCommand(a *app) *cobra.Command {
 		Short: "Find what in a policy says something else than it seems to",
 		Long: `Read policies (*.rego; of a folder all below it), compile those that decide
 something, and name the traps in them: each with its line and what to write
-instead. Tests are left out.
+instead. Tests are left out. The files beside a signing.rego, with it, are a
+signing policy (docs/signing-policy-rules.md).
 
 Exit code 3: something was found. What only makes a decision impossible to keep
 (LINT_IMPURE) is said and is no finding.`,
@@ -130,6 +131,9 @@ func byFolder(names []string) map[string][]string {
 // lintFolder looks at the files of one folder. A signing policy is all of them that
 // have its package; a source policy is each file with a rule decision.
 func (a *app) lintFolder(folder string, names []string) ([]policy.Reason, error) {
+	if slices.ContainsFunc(names, isSigningPolicy) {
+		return a.lintSigningPolicy(folder, names)
+	}
 	var out []policy.Reason
 	signing := map[string][]byte{}
 	for _, name := range names {

@@ -71,6 +71,8 @@ func newPolicyTestCommand(a *app) *cobra.Command {
 		Long: `Run the tests of source policies: rules test_… in files *_test.rego, as docker
 buildx runs them. PATH is such a file, or a folder, of which all below it are
 run. Nothing is fetched: what a test does not give with its input is not there.
+Those of signing.rego are tests of a signing policy
+(docs/signing-policy-rules.md).
 
 The policy of X_test.rego is X.rego beside it, else Dockerfile.rego beside it,
 else Dockerfile.rego in this folder; or the one that --filename names.
@@ -181,6 +183,9 @@ func policyOf(test, file string) (string, error) {
 }
 
 func (a *app) runSuite(ctx context.Context, s suite, o *policyTestOptions, answer *policyTestAnswer) error {
+	if isSigningPolicy(s.policy) {
+		return a.runSigningSuite(ctx, s, o, answer)
+	}
 	opts, err := policyOptions(s.policy, nil)
 	if err != nil {
 		return err

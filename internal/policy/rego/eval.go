@@ -32,6 +32,7 @@ type evaluator struct {
 	functions map[string]*topdown.Builtin // beside OPA's
 	tracers   []topdown.QueryTracer
 	lazy      bool // the input has members that must not be read without need
+	all       bool // look at each rule, also at those that an index would leave out
 }
 
 // result is the variable that a query's document is bound to. Policies cannot
@@ -89,6 +90,9 @@ func (e evaluator) run(ctx context.Context, input ast.Value, now time.Time) (val
 	if e.lazy {
 		// Looking rules up by value would read members that no rule comes to.
 		query.WithIndexing(false).WithVirtualCache(newLazyCache())
+	}
+	if e.all {
+		query.WithIndexing(false)
 	}
 	var values []any
 	err = query.Iter(bounded, func(found topdown.QueryResult) error {

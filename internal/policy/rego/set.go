@@ -152,7 +152,7 @@ func (s *Set) Trace(ctx context.Context, doc map[string]any, now time.Time) ([]S
 	}
 	u := &unmet{traced: newTraced(), own: s.own}
 	e := s.eval
-	e.print = nil
+	e.print, e.all = nil, true
 	e.tracers = append(slices.Clone(e.tracers), u)
 	if _, _, err := e.run(ctx, v, now); err != nil {
 		return nil, nil, err

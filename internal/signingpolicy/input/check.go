@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/strictjson"
@@ -158,7 +157,7 @@ func wrong(is, s string) string {
 	case "text":
 		ok, want = s != "", "a text that is not empty"
 	case "time":
-		_, err := time.Parse(timeFormat, s)
+		_, err := Time(s).Time()
 		ok, want = err == nil, "a time such as 2026-11-20T09:30:00Z"
 	case "object":
 		ok, want = (len(s) == 40 || len(s) == 64) && isHex(s), "an object id of git"

@@ -18,7 +18,10 @@
 // id of git), digest, id (a decimal number, or "local"), or one of words with | between.
 package input
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Kind names this version of the document.
 const Kind = "hallmark.signing.input/v1"
@@ -36,7 +39,13 @@ const timeFormat = "2006-01-02T15:04:05Z"
 func At(t time.Time) Time { return Time(t.UTC().Format(timeFormat)) }
 
 // Time is the instant; an error when the text is none.
-func (t Time) Time() (time.Time, error) { return time.Parse(timeFormat, string(t)) }
+func (t Time) Time() (time.Time, error) {
+	at, err := time.Parse(timeFormat, string(t))
+	if err == nil && At(at) != t { // Parse lets parts of a second pass
+		err = fmt.Errorf("%q is not a time in whole seconds", string(t))
+	}
+	return at, err
+}
 
 // Document is all that a policy knows. V in a comment: produced by verification. C:
 // whatever somebody claimed.

@@ -53,6 +53,12 @@ missing_approvers(names, sources) := _set(names) - approvers(sources)
 # rejected_by(names): who of the names said no.
 rejected_by(names) := _rejecters & _set(names)
 
+# not_rejected_by(names): none of them did.
+not_rejected_by(names) if {
+	_listed(names)
+	rejected_by(names) == set()
+}
+
 # authors: who started the run, signed the tag and signed the commit, as far as known.
 authors contains input.run.actorPrincipal if is_string(input.run.actorPrincipal)
 

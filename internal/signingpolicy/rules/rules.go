@@ -144,11 +144,3 @@ func (p *Policy) Explain(ctx context.Context, in *input.Document) ([]Step, error
 	steps, _, err := p.set.Trace(ctx, doc, now)
 	return steps, err
 }
-
-// Ready are the names of the policies that a repository can start from: solo, team,
-// strict, open.
-func Ready() []string { return []string{"solo", "team", "strict", "open"} }
-
-// ReadyFiles are the files of a ready policy: signing.rego, signing_test.rego and, where
-// it reads one, data.json with placeholders. Nil for a name that is none.
-func ReadyFiles(name string) map[string][]byte { return nil }

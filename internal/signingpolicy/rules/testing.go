@@ -29,8 +29,11 @@ type Coverage = rego.Coverage
 
 // Test runs the policy's tests: the rules test_… of its *_test.rego files, with
 // "with input as …", in package hallmark.signing or hallmark.signing_test. They have
-// data.hallmark.testing: release, the document of [input.Example], and allowed, which is
-// true when allow is and deny_msg is empty. match nil runs all. Reasons as of [Load]; an
+// data.hallmark.testing: release, the document of [input.Example]; replaced(path, value),
+// added(path, value) and removed(path), which are release with one member changed, by a
+// JSON pointer; and what the policy says: allowed (allow is true and deny_msg empty),
+// refused (there is an input, and it is not allowed), and the sets denials, warnings and
+// obligations (their types). match nil runs all. Reasons as of [Load]; an
 // error means that ctx ended.
 func Test(ctx context.Context, files map[string][]byte, match func(name string) bool) ([]TestResult, []Coverage, []policy.Reason, error) {
 	own, tests, wrongs := split(files)
@@ -80,9 +83,26 @@ func testLibrary(own map[string][]byte) string {
 
 release := %s
 
+replaced(path, value) := json.patch(release, [{"op": "replace", "path": path, "value": value}])
+
+added(path, value) := json.patch(release, [{"op": "add", "path": path, "value": value}])
+
+removed(path) := json.patch(release, [{"op": "remove", "path": path}])
+
 allowed if {
 	%[2]s.allow == true
-	count([m | some m in %[2]s.deny_msg]) == 0
+	denials == set()
 }
+
+refused if {
+	input.kind
+	not allowed
+}
+
+denials := {m | some m in %[2]s.deny_msg}
+
+warnings := {m | some m in %[2]s.warn_msg}
+
+obligations := {o.type | some o in %[2]s.obligations}
 `, release, at)
 }

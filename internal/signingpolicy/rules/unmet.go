@@ -21,6 +21,7 @@ const (
 	CodeTagUnsigned     = "TAG_UNSIGNED" // no signature verified
 	CodeTagSigner       = "TAG_SIGNER"   // another key than the policy wants
 	CodeQuorum          = "QUORUM_MISSING"
+	CodeRejected        = "APPROVAL_REJECTED"
 	CodeScanMissing     = "SCAN_MISSING"    // no trusted scan of the commit
 	CodeScanIncomplete  = "SCAN_INCOMPLETE" // it did not look at everything
 	CodeScanFailed      = "SCAN_FAILED"     // it found too much
@@ -80,6 +81,14 @@ func reasonOf(c rego.Unmet, in *input.Document) (policy.Reason, bool) {
 	case "quorum_from":
 		sources := texts(arg(2))
 		return quorum(in, texts(arg(0)), arg(1), func(a input.Approval) bool { return slices.Contains(sources, a.Source) }, "by "+strings.Join(sources, ", "))
+	case "not_rejected_by":
+		var who []string
+		for _, a := range in.Approvals {
+			if a.Decision == "reject" && slices.Contains(texts(arg(0)), a.Principal) {
+				who = append(who, fmt.Sprintf("%s rejected it: %q", a.Principal, a.Comment))
+			}
+		}
+		return say(CodeRejected, "%s", listed(who, "somebody rejected it"))
 	case "no_self_approval":
 		return say(CodeQuorum, "nobody approved besides those who made the commit and the tag or started the run")
 	case "scanner_passed":
