@@ -503,6 +503,7 @@ func TestX509AndKeyless(t *testing.T) {
 		"text before":                    {cert("x\n" + first), "AUTHORITY_MALFORMED"},
 		"a key":                          {cert(strings.ReplaceAll(first, "CERTIFICATE", "PUBLIC KEY")), "AUTHORITY_MALFORMED"},
 		"http":                           {identity("http://issuer.example", "c"), "AUTHORITY_MALFORMED"},
+		"no host":                        {identity("https:///x", "c"), "AUTHORITY_MALFORMED"},
 		"no subject":                     {identity("https://issuer.example", ""), "AUTHORITY_MALFORMED"},
 		"a blank":                        {identity("https://issuer.example", "c d"), "AUTHORITY_MALFORMED"},
 		"a keyless key":                  {object{"kind": "sigstore", "publicKey": "x", "protection": "keyless", "uses": list{"approve"}}, "AUTHORITY_MALFORMED"},
