@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"runtime"
 	"runtime/debug"
@@ -293,4 +294,19 @@ func FuzzPayload(f *testing.F) {
 			t.Fatalf("%v\n%+v\n%+v", why, s, got)
 		}
 	})
+}
+
+// TestManual: the statement in the manual is one.
+func TestManual(t *testing.T) {
+	t.Parallel()
+	manual, err := os.ReadFile("../../../docs/signing-policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(manual), "## Approvals")
+	_, rest, _ = strings.Cut(rest, "```json\n")
+	example, _, _ := strings.Cut(rest, "```")
+	if s, why := approval.ParsePayload([]byte(strings.TrimSpace(example))); why != nil || s.TagObject != tagID {
+		t.Error(why)
+	}
 }

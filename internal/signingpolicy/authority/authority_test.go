@@ -594,3 +594,19 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestManual: the document in the manual is one.
+func TestManual(t *testing.T) {
+	t.Parallel()
+	manual, err := os.ReadFile("../../../docs/signing-policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(manual), "## authority.json")
+	_, rest, _ = strings.Cut(rest, "```json\n")
+	example, _, _ := strings.Cut(rest, "```")
+	d, why := authority.Parse([]byte(example))
+	if why != nil || d.Principals["alice"].Keys[0].Protection != "fido" {
+		t.Error(why)
+	}
+}
