@@ -338,6 +338,9 @@ func build(s Statement) ([]byte, error) {
 	if life := s.ExpiresAt.Sub(s.IssuedAt); life <= 0 || life > authority.MaxDuration {
 		return nil, fmt.Errorf("an approval is valid for more than 0 and at most %d h, not for %s", int(authority.MaxDuration.Hours()), life)
 	}
+	if err := s.checkSubject(); err != nil { // the payload has no place for what does not belong to the action
+		return nil, err
+	}
 	payload, err := jcs.Marshal(s.wire())
 	if err != nil {
 		return nil, fmt.Errorf("the approval cannot be written: %w", err)

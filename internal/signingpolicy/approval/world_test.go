@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -198,7 +199,8 @@ func openssl(dir string) (*x509.Certificate, crypto.Signer, error) {
 type gpg struct{ home string }
 
 func (g gpg) run(stdin []byte, args ...string) ([]byte, error) {
-	cmd := exec.Command("gpg", append([]string{"--homedir", g.home, "--batch", "--yes", "--passphrase", "", "--pinentry-mode", "loopback"}, args...)...)
+	cmd := exec.Command("gpg", append([]string{"--homedir", g.home, "--batch", "--yes", "--passphrase", "", "--pinentry-mode", "loopback",
+		"--faked-system-time", now.Add(-time.Hour).Format("20060102T150405")}, args...)...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -337,3 +339,7 @@ func change(s approval.Statement, f func(*approval.Statement)) approval.Statemen
 	f(&s)
 	return s
 }
+
+func encode(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+
+func marshal(v any) ([]byte, error) { return json.Marshal(v) }
