@@ -65,6 +65,7 @@ var layers = map[string]int{
 	"internal/authority":              21,
 	"internal/assess":                 20,
 	"internal/signingpolicy":          11,
+	"internal/signingpolicy/keyless":  21,
 	"internal/gate":                   30,
 	"internal/rewrite":                30,
 	"internal/sourcefacts":            31,

@@ -309,6 +309,7 @@ func TestTexts(t *testing.T) {
 		"a principal twice":  strings.Replace(good, `"bob":`, `"alice":`, 1),
 		"another case":       strings.Replace(good, `"principals":`, `"Principals":`, 1),
 		"null for a role":    strings.Replace(good, `"release":{"principals":["release-hsm"]}`, `"release":null`, 1),
+		"null for evidence":  strings.Replace(good, `"evidence":["signed"]`, `"evidence":null`, 1),
 		"a float threshold":  strings.Replace(good, `"threshold":2`, `"threshold":2.0`, 1),
 		"a string threshold": strings.Replace(good, `"threshold":2`, `"threshold":"2"`, 1),
 		"UTF-16":             "\xff\xfe{\x00}\x00",
@@ -502,6 +503,7 @@ func TestX509AndKeyless(t *testing.T) {
 		"text before":                    {cert("x\n" + first), "AUTHORITY_MALFORMED"},
 		"a key":                          {cert(strings.ReplaceAll(first, "CERTIFICATE", "PUBLIC KEY")), "AUTHORITY_MALFORMED"},
 		"http":                           {identity("http://issuer.example", "c"), "AUTHORITY_MALFORMED"},
+		"no host":                        {identity("https:///x", "c"), "AUTHORITY_MALFORMED"},
 		"no subject":                     {identity("https://issuer.example", ""), "AUTHORITY_MALFORMED"},
 		"a blank":                        {identity("https://issuer.example", "c d"), "AUTHORITY_MALFORMED"},
 		"a keyless key":                  {object{"kind": "sigstore", "publicKey": "x", "protection": "keyless", "uses": list{"approve"}}, "AUTHORITY_MALFORMED"},
@@ -591,4 +593,20 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestManual: the document in the manual is one.
+func TestManual(t *testing.T) {
+	t.Parallel()
+	manual, err := os.ReadFile("../../../docs/signing-policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(manual), "## authority.json")
+	_, rest, _ = strings.Cut(rest, "```json\n")
+	example, _, _ := strings.Cut(rest, "```")
+	d, why := authority.Parse([]byte(example))
+	if why != nil || d.Principals["alice"].Keys[0].Protection != "fido" {
+		t.Error(why)
+	}
 }
