@@ -89,7 +89,7 @@ func (r *Repository) Approvals(ctx context.Context, subject string, keep func(Fo
 		if err := run.init(ctx, len(refs[0].id)); err != nil {
 			return nil, err
 		}
-		if refs, err = run.fetchApprovals(ctx, refs); err != nil {
+		if err := run.fetchApprovals(ctx, refs); err != nil {
 			return nil, err
 		}
 	}
@@ -121,30 +121,23 @@ func (r *Repository) approvalRefs(ctx context.Context, prefix string) ([]approva
 
 // fetchApprovals fetches the refs, blobs that are too large left out where the server can
 // do so, and nothing that lies behind them.
-func (r *runner) fetchApprovals(ctx context.Context, refs []approvalRef) ([]approvalRef, error) {
+func (r *runner) fetchApprovals(ctx context.Context, refs []approvalRef) error {
 	for chunk := range slices.Chunk(refs, fetchAtOnce) {
 		var names strings.Builder
 		for _, ref := range chunk {
-			// Where they pointed a moment ago does not matter: what is there now counts.
-			names.WriteString("+" + ref.name + ":" + ref.name + "\n")
+			// By their ids: for names git asks the other side again, with six spellings of
+			// each. And without refs here, which git would write one file each.
+			names.WriteString(ref.id + "\n")
 		}
 		err := r.lines(ctx, "fetching the approvals of "+r.location.String(), func(string) error { return nil }, strings.NewReader(names.String()),
 			"-c", "fetch.fsckObjects=false", "-c", "remote.source.promisor=true", "-c", "remote.source.url="+r.location.argument(),
 			"-C", r.repo(), "fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--filter=blob:limit="+strconv.Itoa(MaxApprovalSize+1),
 			"--stdin", "--end-of-options", "source")
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := r.forgetOrigin(); err != nil {
-		return nil, err
-	}
-	var got []approvalRef
-	err := r.refsIn(ctx, ApprovalRefs, func(id, name string) error {
-		got = append(got, approvalRef{name, id})
-		return nil
-	})
-	return got, err
+	return r.forgetOrigin()
 }
 
 // readApprovals reads the one file of each ref's commit. Sizes are asked for first, of all

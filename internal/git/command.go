@@ -40,8 +40,8 @@ func newRunner(location Location) (*runner, error) {
 		return nil, err
 	}
 	r := &runner{dir: dir, location: location, anonymous: location.resolve != ""}
-	// What is fetched is read once and deleted: compressing it is wasted time.
-	config := "[core]\n\thooksPath = /dev/null\n\tcompression = 0\n[fetch]\n\tunpackLimit = 1\n"
+	// What is fetched is read once and deleted: compressing it, and waiting for the disk, is wasted time.
+	config := "[core]\n\thooksPath = /dev/null\n\tcompression = 0\n\tfsync = none\n[fetch]\n\tunpackLimit = 1\n"
 	if location.Path != "" {
 		// The person named this very path. git's upload-pack is made for
 		// repositories of others; lazy fetches, the known way around that,

@@ -2,9 +2,15 @@ package git_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/sha512"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/ssh"
 
 	"github.com/hallmark-dev/hallmark/internal/git"
 	"github.com/hallmark-dev/hallmark/internal/hmtest/gitrepo"
@@ -155,6 +161,69 @@ func FuzzParseTag(f *testing.F) {
 			t.Errorf("git refuses what we accept: %s", out)
 		} else if id := strings.TrimSpace(string(out)); len(tag.ID) == 40 && id != tag.ID {
 			t.Errorf("git's id %s, ours %s", id, tag.ID)
+		}
+	})
+}
+
+// FuzzVerifyTag: whatever is signed by a listed key and accepted here, git fsck --strict and
+// git verify-tag accept, too: we refuse more than git does, never less. The tag is signed as
+// it was before something was put behind it.
+func FuzzVerifyTag(f *testing.F) {
+	fix := newFixture(f, "sha1")
+	pub, priv, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(priv)
+	if err != nil {
+		f.Fatal(err)
+	}
+	public, err := ssh.NewPublicKey(pub)
+	if err != nil {
+		f.Fatal(err)
+	}
+	key := git.TagKey{Principal: "release", Kind: "ssh", SSH: public}
+	list := filepath.Join(f.TempDir(), "allowed_signers")
+	fix.must(os.WriteFile(list, append([]byte("release "), ssh.MarshalAuthorizedKey(public)...), 0o600))
+	head := "object " + fix.commit + "\ntype commit\ntag v1\n" + taggerLine
+	f.Add(head, "release v1\n", "", "git")
+	f.Add(head, "release v1\n\nHallmark-Repository: github.com/id/1\n", "", "git")
+	f.Add(head, "x\n-----BEGIN SSH SIGNATURE-----\nU1NI\n-----END SSH SIGNATURE-----\n", "", "git")
+	f.Add(head, "no line feed", "behind\n", "git")
+	f.Add(head+"gpgsig x\n", "\n", "-----BEGIN PGP SIGNATURE-----\n", "file")
+	f.Fuzz(func(t *testing.T, head, message, tail, namespace string) {
+		unsigned := head + "\n" + message
+		sum := sha512.Sum512([]byte(unsigned))
+		sig, err := signer.Sign(nil, append([]byte("SSHSIG"), ssh.Marshal(struct {
+			Namespace, Reserved, Hash string
+			Sum                       []byte
+		}{namespace, "", "sha512", sum[:]})...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw := unsigned + wire{Version: 1, Key: public.Marshal(), Namespace: namespace, Hash: "sha512", Sig: ssh.Marshal(sig)}.armored() + tail
+		tag, why := git.ParseTag([]byte(raw))
+		if why != nil {
+			return
+		}
+		if _, why := git.VerifyTag(tag, "refs/tags/"+tag.Name, []git.TagKey{key}, now); why != nil {
+			return
+		}
+		if tail != "" || namespace != "git" {
+			t.Errorf("accepted with %q behind it, of namespace %q", tail, namespace)
+		}
+		out, err := fix.Try([]byte(raw), "hash-object", "-t", "tag", "-w", "--stdin")
+		if err != nil || out != tag.ID {
+			t.Fatalf("git does not take what we accept: %v %s", err, out)
+		}
+		if out, err := fix.Try(nil, "-c", "gpg.ssh.allowedSignersFile="+list, "verify-tag", out); err != nil {
+			t.Errorf("git does not verify what we accept: %v %s", err, out)
+		}
+		if tag.Object != fix.commit { // fsck wants what the tag points to
+			return
+		}
+		if out, err := fix.Try(nil, "fsck", "--strict", "--no-dangling", tag.ID); err != nil {
+			t.Errorf("git fsck: %v %s", err, out)
 		}
 	})
 }

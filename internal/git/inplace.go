@@ -64,7 +64,7 @@ func (r *runner) link(p place, format string) error {
 		return err
 	}
 	// A commit-graph or a multi-pack-index can say of commits what they do not say themselves.
-	config := "[core]\n\trepositoryformatversion = 1\n\tbare = true\n\tcommitGraph = false\n\tmultiPackIndex = false\n" +
+	config := "[core]\n\trepositoryformatversion = 1\n\tbare = true\n\tcommitGraph = false\n\tmultiPackIndex = false\n\tfsync = committed\n" +
 		"\tlogAllRefUpdates = false\n[extensions]\n\tobjectFormat = " + format + "\n"
 	head := "ref: refs/heads/main\n"
 	if text, err := readPointer(filepath.Join(p.gitDir, "HEAD")); err == nil {

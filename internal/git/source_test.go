@@ -6,10 +6,8 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"net/http/cgi"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -55,16 +53,7 @@ func TestParseLocation(t *testing.T) {
 // serve is a git server over HTTP on loopback, git's own http-backend.
 func serve(t testing.TB, repo *gitrepo.Repo) git.Location {
 	t.Helper()
-	out, err := exec.Command("git", "--exec-path").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewServer(&cgi.Handler{
-		Path: filepath.Join(strings.TrimSpace(string(out)), "git-http-backend"),
-		Env:  []string{"GIT_PROJECT_ROOT=" + repo.Dir, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1", "HOME=/nonexistent"},
-	})
-	t.Cleanup(srv.Close)
-	l, err := git.ParseLocation(srv.URL+"/.git", false)
+	l, err := git.ParseLocation(gitrepo.Serve(t, repo), false)
 	if err != nil {
 		t.Fatal(err)
 	}
