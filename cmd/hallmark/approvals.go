@@ -48,7 +48,7 @@ func newApprovalsCommand(a *app) *cobra.Command {
 who approved or rejected it, with which key and until when, and of each that does
 not count the reason.`,
 		Example: `  hallmark approvals v1.4.0
-  hallmark approvals v1.4.0 -C https://git.example.com/org/app.git --policy ../signing-policy`,
+  hallmark approvals v1.4.0 -C ../origin.git --policy .hallmark --json`,
 		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, argv []string) error { return a.approvals(c.Context(), o, argv[0]) },
 	}

@@ -50,10 +50,10 @@ security keys are, too, or is the file that --key names.
 The approval is pushed to --remote of your clone (default origin, where there is
 one), by your own git. Without Hallmark's key handling: --export, ssh-keygen -Y sign
 -n hallmark-approval, --attach.`,
-		Example: `  hallmark approve v1.4.0
-  hallmark approve v1.4.0 --key ~/.ssh/id_ed25519 -m "read the diff"
-  hallmark approve v1.4.0 --as alice --export approval.pae
-  hallmark approve v1.4.0 --attach approval.pae`,
+		Example: `  hallmark approve v1.4.0 --key alice -m "read the diff"
+  hallmark approve v1.4.0 --key alice -o approvals
+  hallmark approve v1.4.0 --attach approval.pae
+  hallmark approve v1.4.0 --as alice --export alice.pae`,
 	})
 }
 
@@ -63,7 +63,7 @@ func newRejectCommand(a *app) *cobra.Command {
 		Short: "Reject a release, so that it is denied whoever approves it",
 		Long: `Reject a release: a signed statement as of hallmark approve that says no. As long
 as it lies in the repository the gate denies the release, with your reason.`,
-		Example: `  hallmark reject v1.4.0 -m "the workflow change was not reviewed"`,
+		Example: `  hallmark reject v1.4.0 --key alice -m "the workflow change was not reviewed"`,
 	})
 }
 

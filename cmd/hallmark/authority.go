@@ -23,7 +23,7 @@ const CodeDamaged = "DAMAGED"
 func newAuthorityCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "authority",
-		Short: "Check, back up and restore the private Sigstore, replace its keys",
+		Short: "Check, back up, restore the private Sigstore, replace its keys",
 		Long: `Check, back up, restore and tidy the data folder of hallmark up, replace its keys, and
 put them under a root that stays offline.
 All of it works on the files alone: check and backup also while an authority is

@@ -55,7 +55,7 @@ func newBuildCommand(a *app) *cobra.Command {
 	var o buildOptions
 	c := &cobra.Command{
 		Use:   "build SOURCE[#REF] -t IMAGE",
-		Short: "Build and sign an image from a signed tag, if the policy allows it",
+		Short: "Build and sign an image of a tag that the policy allows",
 		Long: `Build checks a tag of a git repository (a path or URL) against a policy, builds
 exactly the commit that it names with BuildKit, pushes the image by digest with
 SLSA provenance, signs the index, every image and every attestation in it, and

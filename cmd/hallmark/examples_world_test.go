@@ -197,6 +197,17 @@ func newExampleWorld(t *testing.T) *exampleWorld {
 		"hallmark authority issue --root offline-root --csr tsa.csr --out tsa-chain.pem --for tsa",
 		"$HALLMARK_TOOLS/cosign attest --yes --key release.key --new-bundle-format=false --use-signing-config=false --tlog-upload=false " +
 			"--predicate sbom.spdx.json --type spdxjson " + exampleAddress + "/legacy:1.0",
+		// The people of a signing policy, and a release that two of them approved.
+		"for who in alice bob carol hsm; do ssh-keygen -q -t ed25519 -N '' -C $who -f $who || exit 1; done",
+		"echo \"alice namespaces=\\\"git\\\" $(cat alice.pub)\" > allowed_signers",
+		"git config user.name Alice && git config user.email alice@example.com && git config gpg.format ssh && git config user.signingKey $PWD/alice",
+		"git init -q --bare ../origin.git && git remote add origin ../origin.git && git push -q origin main",
+		"hallmark signing-policy init --person alice=alice.pub --person bob=bob.pub --machine release-hsm=hsm.pub --protection release-hsm=hsm",
+		"hallmark tag v1.3.0 --key hsm --repository github.com/id/123456",
+		"hallmark tag v1.4.0 --key hsm --repository github.com/id/123456 --push origin",
+		"hallmark approve v1.4.0 --key alice && hallmark approve v1.4.0 --key bob",
+		"hallmark gate check . v1.4.0 -o decision.json",
+		"hallmark approve v1.4.0 --as alice --export approval.pae && ssh-keygen -q -Y sign -n hallmark-approval -f alice approval.pae",
 	} {
 		if code, out := w.shell(w.template, strings.ReplaceAll(line, exampleAddress, w.address)); code != 0 {
 			t.Fatalf("%s: exit code %d\n%s", line, code, out)

@@ -21,7 +21,7 @@ import (
 func newGateCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "gate",
-		Short: "Ask the signing policy whether a release may be built and signed",
+		Short: "Ask the signing policy whether a release may be built",
 		Long: `The gate before a build: the signing policy of a repository decides about one
 commit, with who signed its tag and who approved it (docs/signing-policy.md).`,
 		Example: `  hallmark gate check . v1.4.0
@@ -79,7 +79,7 @@ folder). A policy in a folder is rehearsed: nobody else need believe the answer.
 
 Exit code 0: allowed; 3: denied; 1 and 5: it could not be found out.`,
 		Example: `  hallmark gate check . v1.4.0
-  hallmark gate check https://git.example.com/org/app.git v1.4.0 --policy ../signing-policy
+  hallmark gate check . v1.4.0 --policy .hallmark --repository github.com/id/123456 --json
   hallmark gate check . v1.4.0 --wait 24h
   hallmark gate check . v1.4.0 -o decision.json`,
 		Args: cli.Args(cobra.ExactArgs(2)),

@@ -36,9 +36,9 @@ const (
 
 // helpOrder is the order of the commands in hallmark --help, whose last line names the rest.
 var helpOrder = []string{
-	"build", "sign", "attest", "convert",
-	"verify", "show", "trust", "policy", "log", "admit",
-	"up", "authority", "token", "key", "doctor", "env",
+	"build", "sign", "attest", "tag", "review", "approve",
+	"verify", "show", "trust", "policy", "signing-policy", "gate", "log", "admit",
+	"up", "authority", "key", "doctor",
 }
 
 func newRootCommand(a *app) *cobra.Command {
@@ -49,11 +49,11 @@ func newRootCommand(a *app) *cobra.Command {
 whole private Sigstore that this needs on one machine.`,
 	})
 	root.AddGroup(
-		&cobra.Group{ID: groupRelease, Title: "Build and sign:"},
+		&cobra.Group{ID: groupRelease, Title: "Build, release and sign:"},
 		&cobra.Group{ID: groupCheck, Title: "Verify and decide:"},
 		&cobra.Group{ID: groupSetup, Title: "Keys, identity and the private Sigstore:"},
 	)
-	cli.Help(root, helpOrder, "bake", "tag", "review", "approve", "reject", "approvals", "pending", "gate")
+	cli.Help(root, helpOrder, "approvals", "bake", "convert", "env", "pending", "reject", "token")
 	checks := a.checks()
 	for _, group := range []struct {
 		id       string
@@ -62,7 +62,7 @@ whole private Sigstore that this needs on one machine.`,
 		{groupRelease, []*cobra.Command{newBuildCommand(a), newBakeCommand(a), newInputsCommand(a), newSignCommand(a), newAttestCommand(a), newConvertCommand(a),
 			newTagCommand(a), newReviewCommand(a), newApproveCommand(a), newRejectCommand(a)}},
 		{groupCheck, []*cobra.Command{checks.Verify(), checks.VerifyAttestation(), checks.Show(), checks.Trust(), newPolicyCommand(a), newLogCommand(a), newAdmitCommand(a),
-			newGateCommand(a), newApprovalsCommand(a), newPendingCommand(a)}},
+			newSigningPolicyCommand(a), newGateCommand(a), newApprovalsCommand(a), newPendingCommand(a)}},
 		{groupSetup, []*cobra.Command{newUpCommand(a), newAuthorityCommand(a), newTokenCommand(a), newKeyCommand(a), newDoctorCommand(a), newEnvCommand(a), a.VersionCommand(), a.CompletionCommand("hallmark")}},
 	} {
 		for _, c := range group.commands {

@@ -20,7 +20,7 @@ import (
 func newPolicyCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "policy",
-		Short: "Lock what a build fetches; try, test, check and publish policies",
+		Short: "Lock what a build fetches; try, test and publish policies",
 		Long: `Source policies decide what may go into a build: each image, URL and git
 repository that a Dockerfile names is asked about. They are written for docker
 buildx and for Hallmark alike (docs/policy.md).`,

@@ -25,13 +25,13 @@ func newReviewCommand(a *app) *cobra.Command {
 	o := &reviewOptions{}
 	c := &cobra.Command{
 		Use:   "review REF",
-		Short: "Show what a release changes: commits, authors, files, dependencies",
+		Short: "Show what a release changes: commits, files, dependencies",
 		Long: `Show what a release changes since another one (--base; default the tag of the
 version before it): commits and authors, files, workflows that were touched, and
 dependencies that go.mod, package.json, requirements and Dockerfiles name anew.
 Nothing of the repository is run.`,
 		Example: `  hallmark review v1.4.0
-  hallmark review v1.4.0 --base v1.3.2`,
+  hallmark review v1.4.0 --base v1.3.0`,
 		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, argv []string) error { return a.review(c.Context(), o, argv[0]) },
 	}

@@ -47,9 +47,9 @@ signed (--repository), so that it is of no use in another one.
 The key is an SSH key of your ssh-agent, where those of tokens and HSMs (ssh-add
 -s MODULE) and security keys are, too, or a file. With --git-signs git itself
 signs, by your configuration (gpg.format, user.signingKey): OpenPGP and x509.`,
-		Example: `  hallmark tag v1.4.0 --repository github.com/id/123456
-  hallmark tag v1.4.0 --key SHA256:81U6ZzwLMYj79GsqjG+6uOqs8NAP+w/qEysh4FIxUTk --push origin
-  hallmark tag v1.4.0 --git-signs`,
+		Example: `  hallmark tag v1.5.0 --key hsm --repository github.com/id/123456
+  hallmark tag v1.5.1 --key hsm --repository github.com/id/123456 --push origin
+  hallmark tag v1.5.2 --git-signs`,
 		Args: cli.Args(cobra.RangeArgs(1, 2)),
 		RunE: func(c *cobra.Command, argv []string) error { return a.tag(c.Context(), o, argv) },
 	}

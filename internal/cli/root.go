@@ -96,11 +96,14 @@ func Help(root *cobra.Command, order []string, also ...string) {
 func overview(c *cobra.Command, order, also []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s.\n", c.Short)
+	if len(also) > 0 {
+		fmt.Fprintf(&b, "%s COMMAND --help has flags and examples.\n", c.Name())
+	}
 	list := func(title, group string) {
-		fmt.Fprintf(&b, "\n%s\n", title)
+		fmt.Fprintf(&b, "%s\n", title)
 		for _, name := range order {
 			if sub, _, err := c.Find([]string{name}); err == nil && sub.GroupID == group {
-				fmt.Fprintf(&b, "  %-12s%s\n", name, sub.Short)
+				fmt.Fprintf(&b, "  %-15s%s\n", name, sub.Short)
 			}
 		}
 	}
@@ -112,7 +115,8 @@ func overview(c *cobra.Command, order, also []string) string {
 	}
 	if sub, _, err := c.Find([]string{"completion"}); err == nil && sub != c && !slices.Contains(order, "completion") {
 		also = append(slices.Clone(also), "completion", "version")
-		fmt.Fprintf(&b, "%s COMMAND --help has flags and examples; also: %s.\n", c.Name(), strings.Join(also, ", "))
+		slices.Sort(also)
+		fmt.Fprintf(&b, "Also: %s\n", strings.Join(also, ", "))
 	} else {
 		fmt.Fprintf(&b, "%s COMMAND --help has the flags of a command, and examples.\n", c.Name())
 	}
