@@ -52,7 +52,7 @@ one), by your own git. Without Hallmark's key handling: --export, ssh-keygen -Y 
 -n hallmark-approval, --attach.`,
 		Example: `  hallmark approve v1.4.0 --key alice -m "read the diff"
   hallmark approve v1.4.0 --key alice -o approvals
-  hallmark approve v1.4.0 --attach approval.pae
+  hallmark approve --attach approval.pae.sig
   hallmark approve v1.4.0 --as alice --export alice.pae`,
 	})
 }
@@ -69,8 +69,14 @@ as it lies in the repository the gate denies the release, with your reason.`,
 
 func (a *app) approvalCommand(decision string, c *cobra.Command) *cobra.Command {
 	o := &approveOptions{decision: decision}
-	c.Args = cli.Args(cobra.ExactArgs(1))
-	c.RunE = func(c *cobra.Command, argv []string) error { return a.approve(c.Context(), o, argv[0]) }
+	c.Args = cli.Args(cobra.MaximumNArgs(1))
+	c.RunE = func(c *cobra.Command, argv []string) error {
+		ref, err := o.which(argv)
+		if err != nil {
+			return err
+		}
+		return a.approve(c.Context(), o, ref)
+	}
 	o.add(c)
 	f := c.Flags()
 	f.StringVarP(&o.repo, "repo", "C", ".", "your clone of the repository, a `DIR`")
@@ -82,7 +88,7 @@ func (a *app) approvalCommand(decision string, c *cobra.Command) *cobra.Command 
 	f.StringVar(&o.remote, "remote", "", "the `REMOTE` of the clone that it is pushed to; none: only into the clone (default origin, where there is one)")
 	f.StringVarP(&o.out, "output", "o", "", "write it into the folder `DIR` instead, for --approval-dir")
 	f.StringVar(&o.export, "export", "", "write what is to be signed to `FILE`, and sign nothing")
-	f.StringVar(&o.attach, "attach", "", "take the signature FILE.sig over the exported `FILE`")
+	f.StringVar(&o.attach, "attach", "", "take the signature `FILE.sig` over the exported FILE, which lies beside it")
 	return c
 }
 
@@ -107,6 +113,21 @@ func (a *app) approve(ctx context.Context, o *approveOptions, ref string) error 
 		return err
 	}
 	return a.placeApproval(ctx, o, r, res, made, ref)
+}
+
+// which is the release that is meant: an approval that was exported says it itself.
+func (o *approveOptions) which(argv []string) (string, error) {
+	if len(argv) == 1 {
+		return argv[0], nil
+	}
+	if o.attach == "" {
+		return "", fault.Usagef("which release? hallmark %s REF", o.decision)
+	}
+	e, _, err := o.attached()
+	if err != nil {
+		return "", err
+	}
+	return e.Statement.Ref, nil
 }
 
 func (o *approveOptions) checkApprove() error {
@@ -139,7 +160,11 @@ type approvalMade struct {
 // returns nil.
 func (a *app) signedApproval(o *approveOptions, r *opened, res *judge.Result) (*approvalMade, error) {
 	if o.attach != "" {
-		return a.attachSignature(o, r, res)
+		e, envelope, err := o.attached()
+		if err != nil {
+			return nil, err
+		}
+		return &approvalMade{envelope: envelope, id: e.ID, where: o.attach}, nil
 	}
 	if o.export != "" {
 		return nil, a.exportApproval(o, r, res)
@@ -276,31 +301,35 @@ func (a *app) exportApproval(o *approveOptions, r *opened, res *judge.Result) er
 		return fmt.Errorf("write %s: %w", o.export, err)
 	}
 	a.Say("sign it:   ssh-keygen -Y sign -n %s -f KEY %s", approval.Namespace, cli.ShellQuote(o.export))
-	a.Say("then:      hallmark %s %s --attach %s", o.decision, cli.ShellQuote(strings.TrimPrefix(res.Release.Git.Ref, "refs/tags/")), cli.ShellQuote(o.export))
+	a.Say("then:      hallmark %s --attach %s", o.decision, cli.ShellQuote(o.export+".sig"))
 	return nil
 }
 
-// attachSignature joins what was exported and its signature, and judges them as the gate
-// will.
-func (a *app) attachSignature(o *approveOptions, r *opened, res *judge.Result) (*approvalMade, error) {
-	pae, err := readSmall(o.attach, approval.MaxSize)
-	if err != nil {
-		return nil, err
+// attached joins what was exported and its signature.
+func (o *approveOptions) attached() (*approval.Envelope, []byte, error) {
+	exported := strings.TrimSuffix(o.attach, filepath.Ext(o.attach))
+	if exported == o.attach {
+		return nil, nil, fault.Hint(fault.Usagef("--attach %s: want the signature, as FILE.sig, beside the exported FILE", o.attach),
+			"ssh-keygen -Y sign -n %s -f KEY %s makes it", approval.Namespace, o.attach)
 	}
-	sig, err := readSmall(o.attach+".sig", approval.MaxSize)
+	pae, err := readSmall(exported, approval.MaxSize)
 	if err != nil {
-		return nil, fault.Hint(err, "ssh-keygen -Y sign -n %s -f KEY %s makes it", approval.Namespace, o.attach)
+		return nil, nil, fault.As(fault.Usage, err)
+	}
+	sig, err := readSmall(o.attach, approval.MaxSize)
+	if err != nil {
+		return nil, nil, fault.Hint(fault.As(fault.Usage, err), "ssh-keygen -Y sign -n %s -f KEY %s makes it", approval.Namespace, exported)
 	}
 	envelope, err := approval.Attach(pae, sig)
 	if err != nil {
-		return nil, fault.As(fault.Usage, fmt.Errorf("--attach %s: %w", o.attach, err))
+		return nil, nil, fault.As(fault.Usage, fmt.Errorf("--attach %s: %w", o.attach, err))
 	}
 	e, why := approval.Parse(envelope)
 	if why != nil {
-		return nil, fault.Usagef("--attach %s: %s", o.attach, why.Message)
+		return nil, nil, fault.Usagef("--attach %s: %s", o.attach, why.Message)
 	}
 	if e.Statement.Decision != o.decision {
-		return nil, fault.Usagef("--attach %s: it says %s; use hallmark %s", o.attach, e.Statement.Decision, e.Statement.Decision)
+		return nil, nil, fault.Usagef("--attach %s: it says %s; use hallmark %s", o.attach, e.Statement.Decision, e.Statement.Decision)
 	}
-	return &approvalMade{envelope: envelope, id: e.ID, where: o.attach + ".sig"}, nil
+	return e, envelope, nil
 }

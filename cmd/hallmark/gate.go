@@ -14,7 +14,6 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/durable"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/policy"
-	"github.com/hallmark-dev/hallmark/internal/signingpolicy/input"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/judge"
 )
 
@@ -53,7 +52,7 @@ type gateAnswer struct {
 	Reasons    []policy.Reason   `json:"reasons,omitempty"`
 	Warnings   []policy.Reason   `json:"warnings,omitempty"`
 	Ignored    []ignoredApproval `json:"ignored,omitempty"`
-	Input      *input.Document   `json:"input,omitempty"`
+	Input      json.RawMessage   `json:"input,omitempty"`
 }
 
 type ignoredApproval struct {
@@ -175,7 +174,10 @@ func waitingFor(res *judge.Result, ref string) string {
 
 func gateAnswerOf(r *opened, res *judge.Result, ref string) *gateAnswer {
 	out := &gateAnswer{Allowed: res.Decision.Allowed, Rehearsal: true, Repository: res.Key, Ref: ref, Policy: res.Policy.Digest,
-		Approvers: append([]string{}, approvers(res)...), Reasons: res.Decision.Reasons, Warnings: res.Decision.Warnings, Input: res.Input}
+		Approvers: append([]string{}, approvers(res)...), Reasons: res.Decision.Reasons, Warnings: res.Decision.Warnings}
+	if res.Input != nil {
+		out.Input, _ = json.Marshal(res.Input) // of texts and numbers
+	}
 	if res.Release != nil {
 		out.Ref, out.Commit = res.Release.Git.Ref, res.Release.Git.CommitChecksum
 		if res.Release.Tag != nil {

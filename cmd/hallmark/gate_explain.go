@@ -90,10 +90,7 @@ func readDecision(file string) (*gateAnswer, *input.Document, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var kept struct {
-		gateAnswer
-		Input json.RawMessage `json:"input"`
-	}
+	var kept gateAnswer
 	if err := json.Unmarshal(data, &kept); err != nil {
 		return nil, nil, fault.Usagef("%s: no decision of gate check -o: %v", file, err)
 	}
@@ -107,5 +104,5 @@ func readDecision(file string) (*gateAnswer, *input.Document, error) {
 	if len(why) > 0 {
 		return nil, nil, fault.Usagef("%s: its input is incomplete: %s", file, why[0].Message)
 	}
-	return &kept.gateAnswer, doc, nil
+	return &kept, doc, nil
 }
