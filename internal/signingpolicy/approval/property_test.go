@@ -42,18 +42,17 @@ func TestRemovingAnApproval(t *testing.T) {
 	w := newWorld(t)
 	envelopes, strangers := crowd(t, w)
 	random := rand.New(rand.NewPCG(1, 2))
-	for range 100 {
+	for range 50 {
 		some := slices.DeleteFunc(slices.Clone(envelopes), func([]byte) bool { return random.IntN(3) == 0 })
 		r := judge(w, expected(), some...)
-		for n := 1; n <= 4; n++ {
-			reached := approval.Quorum(r.Valid, maintainers, n)
-			for i, e := range some {
-				fewer := judge(w, expected(), slices.Delete(slices.Clone(some), i, i+1)...)
-				removed, why := approval.Parse(e)
-				if why == nil && removed.Statement.Decision == approval.Reject {
-					continue // a veto is no approval
-				}
-				if !reached && approval.Quorum(fewer.Valid, maintainers, n) {
+		for i, e := range some {
+			removed, why := approval.Parse(e)
+			if why == nil && removed.Statement.Decision == approval.Reject {
+				continue // a veto is no approval
+			}
+			fewer := judge(w, expected(), slices.Delete(slices.Clone(some), i, i+1)...)
+			for n := 1; n <= 4; n++ {
+				if !approval.Quorum(r.Valid, maintainers, n) && approval.Quorum(fewer.Valid, maintainers, n) {
 					t.Fatalf("without %s %d are reached", removed.Statement.Principal, n)
 				}
 			}
@@ -261,7 +260,7 @@ func BenchmarkJudgeTwo(b *testing.B) {
 }
 
 func FuzzParse(f *testing.F) {
-	w := newWorld(f)
+	w := smallWorld(f)
 	f.Add(w.sign(f, "alice", statement("alice")))
 	f.Add(w.sign(f, "alice", change(statement("alice"), policyAction(approval.ActionUpdate))))
 	f.Add(seal(f, []byte("{}"), []byte("SSHSIG")))

@@ -82,11 +82,14 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
+// worldDir is the world's folder, when there is one.
+var worldDir string
+
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if w, err := theWorld(); err == nil {
-		_ = exec.Command("gpgconf", "--homedir", w.pgp.home, "--kill", "gpg-agent").Run()
-		_ = os.RemoveAll(w.pgp.home)
+	if worldDir != "" {
+		_ = exec.Command("gpgconf", "--homedir", worldDir, "--kill", "gpg-agent").Run()
+		_ = os.RemoveAll(worldDir)
 	}
 	os.Exit(code)
 }
@@ -101,6 +104,7 @@ func makeWorld() (*world, error) {
 	if err != nil {
 		return nil, err
 	}
+	worldDir = dir
 	w := &world{ssh: map[string]ssh.Signer{}, path: map[string]string{}, pgp: gpg{home: dir}}
 	people := object{}
 	for name, kind := range map[string][]string{
@@ -343,3 +347,25 @@ func change(s approval.Statement, f func(*approval.Statement)) approval.Statemen
 func encode(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 
 func marshal(v any) ([]byte, error) { return json.Marshal(v) }
+
+// smallWorld has alice, with a key that is not made by ssh-keygen: fuzzing starts at once.
+func smallWorld(t testing.TB) *world {
+	t.Helper()
+	_, private, _ := ed25519.GenerateKey(rand.Reader)
+	signer, err := ssh.NewSignerFromSigner(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(object{
+		"principals": object{"alice": object{"keys": list{object{"kind": "ssh", "publicKey": public(signer.PublicKey()), "protection": "software", "uses": list{"approve", "update"}}}}},
+		"roles":      object{"update": object{"threshold": 1, "principals": list{"alice"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, why := authority.Parse(text)
+	if why != nil {
+		t.Fatal(why)
+	}
+	return &world{doc: doc, text: text, ssh: map[string]ssh.Signer{"alice": signer}}
+}

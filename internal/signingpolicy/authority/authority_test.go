@@ -2,7 +2,9 @@ package authority_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -330,6 +332,12 @@ func TestPeopleWithAccounts(t *testing.T) {
 	for _, n := range []string{"alice", "bob", "carol"} {
 		set("principals."+n, "keys", list{})(doc)
 	}
+	if w := mustParse(t, doc).Warnings(); len(w) != 1 || w[0].Code != "AUTHORITY_WEAK_EVIDENCE" || w[0].Subject != "roles.update.evidence" {
+		t.Error(w)
+	}
+	if w := mustParse(t, team(t)).Warnings(); len(w) != 0 {
+		t.Error(w)
+	}
 	if d := mustParse(t, doc); !d.Roles["update"].Accepts("github-environment") || d.Roles["update"].Accepts("signed") {
 		t.Errorf("%+v", d.Roles["update"])
 	}
@@ -355,6 +363,32 @@ func TestSecurityKeys(t *testing.T) {
 			t.Errorf("valid at %s: %t", when, !valid)
 		}
 	}
+	point, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ec, err := ssh.NewPublicKey(point.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := point.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob := ssh.Marshal(struct {
+		Type, Curve string
+		Point       []byte
+		Application string
+	}{ssh.KeyAlgoSKECDSA256, "nistp256", raw, "ssh:"})
+	set("principals.bob", "keys", list{key(ssh.KeyAlgoSKECDSA256+" "+base64.StdEncoding.EncodeToString(blob), "approve", "update")})(doc)
+	if k := mustParse(t, doc).Principals["bob"].Keys[0]; k.Protection != "fido" {
+		t.Errorf("%+v", k)
+	}
+	set("principals.carol", "keys", list{key(strings.TrimSpace(string(ssh.MarshalAuthorizedKey(ec))), "approve", "update")})(doc)
+	if _, why := authority.Parse(text(t, doc)); len(why) == 0 || why[0].Code != "AUTHORITY_SHARED_KEY" {
+		t.Errorf("a FIDO key and its ECDSA key: %v", why)
+	}
+	set("principals.carol", "keys", list{key(ed(t, "carol"), "approve", "update")})(doc)
 	// The same key for another application, or as a plain key, is the same key.
 	plain, err := ssh.NewPublicKey(public)
 	if err != nil {

@@ -210,13 +210,13 @@ func (p *parser) openpgpKey(k *Key, place string) [][]byte {
 	switch {
 	case err == nil:
 	case errors.As(err, &bad) && bad.Problem == git.OpenPGPWeak:
-		p.wrong(CodeTooWeak, place, "", "the OpenPGP certificate %s", bad.Msg)
+		p.wrong(CodeTooWeak, place, "", "the OpenPGP certificate has no signing key that is strong enough: RSA of at least %d bits, bound with SHA-256 or better", MinRSABits)
 		return nil
 	case errors.As(err, &bad) && bad.Problem == git.OpenPGPKind:
-		p.wrong(CodeKeyKind, place, "", "the OpenPGP certificate %s", bad.Msg)
+		p.wrong(CodeKeyKind, place, "", "the OpenPGP certificate has no key that may sign, of RSA, ECDSA or EdDSA")
 		return nil
 	default:
-		p.wrong(CodeMalformed, place, "gpg --export --export-options export-minimal --armor FINGERPRINT writes it", "the OpenPGP certificate cannot be used: %v", err)
+		p.wrong(CodeMalformed, place, "gpg --export --export-options export-minimal --armor FINGERPRINT writes it", "the OpenPGP certificate %v", err)
 		return nil
 	}
 	k.pgp, k.id = key, key.Fingerprint()

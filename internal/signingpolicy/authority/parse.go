@@ -22,8 +22,10 @@ const (
 	CodeThreshold = "AUTHORITY_THRESHOLD"  // 0, or more than there are people who could agree
 	CodeMachine   = "AUTHORITY_MACHINE"    // a machine's key that may do what people do
 	CodeRole      = "AUTHORITY_ROLE"       // a role that is missing, or says what its kind has not
-	CodeKeyKind   = "KEY_KIND"
-	CodeTooWeak   = "KEY_TOO_WEAK"
+	// CodeWeakEvidence is a warning: a role accepts what one access token can give.
+	CodeWeakEvidence = "AUTHORITY_WEAK_EVIDENCE"
+	CodeKeyKind      = "KEY_KIND"
+	CodeTooWeak      = "KEY_TOO_WEAK"
 )
 
 // wire is the document as it is written (predicate.authority of a policy record).
