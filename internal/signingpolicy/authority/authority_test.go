@@ -525,6 +525,8 @@ func TestX509AndKeyless(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	modulus := new(big.Int).SetBit(new(big.Int).Lsh(big.NewInt(1), 8199), 0, 1) // of nobody's key, but a long one
+	largeRSA := certificate(t, "carol", &rsa.PublicKey{N: modulus, E: 65537}, private)
 	for name, c := range map[string]struct {
 		key  object
 		code string
@@ -533,6 +535,7 @@ func TestX509AndKeyless(t *testing.T) {
 		"the key as an SSH key":          {key(strings.TrimSpace(string(ssh.MarshalAuthorizedKey(plain))), "approve", "update"), "AUTHORITY_SHARED_KEY"},
 		"another's identity":             {identity("https://issuer.example", "bob@example.org"), "AUTHORITY_SHARED_KEY"},
 		"RSA 2048":                       {cert(certificate(t, "carol", small.Public(), small)), "KEY_TOO_WEAK"},
+		"RSA 8200":                       {cert(largeRSA), "KEY_KIND"},
 		"two certificates":               {cert(first + first), "AUTHORITY_MALFORMED"},
 		"text before":                    {cert("x\n" + first), "AUTHORITY_MALFORMED"},
 		"a key":                          {cert(strings.ReplaceAll(first, "CERTIFICATE", "PUBLIC KEY")), "AUTHORITY_MALFORMED"},

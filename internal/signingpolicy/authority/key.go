@@ -118,6 +118,12 @@ func (p *parser) own(h Holder, matter [][]byte, place string) {
 		return
 	}
 	for _, m := range matter {
+		if k, err := x509.ParsePKIXPublicKey(m); err == nil {
+			if r, ok := k.(*rsa.PublicKey); ok && r.N.BitLen() > MaxRSABits { // each approval that claims it would cost milliseconds
+				p.wrong(CodeKeyKind, place, "", "an RSA key has at most %d bits", MaxRSABits)
+				return
+			}
+		}
 		if other, ok := p.doc.byMatter[pin(m)]; ok {
 			p.wrong(CodeShared, place, hint, "key %s is %s's key %s in another form", clip(h.Key.id), other.Principal.Name, clip(other.Key.id))
 			return
