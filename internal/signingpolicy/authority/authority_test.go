@@ -647,3 +647,41 @@ func TestManual(t *testing.T) {
 		t.Error(why)
 	}
 }
+
+func TestWords(t *testing.T) {
+	t.Parallel()
+	type word struct {
+		is        func(string) bool
+		good, bad []string
+	}
+	long := strings.Repeat("a", 64)
+	for name, w := range map[string]word{
+		"name":   {authority.IsName, []string{"a", "0", "a.b_c-d", long}, []string{"", "A", ".a", "-a", "_a", "a b", "ä", "a\n", long + "a", "a/b"}},
+		"number": {authority.IsNumber, []string{"1", "10", "18446744073709551615"}, []string{"", "0", "01", "-1", "1.0", "1 ", "184467440737095516150", "٣"}},
+		"host":   {authority.IsHost, []string{"github.com", "a", "0.example"}, []string{"", "GitHub.com", "-a", ".a", "a:1", "a/b", strings.Repeat("a", 254)}},
+		"digest": {authority.IsDigest, []string{"sha256:" + strings.Repeat("0", 64)}, []string{"", long, "sha256:", "sha256:" + strings.Repeat("0", 63), "sha256:" + strings.Repeat("0", 65), "sha256:" + strings.Repeat("A", 64), "sha512:" + long}},
+		"repository": {authority.IsRepositoryKey, []string{"github.com/id/1", "github.com/owner/42", "local", "local/id/local"},
+			[]string{"", "github.com", "github.com/id/", "github.com/id/01", "github.com/id/1/", "github.com/name/org/app", "/id/1", "github.com/ID/1", "local/id/1x", "github.com/id/1\n"}},
+	} {
+		for _, s := range w.good {
+			if !w.is(s) {
+				t.Errorf("%q is no %s", s, name)
+			}
+		}
+		for _, s := range w.bad {
+			if w.is(s) {
+				t.Errorf("%q is a %s", s, name)
+			}
+		}
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	data := text(b, team(b))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, why := authority.Parse(data); why != nil {
+			b.Fatal(why)
+		}
+	}
+}

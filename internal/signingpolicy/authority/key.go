@@ -88,7 +88,7 @@ func (p *parser) validity(k *Key, w wireKey, place string) {
 	if w.AttestationRoot != nil {
 		k.AttestationRoot = *w.AttestationRoot
 	}
-	if w.Attested != (w.AttestationRoot != nil) || w.Attested && !rootDigest().MatchString(k.AttestationRoot) {
+	if w.Attested != (w.AttestationRoot != nil) || w.Attested && !IsDigest(k.AttestationRoot) {
 		p.wrong(CodeMalformed, place+".attestationRoot", "", "attested and attestationRoot, sha256: and 64 hexadecimal digits, are written together")
 	}
 }
