@@ -169,6 +169,7 @@ type Expected struct {
 	// Keyless verifies Sigstore bundles over a PAE at their own trusted time; nil: keyless approvals
 	// are refused with KEY_KIND.
 	Keyless Keyless
+	Memory  *Memory // of signatures that verified before, or nil
 }
 
 // Keyless is who verifies keyless signatures.

@@ -143,7 +143,7 @@ func startAgent(t *testing.T, env ...string) (string, agent.ExtendedAgent) {
 		_ = cmd.Wait()
 		_ = os.RemoveAll(dir)
 	})
-	for range 1000 {
+	for range 6000 {
 		conn, err := net.Dial("unix", socket)
 		if err == nil {
 			t.Cleanup(func() { _ = conn.Close() })

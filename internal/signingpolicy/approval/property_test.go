@@ -259,6 +259,48 @@ func BenchmarkJudgeTwo(b *testing.B) {
 	}
 }
 
+// TestMemory: what is remembered is a signature, and neither an approval nor a key.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	want := expected()
+	want.Memory = &approval.Memory{}
+	good := w.sign(t, "alice", statement("alice"))
+	for range 2 {
+		if r := judge(w, want, good); len(r.Valid) != 1 {
+			t.Fatalf("%+v", r)
+		}
+	}
+	for i := range good {
+		flipped := bytes.Clone(good)
+		flipped[i] ^= 1
+		if !reflect.DeepEqual(judge(w, want, flipped).Valid, judge(w, expected(), flipped).Valid) {
+			t.Fatalf("byte %d: the memory makes a difference", i)
+		}
+	}
+	later := want
+	later.Now = now.Add(48 * time.Hour)
+	if r := judge(w, later, good); len(r.Valid) != 0 || r.Rejected[0].Code != "APPROVAL_EXPIRED" {
+		t.Errorf("%+v", r)
+	}
+	if r := approval.Judge(smallWorld(t).doc, want, []approval.Found{{Data: good}}); len(r.Valid) != 0 || r.Rejected[0].Code != "APPROVAL_KEY_NOT_OF_PRINCIPAL" {
+		t.Errorf("under a document with another key of hers: %+v", r)
+	}
+}
+
+func BenchmarkJudgeAgain(b *testing.B) {
+	w := newWorld(b)
+	want := expected()
+	want.Memory = &approval.Memory{}
+	found := []approval.Found{{Data: w.sign(b, "alice", statement("alice"))}, {Data: w.sign(b, "bob", statement("bob"))}}
+	b.ReportAllocs()
+	for b.Loop() {
+		if r := approval.Judge(w.doc, want, found); len(r.Valid) != 2 {
+			b.Fatal("not valid")
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	w := smallWorld(f)
 	f.Add(w.sign(f, "alice", statement("alice")))
