@@ -39,7 +39,7 @@ func (p *Policy) unmet(ctx context.Context, in *input.Document, doc map[string]a
 	if err != nil {
 		return nil, err
 	}
-	_, conditions, err := p.set.Trace(ctx, doc, now)
+	_, conditions, err := p.engine.Trace(ctx, doc, now)
 	if err != nil {
 		return nil, err
 	}
