@@ -112,7 +112,7 @@ func TestSandboxedBreaches(t *testing.T) {
 	good := sandboxed(t, w, folder(yes), rules.Options{})
 	// A set that grows in one comprehension: the process has 256 MiB.
 	numbers := "n := split(\"" + strings.Repeat("1234567890 ", 400) + "\", \" \")\n\n"
-	hog := sandboxed(t, w, folder(numbers+yes+"deny_msg contains \"x\" if count([x | some i, _ in n; some j, _ in n; some k, _ in n; x := sprintf(\"%d-%d-%d\", [i, j, k])]) == 0"), rules.Options{})
+	hog := sandboxed(t, w, folder(numbers+yes+"deny_msg contains \"x\" if count([x | some i, _ in n; some j, _ in n; some k, _ in n; x := sprintf(\"%4000d-%d-%d\", [i, j, k])]) == 0"), rules.Options{})
 	if d := decide(t, hog, input.Example()); codes(d.Denials) != "POLICY_EVAL" {
 		t.Errorf("%+v", d)
 	}
