@@ -87,30 +87,29 @@ func LoadSandboxed(ctx context.Context, w *sandbox.Worker, files map[string][]by
 		compile: compileOrder{Files: own, Timeout: o.Timeout, Print: o.Print != nil},
 		reading: rego.Reading{Query: rego.SigningQuery, Obligations: o.Obligations},
 	}
-	wrongs, err := p.prepare(ctx)
+	object, wrongs, err := p.prepare(ctx)
 	if err != nil || wrongs != nil {
 		return nil, wrongs, err
 	}
+	p.reading.Object = object
 	return &Policy{files: own, engine: p}, nil, nil
 }
 
-// prepare has the process compile the policy.
-func (p *process) prepare(ctx context.Context) ([]policy.Reason, error) {
+// prepare has the process compile the policy; object: it has a rule named decision.
+func (p *process) prepare(ctx context.Context) (object bool, wrongs []policy.Reason, err error) {
 	var answer compileAnswer
-	err := p.worker.Call(ctx, order{Policy: p.number, Compile: &p.compile}, p.within, nothing, &answer)
+	err = p.worker.Call(ctx, order{Policy: p.number, Compile: &p.compile}, p.within, nothing, &answer)
 	var breach *sandbox.Breach
 	switch {
 	case errors.As(err, &breach):
-		return []policy.Reason{stopped(breach)}, nil
+		return false, []policy.Reason{stopped(breach)}, nil
 	case err != nil:
-		return nil, err
+		return false, nil, err
 	}
-	p.reading.Object = answer.Object
-	var out []policy.Reason
 	for _, r := range answer.Reasons[:min(len(answer.Reasons), 100)] {
-		out = append(out, policy.Reason{Code: rego.CodeCompile, Message: rego.Clean(r.Message), Subject: rego.Clean(r.Subject), Hint: rego.Clean(r.Hint)})
+		wrongs = append(wrongs, policy.Reason{Code: rego.CodeCompile, Message: rego.Clean(r.Message), Subject: rego.Clean(r.Subject), Hint: rego.Clean(r.Hint)})
 	}
-	return out, nil
+	return answer.Object, wrongs, nil
 }
 
 // nothing answers the process's questions: it has none.
@@ -129,12 +128,11 @@ func (p *process) call(ctx context.Context, doc map[string]any, now time.Time, t
 	}
 	err := again()
 	if err == nil && answer.Unheard { // the process is another one since
-		object := p.reading.Object
-		wrongs, perr := p.prepare(ctx)
+		object, wrongs, perr := p.prepare(ctx)
 		switch {
 		case perr != nil:
 			return answer, nil, perr
-		case wrongs != nil || p.reading.Object != object:
+		case wrongs != nil || object != p.reading.Object:
 			err = &sandbox.Breach{Why: "the policy compiled, and does not any more, or to something else"}
 		default:
 			err = again()
