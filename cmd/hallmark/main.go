@@ -10,11 +10,18 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/cli/check"
+	"github.com/hallmark-dev/hallmark/internal/policy/sourcepolicy"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/rules"
 )
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == policyProcess {
-		os.Exit(evaluatePolicies())
+	if len(os.Args) == 2 {
+		switch os.Args[1] {
+		case policyProcess:
+			os.Exit(evaluatePolicies(sourcepolicy.ServeSandbox))
+		case signingPolicyProcess:
+			os.Exit(evaluatePolicies(rules.ServeSandbox))
+		}
 	}
 	os.Exit(run(os.Args[1:], newApp()))
 }

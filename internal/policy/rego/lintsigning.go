@@ -335,7 +335,7 @@ func (l *linter) resolved(t *ast.Term, r *ast.Rule, depth int) *ast.Term {
 		}
 	}
 	for _, e := range r.Body {
-		if e.IsAssignment() && e.Operand(0).String() == name {
+		if e.IsAssignment() && len(e.Operands()) == 2 && e.Operand(0).String() == name {
 			return l.resolved(e.Operand(1), r, depth+1)
 		}
 	}
@@ -365,7 +365,7 @@ func (l *linter) isPrincipal(t *ast.Term, body ast.Body) bool {
 		return true
 	}
 	for _, e := range body {
-		if e.IsAssignment() && e.Operand(0).Equal(t) {
+		if e.IsAssignment() && len(e.Operands()) == 2 && e.Operand(0).Equal(t) {
 			return strings.HasSuffix(e.Operand(1).String(), ".principal")
 		}
 	}
@@ -422,8 +422,9 @@ func (l *linter) null(e *ast.Expr, body ast.Body) {
 			if other.Negated || !other.IsCall() {
 				continue
 			}
-			guards := strings.HasPrefix(other.Operator().String(), "is_") || other.Operator().String() == "neq" && other.Operand(1).String() == "null"
-			if guards && other != e && other.Operand(0).Equal(t) {
+			operands := other.Operands()
+			guards := strings.HasPrefix(other.Operator().String(), "is_") || other.Operator().String() == "neq" && len(operands) > 1 && operands[1].String() == "null"
+			if guards && other != e && len(operands) > 0 && operands[0].Equal(t) {
 				return ""
 			}
 		}
@@ -435,7 +436,7 @@ func (l *linter) null(e *ast.Expr, body ast.Body) {
 		}
 		return
 	}
-	if !e.IsCall() || comparisons[e.Operator().String()] == "" {
+	if !e.IsCall() || comparisons[e.Operator().String()] == "" || len(e.Operands()) != 2 { // lint comes before the compiler
 		return
 	}
 	for i, o := range e.Operands() {

@@ -17,6 +17,7 @@
 package rego
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -113,9 +114,7 @@ func compileError(err error) error {
 // Set is a compiled policy of a gate.
 type Set struct {
 	eval    evaluator
-	enforce map[string]bool
-	query   string
-	object  bool            // the policy has a rule named decision, which alone decides
+	reading Reading
 	own     map[string]bool // names of the policy's files
 }
 
@@ -137,18 +136,16 @@ func compileSet(files map[string][]byte, c SetConfig) (*Set, unit, error) {
 	if err != nil {
 		return nil, unit{}, err
 	}
-	s := &Set{enforce: map[string]bool{}, query: c.Query, own: map[string]bool{}}
-	for _, name := range c.Obligations {
-		s.enforce[name] = true
-	}
+	s := &Set{reading: Reading{Query: c.Query, Obligations: c.Obligations}, own: map[string]bool{}}
 	for _, name := range all.bundle.names {
 		s.own[name] = true
 	}
 	if s.eval, err = all.evaluator(c.Query, c.Options); err != nil {
 		return nil, unit{}, err
 	}
+	s.eval.growth = cmp.Or(c.Growth, s.eval.growth)
 	decide := []string{"allow", "deny_msg", "warn_msg", "obligations"}
-	if s.object = all.bundle.defines(all.compiler, c.Query+".decision"); s.object {
+	if s.reading.Object = all.bundle.defines(all.compiler, c.Query+".decision"); s.reading.Object {
 		decide = []string{"decision"}
 	}
 	if err := all.bundle.checkUsed(all.compiler, c.Query, decide); err != nil {
@@ -189,7 +186,7 @@ func (s *Set) Decide(ctx context.Context, in policy.Input) (policy.Decision, []O
 	if err != nil || denied != nil {
 		return denyOr(denied), nil, err
 	}
-	d, obligations := s.decision(value)
+	d, obligations := s.reading.decision(value)
 	return d, obligations, nil
 }
 
@@ -221,19 +218,26 @@ func Clean(s string) string {
 	}, s)
 }
 
+// Reading is how a decision is read off what a policy's package evaluated to.
+type Reading struct {
+	Query       string   // the package
+	Object      bool     // the rule decision alone decides
+	Obligations []string // types that the caller enforces
+}
+
 // decision reads what the package evaluated to. Anything that is not exactly a
 // decision denies.
-func (s *Set) decision(value any) (policy.Decision, []Obligation) {
+func (r Reading) decision(value any) (policy.Decision, []Obligation) {
 	doc, ok := value.(map[string]any)
 	if !ok {
-		return policy.Deny(reason(CodeEval, "%s is %s; it must be a package with rules", s.query, TypeName(value))), nil
+		return policy.Deny(reason(CodeEval, "%s is %s; it must be a package with rules", r.Query, TypeName(value))), nil
 	}
-	if s.object {
+	if r.Object {
 		d, defined := doc["decision"]
 		doc, ok = d.(map[string]any)
 		switch {
 		case !defined:
-			return policy.Deny(reason(CodeDenied, "%s.decision is undefined: no rule allowed this", s.query)), nil
+			return policy.Deny(reason(CodeDenied, "%s.decision is undefined: no rule allowed this", r.Query)), nil
 		case !ok:
 			return policy.Deny(reason(CodeEval, "decision is %s; it must be an object", TypeName(d))), nil
 		}
@@ -256,16 +260,16 @@ func (s *Set) decision(value any) (policy.Decision, []Obligation) {
 	for _, m := range warnings {
 		out.Warnings = append(out.Warnings, reason("POLICY_WARNING", "%s", m))
 	}
-	obligations, denied := s.obligations(doc["obligations"])
+	obligations, denied := r.obligations(doc["obligations"])
 	out.Reasons = append(out.Reasons, denied...)
 	switch allow, defined := doc["allow"]; {
 	case allow == true:
 	case !defined && len(out.Reasons) == 0:
-		out.Reasons = append(out.Reasons, reason(CodeDenied, "%s.allow is undefined: no rule allowed this", s.query))
+		out.Reasons = append(out.Reasons, reason(CodeDenied, "%s.allow is undefined: no rule allowed this", r.Query))
 	case defined && allow != false:
-		out.Reasons = append(out.Reasons, reason(CodeEval, "%s.allow is %s; only the boolean true allows", s.query, TypeName(allow)))
+		out.Reasons = append(out.Reasons, reason(CodeEval, "%s.allow is %s; only the boolean true allows", r.Query, TypeName(allow)))
 	case len(out.Reasons) == 0:
-		out.Reasons = append(out.Reasons, reason(CodeDenied, "%s.allow is false and the policy gives no deny_msg", s.query))
+		out.Reasons = append(out.Reasons, reason(CodeDenied, "%s.allow is false and the policy gives no deny_msg", r.Query))
 	}
 	out.Allowed = len(out.Reasons) == 0
 	if !out.Allowed {
@@ -274,7 +278,7 @@ func (s *Set) decision(value any) (policy.Decision, []Obligation) {
 	return out, obligations
 }
 
-func (s *Set) obligations(value any) ([]Obligation, []policy.Reason) {
+func (r Reading) obligations(value any) ([]Obligation, []policy.Reason) {
 	if value == nil {
 		return nil, nil
 	}
@@ -291,7 +295,7 @@ func (s *Set) obligations(value any) ([]Obligation, []policy.Reason) {
 			return nil, []policy.Reason{reason(CodeEval, "an obligation without a type")}
 		case !contains(ObligationTypes(), name):
 			return nil, []policy.Reason{reason(CodeEval, "the obligation %q is not known; known are %s", name, strings.Join(ObligationTypes(), ", "))}
-		case !s.enforce[name]:
+		case !contains(r.Obligations, name):
 			return nil, []policy.Reason{reason(CodeDenied, "the policy allows this only with the obligation %q, which this command cannot enforce", name)}
 		}
 		delete(m, "type")

@@ -19,6 +19,7 @@ type SetConfig struct {
 	Options
 	Library []byte // the module data.hallmark.lib
 	Schema  any    // closed JSON schema of the document
+	Growth  uint64 // bytes that the heap may grow during one evaluation, default 512 MiB
 	// OnePackage: rules stand in the queried package alone, and not below it.
 	OnePackage bool
 	// Modules of the engine beside the library, by a name that no file has.
@@ -114,22 +115,38 @@ type Answer struct {
 
 // DecideValue is [Set.Decide] about a decoded JSON value, with numbers as json.Number.
 func (s *Set) DecideValue(ctx context.Context, doc map[string]any, now time.Time) (Answer, error) {
+	value, denied, err := s.Value(ctx, doc, now)
+	if err != nil {
+		return Answer{}, err
+	}
+	return s.reading.Answer(value, denied), nil
+}
+
+// Value is what the policy's package evaluates to, as decoded JSON; a failure of the policy
+// is a reason. An error means that ctx ended.
+func (s *Set) Value(ctx context.Context, doc map[string]any, now time.Time) (any, *policy.Reason, error) {
 	v, err := ast.InterfaceToValue(doc)
 	if err != nil {
-		return Answer{Decision: policy.Deny(reason(CodeIncomplete, "the input document cannot be written down: %v", err))}, nil
+		r := reason(CodeIncomplete, "the input document cannot be written down: %v", err)
+		return nil, &r, nil
 	}
-	value, denied, err := s.eval.run(ctx, v, now)
-	if err != nil || denied != nil {
-		return Answer{Decision: denyOr(denied)}, err
+	return s.eval.run(ctx, v, now)
+}
+
+// Reading is how this policy's value is read.
+func (s *Set) Reading() Reading { return s.reading }
+
+// Answer is the decision in a policy's value.
+func (r Reading) Answer(value any, denied *policy.Reason) Answer {
+	if denied != nil {
+		return Answer{Decision: policy.Deny(*denied)}
 	}
-	d, obligations := s.decision(value)
-	answer := Answer{Decision: d, Obligations: obligations}
+	d, obligations := r.decision(value)
 	said, _ := value.(map[string]any)
-	if s.object {
+	if r.Object {
 		said, _ = said["decision"].(map[string]any)
 	}
-	answer.Allow = said["allow"] == true
-	return answer, nil
+	return Answer{Decision: d, Obligations: obligations, Allow: said["allow"] == true}
 }
 
 // Unmet is a condition of the library, such as quorum, that a rule of the policy asked

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hallmark-dev/hallmark/internal/policy/rego"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/rules"
 )
 
@@ -100,4 +101,31 @@ func TestLint(t *testing.T) {
 			t.Errorf("%s: %+v", name, wrongs)
 		}
 	}
+}
+
+// FuzzLint: what parses has findings with places, whatever it says, and its mutants parse.
+func FuzzLint(f *testing.F) {
+	for _, name := range rules.Ready() {
+		f.Add(string(rules.ReadyFiles(name)["signing.rego"]))
+	}
+	for _, body := range []string{
+		"neq(input.run.id)", "not neq(input.run.id)", "assign(x)", "x := input.approvals; count(x) > 1", "count()", "input.approvals[1]",
+		"every x in input.approvals { not x.a == 1 }", "not input.run.id < 3", "count({a: b | some a, b in input.approvals}) > 1", "is_string()",
+	} {
+		f.Add("package hallmark.signing\n\nallow if { " + body + " }\n\nx := x if y\n\ny := x\n\ndeny_msg contains x if { " + body + " }")
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, r := range rules.Lint(map[string][]byte{"signing.rego": []byte(text), "data.json": []byte(`{"a": {"b": 1}}`)}) {
+			if r.Code == "" || r.Message == "" || strings.HasPrefix(r.Code, "LINT_") && !strings.HasPrefix(r.Subject, "signing.rego:") {
+				t.Errorf("%+v", r)
+			}
+		}
+		if mutants, err := rego.Mutants("signing.rego", []byte(text)); err == nil {
+			for _, m := range mutants {
+				if len(m.Text) > len(text)+4 || m.Line < 1 {
+					t.Errorf("%+v", m)
+				}
+			}
+		}
+	})
 }

@@ -11,7 +11,6 @@ package rules
 import (
 	"context"
 	_ "embed"
-	"maps"
 	"slices"
 	"time"
 
@@ -59,8 +58,14 @@ type Decision struct {
 
 // Policy is a compiled policy. It is safe for concurrent use.
 type Policy struct {
-	files map[string][]byte
-	set   *rego.Set
+	files  map[string][]byte
+	engine engine
+}
+
+// engine evaluates a compiled policy: here ([rego.Set]), or in a process of its own.
+type engine interface {
+	DecideValue(ctx context.Context, doc map[string]any, now time.Time) (rego.Answer, error)
+	Trace(ctx context.Context, doc map[string]any, now time.Time) ([]rego.Step, []rego.Unmet, error)
 }
 
 //go:embed lib.rego
@@ -79,7 +84,7 @@ func Load(files map[string][]byte, o Options) (*Policy, []policy.Reason) {
 	if err != nil {
 		return nil, mistakes(err)
 	}
-	return &Policy{files: maps.Clone(own), set: set}, nil
+	return &Policy{files: own, engine: set}, nil
 }
 
 func config(o Options) rego.SetConfig {
@@ -100,7 +105,7 @@ func (p *Policy) Decide(ctx context.Context, in *input.Document) (Decision, erro
 	if err != nil {
 		return Decision{}, err // Value has looked at it
 	}
-	d, err := p.set.DecideValue(ctx, doc, now)
+	d, err := p.engine.DecideValue(ctx, doc, now)
 	if err != nil {
 		return Decision{}, err
 	}
@@ -141,6 +146,6 @@ func (p *Policy) Explain(ctx context.Context, in *input.Document) ([]Step, error
 	if err != nil {
 		return nil, err
 	}
-	steps, _, err := p.set.Trace(ctx, doc, now)
+	steps, _, err := p.engine.Trace(ctx, doc, now)
 	return steps, err
 }

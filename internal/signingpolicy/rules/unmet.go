@@ -3,6 +3,7 @@ package rules
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,7 +40,7 @@ func (p *Policy) unmet(ctx context.Context, in *input.Document, doc map[string]a
 	if err != nil {
 		return nil, err
 	}
-	_, conditions, err := p.set.Trace(ctx, doc, now)
+	_, conditions, err := p.engine.Trace(ctx, doc, now)
 	if err != nil {
 		return nil, err
 	}
@@ -189,9 +190,15 @@ func quorum(in *input.Document, names []string, n any, counts func(input.Approva
 	if have != nil {
 		r.Message += " (" + strings.Join(have, ", ") + ")"
 	}
-	r.Message += "; missing of " + listed(missing, "nobody: the policy names too few people")
+	wanted := "some"
+	if number, ok := n.(json.Number); ok {
+		if i, err := number.Int64(); err == nil {
+			wanted = map[bool]string{true: "one", false: fmt.Sprint(max(i-int64(len(have)), 0))}[i-int64(len(have)) == 1]
+		}
+	}
+	r.Message += fmt.Sprintf(". Missing %s of: %s", wanted, listed(missing, "nobody, for the policy names too few"))
 	if rejected != nil {
-		r.Message += "; rejected by " + strings.Join(rejected, ", ")
+		r.Message += ". Rejected by " + strings.Join(rejected, ", ")
 	}
 	return r, true
 }

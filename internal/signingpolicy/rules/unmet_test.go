@@ -55,8 +55,8 @@ func TestUnmet(t *testing.T) {
 		"quorum":               {`lib.quorum({"alice", "bob", "carol"}, 2)`, nothing, "", ""},
 		"quorum of a list":     {`lib.quorum(["alice", "bob", "bob"], 2)`, nothing, "", ""},
 		"quorum of one":        {`lib.quorum({"bob"}, 1)`, nothing, "", ""},
-		"one of two":           {`lib.quorum({"alice", "carol", "dave"}, 2)`, nothing, "QUORUM_MISSING", "1 of 2 approvals (alice); missing of carol, dave"},
-		"one twice":            {`lib.quorum({"alice", "bob"}, 2)`, approval(func(a *input.Approval) { a.Principal = "bob" }), "QUORUM_MISSING", "1 of 2 approvals (bob); missing of alice"},
+		"one of two":           {`lib.quorum({"alice", "carol", "dave"}, 2)`, nothing, "QUORUM_MISSING", "1 of 2 approvals (alice). Missing one of: carol, dave"},
+		"one twice":            {`lib.quorum({"alice", "bob"}, 2)`, approval(func(a *input.Approval) { a.Principal = "bob" }), "QUORUM_MISSING", "1 of 2 approvals (bob). Missing one of: alice"},
 		"names twice":          {`lib.quorum(["alice", "alice"], 2)`, nothing, "QUORUM_MISSING", ""},
 		"case":                 {`lib.quorum({"Alice", "bob"}, 2)`, nothing, "QUORUM_MISSING", ""},
 		"of an environment":    {`lib.quorum({"alice", "bob"}, 2)`, approval(func(a *input.Approval) { a.Source = "github-environment" }), "QUORUM_MISSING", ""},
@@ -64,7 +64,7 @@ func TestUnmet(t *testing.T) {
 			a := d.Approvals[0]
 			a.Decision = "reject"
 			d.Approvals = append(d.Approvals, a)
-		}, "QUORUM_MISSING", "rejected by alice"},
+		}, "QUORUM_MISSING", "Rejected by alice"},
 		"quorum of none":      {`lib.quorum({"alice", "bob"}, 0)`, nothing, "QUORUM_MISSING", ""},
 		"quorum of less":      {`lib.quorum({"alice", "bob"}, -1)`, nothing, "QUORUM_MISSING", ""},
 		"quorum of null":      {`lib.quorum({"alice", "bob"}, null)`, nothing, "QUORUM_MISSING", ""},
