@@ -296,6 +296,24 @@ func TestApprovalFlood(t *testing.T) {
 	}
 }
 
+// TestLargeApprovals: a few that are too large, by little and by much, beside a good one.
+func TestLargeApprovals(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, "sha1")
+	flood(t, f, 1, 0)
+	for i, size := range []int{git.MaxApprovalSize + 1, 1 << 20, 3 << 20, 3<<20 + 1} {
+		blob := f.Object("blob", bytes.Repeat([]byte{'x'}, size))
+		tree, err := f.Try([]byte("100644 blob "+blob+"\tapproval.json\n"), "mktree")
+		f.must(err)
+		f.SetRef(git.ApprovalRefs+f.commit+"/"+approvalID(i), f.Git("commit-tree", "-m", "x", tree))
+	}
+	for _, l := range []git.Location{{Path: f.Dir}, serve(t, f.Repo), serveWritable(t, f.Repo, "")} { // without and with filters
+		if got := list(t, l, f.commit); len(got.Found) != 1 || got.Junk != 4 {
+			t.Errorf("%s: %+v", l, got)
+		}
+	}
+}
+
 // BenchmarkApprovals reads 2 good approvals beside 10,000 that are not.
 func BenchmarkApprovals(b *testing.B) {
 	f := newFixture(b, "sha1")
