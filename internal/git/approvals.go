@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -134,6 +137,10 @@ func (r *runner) fetchApprovals(ctx context.Context, refs []approvalRef) error {
 			"-C", r.repo(), "fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--filter=blob:limit="+strconv.Itoa(MaxApprovalSize+1),
 			"--stdin", "--end-of-options", "source")
 		if err != nil {
+			return err
+		}
+		// Or git would tell the other side with each chunk where all those before end.
+		if err := os.Remove(filepath.Join(r.repo(), "shallow")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -314,6 +314,36 @@ func TestLargeApprovals(t *testing.T) {
 	}
 }
 
+// BenchmarkApprovalFlood reads as many as are read, of 100,000: those of the others that
+// sort before are the attacker's.
+func BenchmarkApprovalFlood(b *testing.B) {
+	f := newFixture(b, "sha1")
+	flood(b, f, 0, git.MaxApprovals)
+	path := filepath.Join(f.Dir, ".git", "packed-refs")
+	data, err := os.ReadFile(path)
+	f.must(err)
+	for i := range 100_000 - git.MaxApprovals {
+		data = fmt.Appendf(data, "%s %s%s/f%063x\n", f.commit, git.ApprovalRefs, f.commit, i)
+	}
+	// In the order in which git looks for them.
+	lines := strings.SplitAfter(string(data), "\n")
+	header, refs := lines[0], lines[1:len(lines)-1]
+	slices.SortFunc(refs, func(a, b string) int { return strings.Compare(a[41:], b[41:]) })
+	f.must(os.WriteFile(path, []byte(header+strings.Join(refs, "")), 0o644))
+	served := serveWritable(b, f.Repo, "")
+	for name, l := range map[string]git.Location{"folder": {Path: f.Dir}, "URL": served} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				got, err := git.ListApprovals(context.Background(), l, f.commit, func(git.Found) bool { return false })
+				if err != nil || got.Unread != 100_000-git.MaxApprovals || got.Junk != git.MaxApprovals*3/10 {
+					b.Fatal(got, err)
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkApprovals reads 2 good approvals beside 10,000 that are not.
 func BenchmarkApprovals(b *testing.B) {
 	f := newFixture(b, "sha1")
