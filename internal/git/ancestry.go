@@ -115,7 +115,7 @@ func (r *Repository) branchTips(ctx context.Context, hexLen int, branches []stri
 	if r.run.place {
 		return tips, r.run.refs(ctx, "refs/heads/", false, add)
 	}
-	wanted := branches
+	wanted := []string{"refs/heads/*"}
 	if len(branches) > 0 {
 		is, err := r.run.list(ctx, branches)
 		if err != nil {
@@ -125,8 +125,6 @@ func (r *Repository) branchTips(ctx context.Context, hexLen int, branches []stri
 		if len(wanted) == 0 {
 			return nil, r.startHistory(ctx, hexLen)
 		}
-	} else {
-		wanted = []string{"refs/heads/*"}
 	}
 	if err := r.fetchHistory(ctx, hexLen, wanted); err != nil {
 		return nil, err

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -136,39 +139,28 @@ func (r *runner) fetchApprovals(ctx context.Context, refs []approvalRef) error {
 		if err != nil {
 			return err
 		}
+		// Or git would tell the other side with each chunk where all those before end.
+		if err := os.Remove(filepath.Join(r.repo(), "shallow")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return r.forgetOrigin()
 }
 
-// readApprovals reads the one file of each ref's commit. Sizes are asked for first, of all
-// of them, and what is no approval is left out; the same file is read once.
+// fewApprovals is up to how many are read without asking for their sizes first.
+const fewApprovals = 64
+
+// maxSkipped is up to how many bytes are read over to get to the next answer.
+const maxSkipped = 1 << 20
+
+// readApprovals reads the one file of each ref's commit; the same file is read once. Of
+// many, sizes are asked for first, so that what is too large is not read at all.
 func (r *runner) readApprovals(ctx context.Context, refs []approvalRef, keep func(Found) bool, out *Listing) (err error) {
-	var questions strings.Builder
-	for _, ref := range refs {
-		questions.WriteString(ref.id + ":" + approvalFile + "\n")
-	}
-	var good []approvalRef
-	i := 0
-	err = r.lines(ctx, "reading the approvals of "+r.location.String(), func(line string) error {
-		if i >= len(refs) {
-			return errors.New("git gives more answers than it was asked")
+	good := refs
+	if len(refs) > fewApprovals {
+		if good, err = r.approvalBlobs(ctx, refs, out); err != nil || len(good) == 0 {
+			return err
 		}
-		ref := refs[i]
-		i++
-		f := strings.Split(line, " ")
-		size, err := strconv.ParseInt(f[len(f)-1], 10, 64)
-		if len(f) != 3 || f[1] != "blob" || err != nil || size > MaxApprovalSize || !validID(f[0]) {
-			out.Junk++
-			return nil
-		}
-		good = append(good, approvalRef{ref.name, f[0]})
-		return nil
-	}, strings.NewReader(questions.String()), "-C", r.repo(), "cat-file", "--batch-check", "--buffer")
-	if err == nil && i != len(refs) {
-		err = fmt.Errorf("git gave %d answers to %d questions about approvals", i, len(refs))
-	}
-	if err != nil || len(good) == 0 {
-		return err
 	}
 	b, err := r.batch(ctx)
 	if err != nil {
@@ -177,25 +169,85 @@ func (r *runner) readApprovals(ctx context.Context, refs []approvalRef, keep fun
 	defer func() { err = errors.Join(err, b.close()) }()
 	seen := map[string]bool{}
 	for _, ref := range good {
-		if seen[ref.id] { // a copy under another name says nothing more
-			out.Junk++
-			continue
+		question := ref.id
+		if len(refs) <= fewApprovals {
+			question += ":" + approvalFile
 		}
-		seen[ref.id] = true
-		kind, content, err := b.object(ref.id, MaxApprovalSize)
+		content, id, err := b.approval(question)
 		if err != nil {
 			return err
 		}
-		if kind != "blob" || hashObject(kind, content, len(ref.id)) != ref.id {
+		if b.broken { // in the middle of something large: another one goes on
+			if err := b.close(); err != nil {
+				return err
+			}
+			if b, err = r.batch(ctx); err != nil {
+				return err
+			}
+		}
+		if content == nil || seen[id] { // a copy under another name says nothing more
 			out.Junk++
 			continue
 		}
+		seen[id] = true
 		f := Found{ID: ref.name[strings.LastIndexByte(ref.name, '/')+1:], Ref: ref.name, Envelope: content}
 		if keep == nil || keep(f) {
 			out.Found = append(out.Found, f)
 		}
 	}
 	return nil
+}
+
+// approval reads one; nil for what is none.
+func (b *batch) approval(question string) (content []byte, id string, err error) {
+	id, kind, size, err := b.ask(question)
+	var missing *missingError
+	switch {
+	case errors.As(err, &missing):
+		return nil, "", nil
+	case err != nil:
+		return nil, "", err
+	case size > maxSkipped:
+		b.broken = true
+		return nil, "", nil
+	case kind != "blob" || size > MaxApprovalSize:
+		return nil, "", b.skip(size)
+	}
+	if content, err = b.content(size); err != nil || hashObject(kind, content, len(id)) != id {
+		return nil, "", err
+	}
+	return content, id, nil
+}
+
+// approvalBlobs are the files of the refs that may be approvals, by their ids.
+func (r *runner) approvalBlobs(ctx context.Context, refs []approvalRef, out *Listing) ([]approvalRef, error) {
+	var questions strings.Builder
+	for _, ref := range refs {
+		questions.WriteString(ref.id + ":" + approvalFile + "\n")
+	}
+	var good []approvalRef
+	seen := map[string]bool{}
+	i := 0
+	err := r.lines(ctx, "reading the approvals of "+r.location.String(), func(line string) error {
+		if i >= len(refs) {
+			return errors.New("git gives more answers than it was asked")
+		}
+		ref := refs[i]
+		i++
+		f := strings.Split(line, " ")
+		size, err := strconv.ParseInt(f[len(f)-1], 10, 64)
+		if len(f) != 3 || f[1] != "blob" || err != nil || size > MaxApprovalSize || !validID(f[0]) || seen[f[0]] {
+			out.Junk++
+			return nil
+		}
+		seen[f[0]] = true
+		good = append(good, approvalRef{ref.name, f[0]})
+		return nil
+	}, strings.NewReader(questions.String()), "-C", r.repo(), "cat-file", "--batch-check", "--buffer")
+	if err == nil && i != len(refs) {
+		err = fmt.Errorf("git gave %d answers to %d questions about approvals", i, len(refs))
+	}
+	return good, err
 }
 
 // ListApprovals is [Repository.Approvals] of a location that is opened for it.

@@ -296,6 +296,54 @@ func TestApprovalFlood(t *testing.T) {
 	}
 }
 
+// TestLargeApprovals: a few that are too large, by little and by much, beside a good one.
+func TestLargeApprovals(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, "sha1")
+	flood(t, f, 1, 0)
+	for i, size := range []int{git.MaxApprovalSize + 1, 1 << 20, 3 << 20, 3<<20 + 1} {
+		blob := f.Object("blob", bytes.Repeat([]byte{'x'}, size))
+		tree, err := f.Try([]byte("100644 blob "+blob+"\tapproval.json\n"), "mktree")
+		f.must(err)
+		f.SetRef(git.ApprovalRefs+f.commit+"/"+approvalID(i), f.Git("commit-tree", "-m", "x", tree))
+	}
+	for _, l := range []git.Location{{Path: f.Dir}, serve(t, f.Repo), serveWritable(t, f.Repo, "")} { // without and with filters
+		if got := list(t, l, f.commit); len(got.Found) != 1 || got.Junk != 4 {
+			t.Errorf("%s: %+v", l, got)
+		}
+	}
+}
+
+// BenchmarkApprovalFlood reads as many as are read, of 100,000: those of the others that
+// sort before are the attacker's.
+func BenchmarkApprovalFlood(b *testing.B) {
+	f := newFixture(b, "sha1")
+	flood(b, f, 0, git.MaxApprovals)
+	path := filepath.Join(f.Dir, ".git", "packed-refs")
+	data, err := os.ReadFile(path)
+	f.must(err)
+	for i := range 100_000 - git.MaxApprovals {
+		data = fmt.Appendf(data, "%s %s%s/f%063x\n", f.commit, git.ApprovalRefs, f.commit, i)
+	}
+	// In the order in which git looks for them.
+	lines := strings.SplitAfter(string(data), "\n")
+	header, refs := lines[0], lines[1:len(lines)-1]
+	slices.SortFunc(refs, func(a, b string) int { return strings.Compare(a[41:], b[41:]) })
+	f.must(os.WriteFile(path, []byte(header+strings.Join(refs, "")), 0o644))
+	served := serveWritable(b, f.Repo, "")
+	for name, l := range map[string]git.Location{"folder": {Path: f.Dir}, "URL": served} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				got, err := git.ListApprovals(context.Background(), l, f.commit, func(git.Found) bool { return false })
+				if err != nil || got.Unread != 100_000-git.MaxApprovals || got.Junk != git.MaxApprovals*3/10 {
+					b.Fatal(got, err)
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkApprovals reads 2 good approvals beside 10,000 that are not.
 func BenchmarkApprovals(b *testing.B) {
 	f := newFixture(b, "sha1")

@@ -25,6 +25,8 @@ type runner struct {
 	place     bool // the repository is made of links to the folder's own objects and refs
 	detached  bool // and no branch of it is checked out
 	hexLen    int  // of the repository, once it is made
+
+	kept *batch // of a place
 }
 
 const maxOutput = 1 << 20
@@ -91,8 +93,12 @@ func (r *runner) init(ctx context.Context, hexLen int) error {
 	return err
 }
 
-func (r *runner) repo() string  { return filepath.Join(r.dir, "repo.git") }
-func (r *runner) remove() error { return os.RemoveAll(r.dir) }
+func (r *runner) repo() string { return filepath.Join(r.dir, "repo.git") }
+
+func (r *runner) remove() error {
+	_ = r.endBatch() // what was read was read
+	return os.RemoveAll(r.dir)
+}
 
 // command is git with the hardening. The environment is built, not inherited.
 func (r *runner) command(ctx context.Context, args ...string) *exec.Cmd {

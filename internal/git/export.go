@@ -1,7 +1,6 @@
 package git
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -195,67 +194,6 @@ func parseTree(content []byte, hexLen int) ([]treeEntry, error) {
 func checkEntryName(name string) error {
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") || strings.EqualFold(name, ".git") {
 		return fmt.Errorf("a file named %q is not accepted", clip(name))
-	}
-	return nil
-}
-
-// batch starts git cat-file --batch on the private repository.
-func (r *runner) batch(ctx context.Context) (*batch, error) {
-	cmd := r.command(ctx, "-C", r.repo(), "cat-file", "--batch")
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	stderr := &limitedBuffer{limit: 64 << 10}
-	cmd.Stderr = stderr
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	finish := func() error {
-		// Ending the input ends git; output that nobody reads must not keep it.
-		err := errors.Join(stdin.Close(), stdout.Close())
-		if werr := cmd.Wait(); werr != nil && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return err
-	}
-	return &batch{in: stdin, out: &reader{r: bufio.NewReaderSize(stdout, 64<<10)}, finish: finish}, nil
-}
-
-// reader reads the answers of cat-file --batch.
-type reader struct{ r *bufio.Reader }
-
-func (r *reader) line() (string, error) {
-	line, err := r.r.ReadSlice('\n')
-	if err != nil {
-		return "", err
-	}
-	return string(line[:len(line)-1]), nil
-}
-
-func (r *reader) content(size int64) ([]byte, error) {
-	content := make([]byte, size)
-	if _, err := io.ReadFull(r.r, content); err != nil {
-		return nil, err
-	}
-	return content, r.newline()
-}
-
-// skip passes over content that is not wanted.
-func (r *reader) skip(size int64) error {
-	if _, err := io.CopyN(io.Discard, r.r, size); err != nil {
-		return err
-	}
-	return r.newline()
-}
-
-func (r *reader) newline() error {
-	if c, err := r.r.ReadByte(); err != nil || c != '\n' {
-		return fmt.Errorf("git's answer does not end where it should: %w", err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package git
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -109,6 +110,9 @@ func (r *runner) objectFormat(ctx context.Context, p place) (string, *policy.Rea
 	}
 	if err != nil {
 		return "", nil, err
+	}
+	if text, err := os.ReadFile(path); err != nil || !bytes.Contains(bytes.ToLower(text), []byte("objectformat")) {
+		return "sha1", nil, err // without asking git, for every include is passed over
 	}
 	out, err := r.run(ctx, "reading the form of "+r.location.Path, "config", "--file", path, "--no-includes",
 		"--default=sha1", "--get", "extensions.objectFormat")

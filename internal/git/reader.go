@@ -111,9 +111,9 @@ func (r *Reader) Blob(id string, limit int64) (content []byte, size int64, err e
 		return nil, 0, fmt.Errorf("object %s is not the blob that its id promises", id)
 	}
 	if size > limit {
-		return nil, size, r.b.out.skip(size)
+		return nil, size, r.b.skip(size)
 	}
-	if content, err = r.b.out.content(size); err != nil {
+	if content, err = r.b.content(size); err != nil {
 		return nil, 0, fmt.Errorf("object %s: %w", id, err)
 	}
 	if hashObject("blob", content, r.hexLen) != id {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -191,18 +189,22 @@ func (r *runner) listInPlace(ctx context.Context, names []string) (map[string]ti
 }
 
 // read parses the tag and the commit and fills the policy's view.
-func (s *Source) read(ctx context.Context, ref string, tip tip) (*policy.Reason, error) {
+func (s *Source) read(ctx context.Context, ref string, tip tip) (why *policy.Reason, err error) {
 	s.Git = policy.Git{Remote: s.Location.String(), Ref: ref, Checksum: tip.id, CommitChecksum: tip.id}
 	s.Git.TagName, _ = strings.CutPrefix(ref, "refs/tags/")
 	if s.Git.TagName == ref {
 		s.Git.TagName = ""
 	}
-	kind, raw, err := s.object(ctx, tip.id)
+	b, err := s.run.batch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	kind, raw, err := b.object(tip.id, MaxCommitSize)
 	if err != nil {
 		return tooLarge(err, ref)
 	}
 	if kind == "tag" {
-		var why *policy.Reason
 		if s.Tag, why = ParseTag(raw); why != nil {
 			return why, nil
 		}
@@ -223,14 +225,13 @@ func (s *Source) read(ctx context.Context, ref string, tip tip) (*policy.Reason,
 		if tip.peeled != "" && tip.peeled != s.Tag.Object {
 			return nil, fmt.Errorf("the server says that %s leads to %s, its tag object says %s", ref, tip.peeled, s.Tag.Object)
 		}
-		if kind, raw, err = s.object(ctx, s.Tag.Object); err != nil {
+		if kind, raw, err = b.object(s.Tag.Object, MaxCommitSize); err != nil {
 			return tooLarge(err, ref)
 		}
 	}
 	if kind != "commit" {
 		return reason(CodeTargetType, ref, "tag the commit itself", "%s leads to a %s, not to a commit", ref, kind), nil
 	}
-	var why *policy.Reason
 	if s.Commit, why = ParseCommit(raw); why != nil {
 		return why, nil
 	}
@@ -347,51 +348,4 @@ func moved(ref, was, is string) *policy.Reason {
 	}
 	return reason(CodeMoved, ref, "find out who moved the tag, then build again",
 		"%s points to %s now; what was checked is %s", ref, short(is), short(was))
-}
-
-// batch is a git cat-file --batch.
-type batch struct {
-	in     io.Writer
-	out    *reader
-	finish func() error
-}
-
-func (b *batch) close() error { return b.finish() }
-
-// object reads one object: "<id> SP <type> SP <size> LF <content> LF".
-func (b *batch) object(id string, limit int64) (string, []byte, error) {
-	kind, size, err := b.header(id)
-	if err != nil {
-		return "", nil, err
-	}
-	if kind == "tag" {
-		limit = min(limit, MaxTagSize)
-	}
-	if size > limit {
-		return kind, nil, &sizeError{kind, id, size, limit}
-	}
-	content, err := b.out.content(size)
-	if err != nil {
-		return "", nil, fmt.Errorf("object %s: %w", id, err)
-	}
-	return kind, content, nil
-}
-
-func (b *batch) header(id string) (kind string, size int64, err error) {
-	if _, err := b.in.Write([]byte(id + "\n")); err != nil {
-		return "", 0, fmt.Errorf("reading object %s: %w", id, err)
-	}
-	line, err := b.out.line()
-	if err != nil {
-		return "", 0, fmt.Errorf("reading object %s: %w", id, err)
-	}
-	f := strings.Split(line, " ")
-	if len(f) == 2 && f[0] == id && f[1] == "missing" {
-		return "", 0, &missingError{id}
-	}
-	if len(f) != 3 || f[0] != id {
-		return "", 0, fmt.Errorf("reading object %s: git says %q", id, clip(line))
-	}
-	size, err = strconv.ParseInt(f[2], 10, 64)
-	return f[1], size, err
 }

@@ -3,8 +3,6 @@
 package sshsigner
 
 import (
-	"crypto/rand"
-	"crypto/sha512"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -212,30 +210,9 @@ func (p patient) Sign(random io.Reader, data []byte) (*ssh.Signature, error) {
 // blob that is not armored. It is verified before it is returned, as strictly as a signing
 // policy does it.
 func (s *Signer) SSHSIG(message []byte, namespace string) ([]byte, error) {
-	sum := sha512.Sum512(message)
-	const magic, hash = "SSHSIG", "sha512"
-	signed := append([]byte(magic), ssh.Marshal(struct{ Namespace, Reserved, Hash, Sum string }{namespace, "", hash, string(sum[:])})...)
-	var sig *ssh.Signature
-	var err error
-	if a, ok := s.Signer.(ssh.AlgorithmSigner); ok && s.PublicKey().Type() == ssh.KeyAlgoRSA {
-		sig, err = a.SignWithAlgorithm(rand.Reader, signed, ssh.KeyAlgoRSASHA512)
-	} else {
-		sig, err = s.Sign(rand.Reader, signed)
-	}
+	blob, err := sshsignature.Sign(message, namespace, s.Signer, minRSABits)
 	if err != nil {
-		return nil, fault.Hint(fmt.Errorf("%s did not sign with %s: %w", s.Where, ssh.FingerprintSHA256(s.PublicKey()), err),
-			"a security key wants to be touched, a token may have been taken out")
-	}
-	blob := append([]byte(magic), ssh.Marshal(struct {
-		Version                                uint32
-		Key, Namespace, Reserved, Hash, Signed string
-	}{1, string(s.PublicKey().Marshal()), namespace, "", hash, string(ssh.Marshal(sig))})...)
-	parsed, err := sshsignature.Parse(blob)
-	if err == nil {
-		err = parsed.Verify(message, namespace, minRSABits)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("what %s signed with %s is of no use: it %w", s.Where, ssh.FingerprintSHA256(s.PublicKey()), err)
+		return nil, fault.Hint(fmt.Errorf("%s: %w", s.Where, err), "a security key wants to be touched, a token may have been taken out")
 	}
 	return blob, nil
 }
