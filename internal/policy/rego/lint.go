@@ -64,6 +64,9 @@ func Lint(files map[string][]byte, o LintOptions) ([]policy.Reason, error) {
 		case m == nil:
 			return nil, compileErrorf(name, "the file is empty")
 		}
+		if l.signing != nil {
+			spellOut(m)
+		}
 		modules = append(modules, m)
 	}
 	l.look(modules)

@@ -72,6 +72,15 @@ func TestLint(t *testing.T) {
 		"principal who started":     {ok + `allow if input.run.actorPrincipal in {"alice"}`, "LINT_ACTOR", ""},
 		"all but who started":       {ok + `allow if count(lib.approvers({"signed"}) - {input.run.actorPrincipal}) >= 2`, "", ""},
 		"who started, in a message": {ok + `warn_msg contains sprintf("started by %v", [input.run.actor])`, "", ""},
+		"claim by a variable":       {ok + "allow if {\n\tt := input.git.tag\n\tt.sshSignature.pubKey == \"SHA256:x\"\n}", "LINT_UNVERIFIED", ""},
+		"claim by two variables":    {ok + "allow if {\n\tt := input.git.tag\n\ts := t.sshSignature\n\ts.pubKey == \"SHA256:x\"\n}", "LINT_UNVERIFIED", ""},
+		"claim by quotes":           {ok + `allow if input["git"]["tag"]["sshSignature"].pubKey == "SHA256:x"`, "LINT_UNVERIFIED", ""},
+		"starter by a variable":     {ok + "allow if {\n\tr := input.run\n\tr.actor == \"alice\"\n}", "LINT_ACTOR", ""},
+		"starter by two variables":  {ok + "allow if {\n\ta := input.run.actor\n\ta == \"alice\"\n}", "LINT_ACTOR", ""},
+		"denial by a variable":      {ok + "deny_msg contains \"x\" if {\n\tg := input.git\n\tstartswith(g.tag.tag, \"v0\")\n}", "LINT_DENY_UNDEFINED", ""},
+		"not, by a variable":        {ok + "deny_msg contains \"x\" if {\n\tg := input.git\n\tnot startswith(g.ref, \"v0\")\n}", "LINT_NOT_UNDEFINED", ""},
+		"count by a variable":       {ok + "allow if {\n\ta := input.approvals\n\tcount(a) > 1\n}", "LINT_APPROVALS", ""},
+		"signer by a variable":      {ok + "allow if {\n\tt := input.git.tag\n\tt.signer.protection == \"hsm\"\n}", "", ""},
 		"rejected":                  {ok + `allow if count(input.rejected) == 0`, "LINT_REJECTED", "input.approvals"},
 		"some rejected":             {ok + `allow if { some r in input.rejected; r.claimedPrincipal == "alice" }`, "LINT_REJECTED", ""},
 		"rejected, as a warning":    {ok + `warn_msg contains sprintf("%s: %s", [r.claimedPrincipal, r.code]) if some r in input.rejected`, "", ""},
@@ -99,6 +108,27 @@ func TestLint(t *testing.T) {
 		// A policy with a finding compiles, or the finding would come too late to matter.
 		if _, wrongs := rules.Load(files, rules.Options{}); wrongs != nil {
 			t.Errorf("%s: %+v", name, wrongs)
+		}
+	}
+}
+
+// TestLintImports: a trap under the name of an import is one.
+func TestLintImports(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"import input.git.tag as tag\n\ndefault allow := false\n\nallow if tag.sshSignature.pubKey == \"SHA256:x\"\n": "LINT_UNVERIFIED",
+		"import input.run\n\ndefault allow := false\n\nallow if run.actor == \"alice\"\n":                             "LINT_ACTOR",
+		"import input.approvals\n\ndefault allow := false\n\nallow if count(approvals) > 1\n":                         "LINT_APPROVALS",
+		"import input.git.tag as tag\n\ndefault allow := false\n\nallow if tag.signer.protection == \"hsm\"\n":        "",
+		"import input.git.tag as tag\n\ndefault allow := false\n\nallow if not startswith(tag.tag, \"v0\")\n":         "LINT_NOT_UNDEFINED",
+		"import data.hallmark.lib as input2\n\ndefault allow := false\n\nallow if input2.quorum({\"a\", \"b\"}, 2)\n": "",
+	} {
+		files := map[string][]byte{"signing.rego": []byte("package hallmark.signing\n\n" + text)}
+		if found := rules.Lint(files); codes(found) != want {
+			t.Errorf("%s%+v, want %s", text, found, want)
+		}
+		if _, wrongs := rules.Load(files, rules.Options{}); wrongs != nil {
+			t.Errorf("%s%+v", text, wrongs)
 		}
 	}
 }

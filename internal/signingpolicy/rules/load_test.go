@@ -35,6 +35,7 @@ func TestLoad(t *testing.T) {
 		"empty":                   {map[string][]byte{"signing.rego": nil}, "empty", "signing.rego", ""},
 		"typo":                    {folder(yes + `deny_msg contains "x" if input.tag.signer`), "undefined ref", "signing.rego:7", ""},
 		"typo with a near name":   {folder(yes + `deny_msg contains "x" if input.git.isAnotatedTag`), "undefined ref", "signing.rego:7", "did you mean input.git.isAnnotatedTag?"},
+		"schema of its own":       {map[string][]byte{"signing.rego": []byte("# METADATA\n# scope: package\n# schemas:\n#   - input: {type: object}\npackage hallmark.signing\n\nallow if input.tag.signer\n")}, "undefined ref", "signing.rego:7", ""},
 		"typo in a list":          {folder(yes + `deny_msg contains a.principle if some a in input.approvals`), "undefined ref", "signing.rego:7", "principal"},
 		"text for a boolean":      {folder(yes + `deny_msg contains "x" if input.git.isAnnotatedTag == "yes"`), "match error", "signing.rego:7", ""},
 		"http.send":               {folder(yes + `deny_msg contains "x" if http.send({"method": "get", "url": "https://example.org"}).status_code != 200`), "undefined function http.send", "signing.rego:7", ""},
