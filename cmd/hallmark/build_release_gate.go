@@ -46,7 +46,11 @@ func (j *buildJob) askRelease(ctx context.Context, src *git.Source) (policy.Deci
 		return policy.Deny(*why), nil
 	}
 	defer repo.Close() //nolint:errcheck // of what was fetched to look at it
-	res, err := judge.Check(ctx, judge.Request{Folder: g.folder, Repo: repo, Ref: src.Git.Ref, Job: g.job, Build: j.buildFacts(), Now: time.Now()})
+	keyless, err := j.app.keylessApprovals(ctx, g.folder)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	res, err := judge.Check(ctx, judge.Request{Keyless: keyless, Folder: g.folder, Repo: repo, Ref: src.Git.Ref, Job: g.job, Build: j.buildFacts(), Now: time.Now()})
 	if err != nil {
 		return policy.Decision{}, err
 	}

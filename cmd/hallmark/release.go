@@ -16,9 +16,13 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/git"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/approval"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/authority"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/input"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/judge"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/keyless"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/rules"
+	"github.com/hallmark-dev/hallmark/internal/trust"
+	"github.com/hallmark-dev/hallmark/internal/verify"
 )
 
 // proposalFolder is where a repository keeps the proposal of its signing policy.
@@ -67,6 +71,8 @@ type opened struct {
 	o      *releaseOptions
 	folder *judge.Folder
 	repo   *git.Repository
+
+	keyless approval.Keyless
 }
 
 // openRelease reads the policy and opens the repository. A release without repository is
@@ -98,7 +104,28 @@ func (a *app) openRelease(ctx context.Context, o *releaseOptions) (*opened, erro
 	if why != nil {
 		return nil, a.Deny(policy.Deny(*why))
 	}
-	return &opened{o: o, folder: folder, repo: repo}, nil
+	keyless, err := a.keylessApprovals(ctx, folder)
+	if err != nil {
+		return nil, errors.Join(err, repo.Close())
+	}
+	return &opened{o: o, folder: folder, repo: repo, keyless: keyless}, nil
+}
+
+// keylessApprovals verifies approvals by identities, under the trust root that verify uses;
+// nil where the policy names none.
+func (a *app) keylessApprovals(ctx context.Context, folder *judge.Folder) (approval.Keyless, error) {
+	if !slices.ContainsFunc(folder.Authority.Keys(authority.UseApprove), func(h authority.Holder) bool { return h.Key.Kind == authority.Sigstore }) {
+		return nil, nil
+	}
+	root, err := a.TrustedRoot(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	v, err := verify.New(verify.Config{Roots: []*trust.Root{root}, Now: time.Now})
+	if err != nil {
+		return nil, err
+	}
+	return keyless.New(v), nil
 }
 
 func (r *opened) close() { _ = r.repo.Close() } // of what was fetched to look at it
@@ -106,7 +133,7 @@ func (r *opened) close() { _ = r.repo.Close() } // of what was fetched to look a
 // check asks the policy about a ref as it is now.
 func (r *opened) check(ctx context.Context, ref string) (*judge.Result, error) {
 	return judge.Check(ctx, judge.Request{Folder: r.folder, Repo: r.repo, Ref: ref, Key: r.o.repository, Dirs: r.o.dirs,
-		Build: input.Build{Push: true}, Now: time.Now()}) // a release is pushed
+		Build: input.Build{Push: true}, Keyless: r.keyless, Now: time.Now()}) // a release is pushed
 }
 
 // title names a release in one line: "v1.4.0 56ae342c12a9".

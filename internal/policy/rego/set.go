@@ -111,6 +111,7 @@ type Answer struct {
 	policy.Decision
 	Obligations []Obligation // of an allowed decision
 	Allow       bool         // the rule allow is true, whatever deny_msg says
+	Silent      bool         // it said no without a word of its own
 }
 
 // DecideValue is [Set.Decide] about a decoded JSON value, with numbers as json.Number.
@@ -146,7 +147,9 @@ func (r Reading) Answer(value any, denied *policy.Reason) Answer {
 	if r.Object {
 		said, _ = said["decision"].(map[string]any)
 	}
-	return Answer{Decision: d, Obligations: obligations, Allow: said["allow"] == true}
+	words, err := messages(said["deny_msg"])
+	silent := !d.Allowed && err == nil && len(words) == 0 && len(d.Reasons) == 1 && d.Reasons[0].Code == CodeDenied
+	return Answer{Decision: d, Obligations: obligations, Allow: said["allow"] == true, Silent: silent}
 }
 
 // Unmet is a condition of the library, such as quorum, that a rule of the policy asked

@@ -134,8 +134,9 @@ func (j *judge) context(s *Statement) *failure {
 	switch {
 	case s.Action != w.Action:
 		return fail(CodeOtherAction, "is one of %s, not of %s", s.Action, w.Action)
-	case s.Repository.Key != w.Repository.Key,
-		w.Repository.OwnerID != "" && s.Repository.OwnerID != w.Repository.OwnerID,
+	case s.Repository.Key != w.Repository.Key:
+		return fail(CodeOtherRepository, "is for %s, not for %s", s.Repository.Key, w.Repository.Key)
+	case w.Repository.OwnerID != "" && s.Repository.OwnerID != w.Repository.OwnerID,
 		w.Repository.URI != "" && s.Repository.URI != w.Repository.URI:
 		return fail(CodeOtherRepository, "is for %s (%s, owner %s), not for %s (%s, owner %s)", s.Repository.Key, clip(s.Repository.URI), s.Repository.OwnerID,
 			w.Repository.Key, clip(w.Repository.URI), w.Repository.OwnerID)

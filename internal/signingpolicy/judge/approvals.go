@@ -15,7 +15,7 @@ import (
 // people at their desk know the one that a record binds, and a folder binds none.
 func expected(out *Result) approval.Expected {
 	want := approval.Expected{Action: approval.ActionBuild, Repository: approval.Repository{Key: out.Key},
-		Commit: out.Release.Git.CommitChecksum, Ref: out.Release.Git.Ref, Tree: out.Release.Commit.Tree, Policy: out.Policy, Now: out.now}
+		Commit: out.Release.Git.CommitChecksum, Ref: out.Release.Git.Ref, Tree: out.Release.Commit.Tree, Policy: out.Policy, Now: out.now, Keyless: out.keyless}
 	if out.Release.Tag != nil {
 		want.TagObject = out.Release.Tag.ID
 	}

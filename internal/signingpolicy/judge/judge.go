@@ -39,7 +39,9 @@ type Request struct {
 	// Dirs are folders with approvals, beside those that the repository has.
 	Dirs  []string
 	Build input.Build
-	Now   time.Time
+	// Keyless verifies approvals that were signed with an identity; nil: they are refused.
+	Keyless approval.Keyless
+	Now     time.Time
 }
 
 // Job is what a verified CI identity says. Its URIs and names are the provider's.
@@ -67,13 +69,14 @@ type Result struct {
 	TagReason *policy.Reason // why nobody did
 	Policy    approval.Policy
 
-	now time.Time
+	now     time.Time
+	keyless approval.Keyless
 }
 
 // Check decides about a release. A refusal is a decision; an error means that it could
 // not be found out what is to be judged.
 func Check(ctx context.Context, r Request) (*Result, error) {
-	out := &Result{now: r.Now}
+	out := &Result{now: r.Now, keyless: r.Keyless}
 	rel, why, err := r.Repo.Release(ctx, r.Ref)
 	if err != nil {
 		return nil, err

@@ -121,6 +121,9 @@ func (p *Policy) Decide(ctx context.Context, in *input.Document) (Decision, erro
 		if err != nil {
 			return Decision{}, err
 		}
+		if len(unmet) > 0 && d.Silent {
+			out.Denials = nil // that allow is false is no reason beside those
+		}
 		out.Denials = append(unmet, out.Denials...)
 	}
 	return out, nil

@@ -170,8 +170,8 @@ func TestUnmetOfThisDenial(t *testing.T) {
 		"denied besides":     {two + `deny_msg contains "frozen" if input.build.push`, "POLICY_DENIED"},
 		"denied for that":    {two + `deny_msg contains "carol" if not lib.quorum({"carol"}, 1)`, "QUORUM_MISSING POLICY_DENIED"},
 		"by a rule of its":   {"ok if lib.quorum({\"carol\"}, 1)\n\n" + yes + `deny_msg contains "carol" if not ok`, "POLICY_DENIED"},
-		"neither of two":     {strings.Replace(two, `"main"`, `"develop"`, 1), "NOT_ON_BRANCH QUORUM_MISSING POLICY_DENIED"},
-		"decision":           {`decision := {"allow": ok, "deny_msg": []}` + "\n\ndefault ok := false\n\nok if lib.quorum({\"carol\"}, 1)", "QUORUM_MISSING POLICY_DENIED"},
+		"neither of two":     {strings.Replace(two, `"main"`, `"develop"`, 1), "NOT_ON_BRANCH QUORUM_MISSING"},
+		"decision":           {`decision := {"allow": ok, "deny_msg": []}` + "\n\ndefault ok := false\n\nok if lib.quorum({\"carol\"}, 1)", "QUORUM_MISSING"},
 		"the same condition": {"default allow := false\n\nallow if {\n\tlib.quorum({\"carol\"}, 1)\n}\n\ndeny_msg contains \"x\" if not lib.quorum({\"carol\"}, 1)", "QUORUM_MISSING POLICY_DENIED"},
 	} {
 		d := decide(t, load(t, c.policy), input.Example())
