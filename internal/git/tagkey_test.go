@@ -1,8 +1,10 @@
 package git_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
+	"encoding/hex"
 	"strings"
 	"testing"
 	"time"
@@ -188,6 +190,19 @@ func TestTagKeysOfOpenPGP(t *testing.T) {
 			t.Errorf("%s: %v, want %s", c.name, why, c.code)
 		}
 	}
+	// A stranger's signature that claims to be by the listed key: by its 64-bit id, which
+	// others can have, and by its fingerprint, too (row 22).
+	mine, theirs := fingerprintOf(t, g), fingerprintOf(t, other)
+	forged := dearmor(t, other.sign())
+	at := bytes.LastIndex(forged, theirs[12:])
+	byID := bytes.Clone(forged)
+	copy(byID[at:], mine[12:])
+	for name, raw := range map[string][]byte{"id": byID, "fingerprint": bytes.ReplaceAll(byID, theirs, mine)} {
+		_, why := verifyRaw(pgpHead+rearmorBytes(t, raw), today, k)
+		if why == nil || why.Code != "TAG_SIGNER" {
+			t.Errorf("a forged %s: %v", name, why)
+		}
+	}
 	for _, k := range []git.TagKey{broken, two, {Kind: "openpgp"}, {Kind: "ssh", OpenPGP: k.OpenPGP}, {}} {
 		if k.Check() == nil {
 			t.Errorf("%s may be listed", k.Kind)
@@ -197,6 +212,16 @@ func TestTagKeysOfOpenPGP(t *testing.T) {
 	weak.key("weak", "rsa2048", "never")
 	_, why = verifyRaw(pgpHead+weak.sign("--digest-algo", "SHA256"), time.Now(), git.TagKey{Principal: "w", Kind: "openpgp", OpenPGP: weak.export()})
 	wantCode(t, why, "KEY_TOO_WEAK", "3072")
+}
+
+func fingerprintOf(t testing.TB, g *gpg) []byte {
+	t.Helper()
+	_, after, _ := strings.Cut(g.run("", "--with-colons", "--list-keys"), "\nfpr:::::::::")
+	fp, err := hex.DecodeString(after[:40])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fp
 }
 
 func TestTrailers(t *testing.T) {
