@@ -54,7 +54,11 @@ func TestRelease(t *testing.T) {
 			f.Git("clone", "-q", "--bare", f.Dir, bare)
 			f.Git("--git-dir="+bare, "pack-refs", "--all")
 			f.Git("worktree", "add", "-q", work, "-b", "side")
-			for name, l := range map[string]git.Location{"folder": {Path: f.Dir}, ".git": {Path: filepath.Join(f.Dir, ".git")}, "bare": {Path: bare},
+			filters := &gitrepo.Repo{Dir: filepath.Join(t.TempDir(), "filters")}
+			f.Git("clone", "-q", "--mirror", f.Dir, filepath.Join(filters.Dir, ".git"))
+			f.Git("--git-dir="+filepath.Join(filters.Dir, ".git"), "config", "uploadpack.allowFilter", "true")
+			f.Git("--git-dir="+filepath.Join(filters.Dir, ".git"), "update-ref", "-d", "refs/heads/side")
+			for name, l := range map[string]git.Location{"URL of a server with filters": serve(t, filters), "folder": {Path: f.Dir}, ".git": {Path: filepath.Join(f.Dir, ".git")}, "bare": {Path: bare},
 				"linked work tree": {Path: work}, "URL": serve(t, f.Repo)} {
 				r := openRepository(t, l)
 				rel := release(t, r, "v1")
