@@ -91,7 +91,13 @@ func TestTagKeysOfSSH(t *testing.T) {
 		}
 	}
 	raw, k := f.sign(f.key, f.head("v1")), sshTagKey(t, f.key)
-	wantCode(t, second(verifyRaw(raw, now)), "TAG_SIGNER", "does not list")
+	wantCode(t, second(verifyRaw(raw, now)), "TAG_SIGNER", "it lists keys of nobody") // nor one that was taken out (row 13)
+	others := make([]git.TagKey, 6)
+	for i := range others {
+		others[i] = sshTagKey(t, gitrepo.NewKey(t, "ed25519", 0))
+		others[i].Principal = string(rune('f' - i%5))
+	}
+	wantCode(t, second(verifyRaw(raw, now, others...)), "TAG_SIGNER", "it lists keys of b, c, d, e and 1 more")
 	past, future := now.Add(-time.Second), now.Add(time.Second)
 	for _, c := range []struct {
 		from, to time.Time
