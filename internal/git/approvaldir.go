@@ -70,12 +70,11 @@ func readApprovals(root *os.Root, in string, optional bool, keep func(Found) boo
 				return err
 			}
 			f := Found{ID: id, Ref: filepath.Join(root.Name(), in, e.Name()), Envelope: data}
-			switch {
-			case data == nil:
+			if data == nil {
 				out.Junk++
-			case keep == nil || keep(f):
-				out.Found = append(out.Found, f)
+				continue
 			}
+			out.add(f, keep)
 		}
 	}
 }

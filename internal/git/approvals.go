@@ -24,6 +24,7 @@ const CodeEvidence = "EVIDENCE_UNAVAILABLE"
 const (
 	MaxApprovalSize = 16 << 10 // bytes of one
 	MaxApprovals    = 20_000   // that are read of one subject
+	MaxKept         = 64 << 20 // bytes of those that are kept in memory
 )
 
 // approvalFile is the one file of an approval's commit.
@@ -53,7 +54,21 @@ type Found struct {
 type Listing struct {
 	Found  []Found
 	Junk   int // refs that hold no approval: too large, another form
-	Unread int // approvals beyond [MaxApprovals]: APPROVALS_TOO_MANY, a warning
+	Unread int // approvals beyond [MaxApprovals] and [MaxKept]: APPROVALS_TOO_MANY, a warning
+
+	kept int // bytes
+}
+
+// add takes one that somebody wants to keep.
+func (l *Listing) add(f Found, keep func(Found) bool) {
+	switch {
+	case keep != nil && !keep(f):
+	case l.kept+len(f.Envelope) > MaxKept:
+		l.Unread++
+	default:
+		l.kept += len(f.Envelope)
+		l.Found = append(l.Found, f)
+	}
 }
 
 // checkApproval checks the parts of a ref's name. An approval's id is that of its
@@ -157,8 +172,9 @@ const maxSkipped = 1 << 20
 // many, sizes are asked for first, so that what is too large is not read at all.
 func (r *runner) readApprovals(ctx context.Context, refs []approvalRef, keep func(Found) bool, out *Listing) (err error) {
 	good := refs
+	var absent []approvalRef
 	if len(refs) > fewApprovals {
-		if good, err = r.approvalBlobs(ctx, refs, out); err != nil || len(good) == 0 {
+		if good, absent, err = r.approvalBlobs(ctx, refs, out); err != nil || len(good)+len(absent) == 0 {
 			return err
 		}
 	}
@@ -174,25 +190,77 @@ func (r *runner) readApprovals(ctx context.Context, refs []approvalRef, keep fun
 			question += ":" + approvalFile
 		}
 		content, id, err := b.approval(question)
+		var missing *missingError
+		if errors.As(err, &missing) {
+			absent = append(absent, ref)
+			out.Junk++
+			continue
+		}
 		if err != nil {
 			return err
 		}
-		if b.broken { // in the middle of something large: another one goes on
-			if err := b.close(); err != nil {
-				return err
-			}
-			if b, err = r.batch(ctx); err != nil {
-				return err
-			}
+		if b, err = r.whole(ctx, b); err != nil {
+			return err
 		}
 		if content == nil || seen[id] { // a copy under another name says nothing more
 			out.Junk++
 			continue
 		}
 		seen[id] = true
-		f := Found{ID: ref.name[strings.LastIndexByte(ref.name, '/')+1:], Ref: ref.name, Envelope: content}
-		if keep == nil || keep(f) {
-			out.Found = append(out.Found, f)
+		out.add(Found{ID: ref.name[strings.LastIndexByte(ref.name, '/')+1:], Ref: ref.name, Envelope: content}, keep)
+	}
+	for _, ref := range absent {
+		if !r.place {
+			break
+		}
+		if b, err = r.whole(ctx, b); err != nil {
+			return err
+		}
+		if err := b.absent(ref.id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// whole is the batch, or another one when it stands in the middle of something large.
+func (r *runner) whole(ctx context.Context, b *batch) (*batch, error) {
+	if !b.broken {
+		return b, nil
+	}
+	if err := b.close(); err != nil {
+		return b, err
+	}
+	return r.batch(ctx)
+}
+
+// absent is an error where an approval's file is not here though its commit names one, as
+// in a partial clone: what cannot be read is not none. Of a URL such files are those that
+// are too large, which were not asked for.
+func (b *batch) absent(commit string) error {
+	_, kind, size, err := b.ask(commit + "^{tree}")
+	var missing *missingError
+	if errors.As(err, &missing) {
+		// A ref can lead to a file, too.
+		if _, kind, size, err = b.ask(commit); err == nil && kind == "commit" {
+			err = missing
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if kind != "tree" || size > maxSkipped {
+		b.broken = true
+		return nil
+	}
+	tree, err := b.content(size)
+	if err != nil {
+		return err
+	}
+	entries, _ := parseTree(tree, len(commit)) // of another form: no approval
+	for _, e := range entries {
+		if e.name == approvalFile && e.mode != modeFolder && e.mode != "160000" {
+			return fmt.Errorf("approval %s: its file is not in the repository (a partial clone?)", short(commit))
 		}
 	}
 	return nil
@@ -201,10 +269,7 @@ func (r *runner) readApprovals(ctx context.Context, refs []approvalRef, keep fun
 // approval reads one; nil for what is none.
 func (b *batch) approval(question string) (content []byte, id string, err error) {
 	id, kind, size, err := b.ask(question)
-	var missing *missingError
 	switch {
-	case errors.As(err, &missing):
-		return nil, "", nil
 	case err != nil:
 		return nil, "", err
 	case size > maxSkipped:
@@ -219,22 +284,25 @@ func (b *batch) approval(question string) (content []byte, id string, err error)
 	return content, id, nil
 }
 
-// approvalBlobs are the files of the refs that may be approvals, by their ids.
-func (r *runner) approvalBlobs(ctx context.Context, refs []approvalRef, out *Listing) ([]approvalRef, error) {
+// approvalBlobs are the files of the refs that may be approvals, by their ids, and the refs
+// whose file is not there.
+func (r *runner) approvalBlobs(ctx context.Context, refs []approvalRef, out *Listing) (good, absent []approvalRef, err error) {
 	var questions strings.Builder
 	for _, ref := range refs {
 		questions.WriteString(ref.id + ":" + approvalFile + "\n")
 	}
-	var good []approvalRef
 	seen := map[string]bool{}
 	i := 0
-	err := r.lines(ctx, "reading the approvals of "+r.location.String(), func(line string) error {
+	err = r.lines(ctx, "reading the approvals of "+r.location.String(), func(line string) error {
 		if i >= len(refs) {
 			return errors.New("git gives more answers than it was asked")
 		}
 		ref := refs[i]
 		i++
 		f := strings.Split(line, " ")
+		if f[len(f)-1] == "missing" {
+			absent = append(absent, ref)
+		}
 		size, err := strconv.ParseInt(f[len(f)-1], 10, 64)
 		if len(f) != 3 || f[1] != "blob" || err != nil || size > MaxApprovalSize || !validID(f[0]) || seen[f[0]] {
 			out.Junk++
@@ -247,7 +315,7 @@ func (r *runner) approvalBlobs(ctx context.Context, refs []approvalRef, out *Lis
 	if err == nil && i != len(refs) {
 		err = fmt.Errorf("git gave %d answers to %d questions about approvals", i, len(refs))
 	}
-	return good, err
+	return good, absent, err
 }
 
 // ListApprovals is [Repository.Approvals] of a location that is opened for it.

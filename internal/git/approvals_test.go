@@ -139,6 +139,10 @@ func TestApprovalsOfAnEmptyRepository(t *testing.T) {
 
 // TestPushApprovalFrom a clone, with the person's own configuration and hooks.
 func TestPushApprovalFrom(t *testing.T) {
+	for _, kv := range gitrepo.Env() {
+		name, value, _ := strings.Cut(kv, "=")
+		t.Setenv(name, value)
+	}
 	f := newFixture(t, "sha256")
 	l := serveWritable(t, f.Repo, "")
 	clone := filepath.Join(t.TempDir(), "clone")
@@ -221,6 +225,24 @@ func TestApprovalNames(t *testing.T) {
 	}
 }
 
+// TestKept: memory is bounded, and what is not worth keeping takes none.
+func TestKept(t *testing.T) {
+	t.Parallel()
+	dir, commit := t.TempDir(), strings.Repeat("ab", 20)
+	n := git.MaxKept/git.MaxApprovalSize + 3
+	for i := range n {
+		if err := os.WriteFile(filepath.Join(dir, approvalID(i)+".json"), bytes.Repeat([]byte{'x'}, git.MaxApprovalSize), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := git.ReadApprovalDir(dir, commit, nil); err != nil || len(got.Found) != n-3 || got.Unread != 3 {
+		t.Errorf("%d %d %v", len(got.Found), got.Unread, err)
+	}
+	if got, err := git.ReadApprovalDir(dir, commit, func(f git.Found) bool { return f.ID == approvalID(n-1) }); err != nil || len(got.Found) != 1 || got.Unread != 0 {
+		t.Errorf("%d %d %v", len(got.Found), got.Unread, err)
+	}
+}
+
 // TestApprovalDir: the folder of --approval-dir.
 func TestApprovalDir(t *testing.T) {
 	t.Parallel()
@@ -292,6 +314,51 @@ func TestApprovalFlood(t *testing.T) {
 		}
 		if len(got.Found) != 2 || got.Junk != 300 || got.Unread != 0 {
 			t.Errorf("%s: %d found, %d junk, %d unread", l, len(got.Found), got.Junk, got.Unread)
+		}
+	}
+}
+
+// TestApprovalsOfAPartialClone: what is not there is not none, among few and many.
+func TestApprovalsOfAPartialClone(t *testing.T) {
+	t.Parallel()
+	for _, garbage := range []int{10, 100} {
+		f := newFixture(t, "sha1")
+		flood(t, f, 1, garbage)
+		f.Git("config", "uploadpack.allowFilter", "true")
+		clone := filepath.Join(t.TempDir(), "clone")
+		f.Git("clone", "-q", "--bare", "--no-local", "file://"+f.Dir, clone)
+		f.Git("-C", clone, "fetch", "-q", "origin", "+refs/hallmark/*:refs/hallmark/*")
+		if got := list(t, git.Location{Path: clone}, f.commit); len(got.Found) != 1+garbage*7/10 || got.Junk != garbage*3/10 {
+			t.Errorf("%d %d", len(got.Found), got.Junk)
+		}
+		partial := filepath.Join(t.TempDir(), "partial")
+		f.Git("clone", "-q", "--bare", "--no-local", "--filter=blob:none", "file://"+f.Dir, partial)
+		f.Git("-C", partial, "fetch", "-q", "origin", "+refs/hallmark/*:refs/hallmark/*")
+		if got, err := git.ListApprovals(context.Background(), git.Location{Path: partial}, f.commit, nil); err == nil || !strings.Contains(err.Error(), "partial clone") {
+			t.Errorf("%+v %v", got, err)
+		}
+	}
+}
+
+// TestApprovalRefsToOtherThings: files, folders and tags are none, and hide none.
+func TestApprovalRefsToOtherThings(t *testing.T) {
+	t.Parallel()
+	for _, copies := range []int{1, 40} {
+		f := newFixture(t, "sha1")
+		flood(t, f, 1, 0)
+		blob, tree := f.Git("rev-parse", "HEAD:Dockerfile"), f.Git("rev-parse", "HEAD^{tree}")
+		f.Git("tag", "-m", "x", "of-blob", blob)
+		f.Git("tag", "-m", "x", "of-tree", tree)
+		ids := []string{blob, tree, f.Git("rev-parse", "of-blob"), f.Git("rev-parse", "of-tree"), f.commit}
+		for i := range copies * len(ids) {
+			f.SetRef(git.ApprovalRefs+f.commit+"/"+approvalID(i), ids[i%len(ids)])
+		}
+		f.SetRef(git.ApprovalRefs+f.commit+"/not-an-id", f.commit)
+		f.SetRef(git.ApprovalRefs+f.commit+"/deep/"+approvalID(1), f.commit)
+		for _, l := range []git.Location{{Path: f.Dir}, serve(t, f.Repo)} {
+			if got := list(t, l, f.commit); len(got.Found) != 1 || got.Junk != copies*len(ids)+2 {
+				t.Errorf("%s: %+v", l, got)
+			}
 		}
 	}
 }

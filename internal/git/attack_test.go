@@ -146,7 +146,13 @@ func TestGoodTag(t *testing.T) {
 }
 
 // Each row makes one tag that must be refused, and says what git does with it:
-// where git accepts it, we are stricter for the reason that the code names.
+// where git accepts it, we are stricter for the reason that the code names. All of them
+// are judged twice: fetched, with a list of allowed signers, and in place, with keys of a
+// signing policy. Attacks on tags that need more than a tag object are in
+// TestTagKeysOfSSH (weak keys, removed ones), TestTagKeysOfSecurityKeys, TestOddBlobs
+// (certificates), TestTagKeysOfOpenPGP, TestTagKeysOfX509, TestTrailers (other
+// repositories), TestAncestry (branches), TestShallow, TestCollision, TestHostileFolder and
+// TestHostileRepository (code in a repository), and BenchmarkApprovalFlood.
 func TestAttacks(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -24,7 +24,7 @@ type batch struct {
 // that a folder's runner keeps.
 func (r *runner) batch(ctx context.Context) (*batch, error) {
 	if r.kept != nil {
-		if r.kept.ctx == ctx && !r.kept.broken {
+		if r.kept.ctx.Done() == ctx.Done() && ctx.Err() == nil && !r.kept.broken {
 			return r.kept, nil
 		}
 		if err := r.endBatch(); err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {

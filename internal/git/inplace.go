@@ -42,6 +42,10 @@ func (r *runner) openInPlace(ctx context.Context) (*policy.Reason, error) {
 			return r.refusePlace(name + " is no folder of its own"), nil
 		}
 	}
+	if _, err := os.Lstat(filepath.Join(p.common, "reftable")); err == nil {
+		// The files of refs are then a shell, and what is in them is none.
+		return r.refusePlace("it keeps its refs in another form (reftable)"), nil
+	}
 	for _, name := range []string{"alternates", "http-alternates"} {
 		if st, err := os.Lstat(filepath.Join(p.common, "objects", "info", name)); err == nil && st.Size() > 0 {
 			return r.refusePlace("it borrows objects from elsewhere (objects/info/" + name + ")"), nil

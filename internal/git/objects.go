@@ -28,7 +28,7 @@ func FetchObjects(ctx context.Context, location Location, ref string) (o *Object
 	if err != nil {
 		return nil, nil, err
 	}
-	s := &Source{Location: location, run: r}
+	s := &Source{Location: location, run: r, lean: true}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	switch {
 	case validID(ref):
@@ -126,9 +126,7 @@ func (s *Source) openCommit(ctx context.Context, id, ref string) (*policy.Reason
 	if err := s.run.init(ctx, len(id)); err != nil {
 		return nil, err
 	}
-	_, err := s.run.run(ctx, "fetching "+id, "-C", s.run.repo(), "fetch", "--quiet", "--depth=1", "--no-tags",
-		"--no-write-fetch-head", "--end-of-options", s.run.location.argument(), "+"+id+":"+fetchedRef)
-	if err != nil {
+	if err := s.fetch(ctx, id); err != nil {
 		return nil, err
 	}
 	return s.read(ctx, ref, tip{id: id})

@@ -28,15 +28,15 @@ func (r *runner) refs(ctx context.Context, prefix string, peel bool, each func(i
 	if r.place {
 		args = []string{"-C", r.repo(), "for-each-ref", "--format=%(objectname)\t%(refname)%(if)%(*objectname)%(then)%0a%(*objectname)\t%(refname)^{}%(end)", "--end-of-options", prefix}
 	}
-	return r.eachRef(ctx, prefix, each, args...)
+	return r.eachRef(ctx, prefix, peel, each, args...)
 }
 
 // refsIn is refs of the repository that the runner has, not of the location.
 func (r *runner) refsIn(ctx context.Context, prefix string, each func(id, name string) error) error {
-	return r.eachRef(ctx, prefix, each, "-C", r.repo(), "for-each-ref", "--format=%(objectname)\t%(refname)", "--end-of-options", prefix)
+	return r.eachRef(ctx, prefix, false, each, "-C", r.repo(), "for-each-ref", "--format=%(objectname)\t%(refname)", "--end-of-options", prefix)
 }
 
-func (r *runner) eachRef(ctx context.Context, prefix string, each func(id, name string) error, args ...string) error {
+func (r *runner) eachRef(ctx context.Context, prefix string, peel bool, each func(id, name string) error, args ...string) error {
 	lines := 0
 	return r.lines(ctx, "listing "+prefix+"* of "+r.location.String(), func(line string) error {
 		if line == "" {
@@ -51,6 +51,9 @@ func (r *runner) eachRef(ctx context.Context, prefix string, each func(id, name 
 		}
 		if !strings.HasPrefix(name, prefix) {
 			return nil // ls-remote matches the ends of names
+		}
+		if !peel && strings.HasSuffix(name, "^{}") {
+			return nil
 		}
 		return each(id, name)
 	}, nil, args...)

@@ -73,7 +73,7 @@ type Release struct {
 // (OBJECT_COLLISION). Exactly one of the three answers is not nil. Other codes:
 // TAG_MALFORMED, TAG_TARGET_TYPE, TAG_MOVED (while it was read), FETCH_REFUSED.
 func (r *Repository) Release(ctx context.Context, ref string) (*Release, *policy.Reason, error) {
-	s := &Source{Location: r.Location, run: r.run}
+	s := &Source{Location: r.Location, run: r.run, lean: true}
 	why, err := r.read(ctx, s, ref)
 	if why != nil || err != nil {
 		return nil, why, err

@@ -2,6 +2,7 @@ package git_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -9,7 +10,9 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/git"
 	"github.com/hallmark-dev/hallmark/internal/hmtest/gitrepo"
@@ -51,7 +54,11 @@ func TestRelease(t *testing.T) {
 			f.Git("clone", "-q", "--bare", f.Dir, bare)
 			f.Git("--git-dir="+bare, "pack-refs", "--all")
 			f.Git("worktree", "add", "-q", work, "-b", "side")
-			for name, l := range map[string]git.Location{"folder": {Path: f.Dir}, ".git": {Path: filepath.Join(f.Dir, ".git")}, "bare": {Path: bare},
+			filters := &gitrepo.Repo{Dir: filepath.Join(t.TempDir(), "filters")}
+			f.Git("clone", "-q", "--mirror", f.Dir, filepath.Join(filters.Dir, ".git"))
+			f.Git("--git-dir="+filepath.Join(filters.Dir, ".git"), "config", "uploadpack.allowFilter", "true")
+			f.Git("--git-dir="+filepath.Join(filters.Dir, ".git"), "update-ref", "-d", "refs/heads/side")
+			for name, l := range map[string]git.Location{"URL of a server with filters": serve(t, filters), "folder": {Path: f.Dir}, ".git": {Path: filepath.Join(f.Dir, ".git")}, "bare": {Path: bare},
 				"linked work tree": {Path: work}, "URL": serve(t, f.Repo)} {
 				r := openRepository(t, l)
 				rel := release(t, r, "v1")
@@ -204,6 +211,7 @@ func TestFoldersThatAreRefused(t *testing.T) {
 		"packs elsewhere":    {func(f *fixture, dir string) { f.Git("gc", "-q"); f.elsewhere("objects/pack") }, "FETCH_REFUSED"},
 		"refs elsewhere":     {func(f *fixture, dir string) { f.elsewhere("refs") }, "FETCH_REFUSED"},
 		"packed elsewhere":   {func(f *fixture, dir string) { f.Git("pack-refs", "--all"); f.elsewhere("packed-refs") }, ""},
+		"refs in a table":    {func(f *fixture, dir string) { f.file("reftable/tables.list", "") }, "FETCH_REFUSED"},
 		"another format":     {func(f *fixture, dir string) { f.Git("config", "extensions.objectFormat", "md5") }, "FETCH_REFUSED"},
 		"config a pipe":      {func(f *fixture, dir string) { f.elsewhere("config") }, "FETCH_REFUSED"},
 		"a pointer":          {func(f *fixture, dir string) { f.pointer("gitdir: " + newFixture(f.t, "sha1").Dir + "/.git\n") }, ""},
@@ -472,5 +480,19 @@ func TestShallow(t *testing.T) {
 		if b, err := r.Between(context.Background(), "", third, 10); err != nil || b.Known || b.Count != 1 {
 			t.Errorf("%s: %+v %v", name, b, err)
 		}
+	}
+}
+
+// TestFolderThatNeverAnswers has a pipe where a branch should be: whoever reads it stops
+// when they are told to.
+func TestFolderThatNeverAnswers(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, "sha1")
+	f.must(syscall.Mkfifo(filepath.Join(f.Dir, ".git", "refs", "heads", "pipe"), 0o600))
+	r := openRepository(t, git.Location{Path: f.Dir})
+	ctx, stop := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer stop()
+	if a, err := r.Ancestry(ctx, f.commit, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%+v %v", a, err)
 	}
 }

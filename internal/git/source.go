@@ -25,6 +25,7 @@ type Source struct {
 	Alone bool
 
 	run               *runner
+	lean              bool // only tag and commit are wanted
 	rawTag, rawCommit []byte
 }
 
@@ -55,9 +56,7 @@ func (s *Source) open(ctx context.Context, ref string) (*policy.Reason, error) {
 	if err := s.run.init(ctx, len(tip.id)); err != nil {
 		return nil, err
 	}
-	_, err = s.run.run(ctx, "fetching "+full, "-C", s.run.repo(), "fetch", "--quiet", "--depth=1", "--no-tags",
-		"--no-write-fetch-head", "--end-of-options", s.run.location.argument(), "+"+full+":"+fetchedRef)
-	if err != nil {
+	if err := s.fetch(ctx, full); err != nil {
 		return s.refused(ctx, err, full, tip.id)
 	}
 	got, err := s.run.run(ctx, "reading "+full, "-C", s.run.repo(), "rev-parse", "--verify", "--end-of-options", fetchedRef)
@@ -68,6 +67,22 @@ func (s *Source) open(ctx context.Context, ref string) (*policy.Reason, error) {
 		return moved(full, tip.id, id), nil
 	}
 	return s.read(ctx, full, tip)
+}
+
+// fetch fetches one ref, or one commit by its id, without what lies behind it. A lean
+// source has no trees either, where the server can leave them out.
+func (s *Source) fetch(ctx context.Context, ref string) error {
+	args := []string{"-C", s.run.repo(), "fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head"}
+	from := s.run.location.argument()
+	if s.lean {
+		args = append([]string{"-c", "remote.source.promisor=true", "-c", "remote.source.url=" + from}, append(args, "--filter=tree:0")...)
+		from = "source"
+	}
+	_, err := s.run.run(ctx, "fetching "+ref, append(args, "--end-of-options", from, "+"+ref+":"+fetchedRef)...)
+	if err == nil && s.lean {
+		err = s.run.forgetOrigin()
+	}
+	return err
 }
 
 // fetchedRef is where the one ref lands in the private repository.

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -97,7 +99,7 @@ func (k TagKey) Check() error {
 		}
 		return sshsignature.CheckKey(k.SSH, minTagRSABits)
 	case k.Kind == "openpgp" && k.OpenPGP != "":
-		_, err := k.keyring()
+		_, err := ParseOpenPGPKey(k.OpenPGP)
 		return err
 	case k.Kind == "x509" && k.X509 != nil:
 		return checkX509(k.X509)
@@ -130,7 +132,7 @@ func (v verification) sshBy(keys []TagKey) (*Signer, *policy.Reason) {
 		}
 	}
 	if len(listed) == 0 && sig.Namespace == SignatureNamespace {
-		return nil, v.notListed("ssh " + fingerprint)
+		return nil, v.notListed("ssh "+fingerprint, keys)
 	}
 	if why := v.checkSSH(sig); why != nil {
 		return nil, why
@@ -150,8 +152,23 @@ func (v verification) sshBy(keys []TagKey) (*Signer, *policy.Reason) {
 	return nil, why
 }
 
-func (v verification) notListed(key string) *policy.Reason {
-	return v.denied(CodeSigner, "is signed by %s, a key that the signing policy does not list for it", key)
+// notListed names the principals whose keys would do.
+func (v verification) notListed(key string, keys []TagKey) *policy.Reason {
+	const shown = 4
+	var names []string
+	for _, k := range keys {
+		names = append(names, k.Principal)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	whose := "nobody"
+	if len(names) > 0 {
+		whose = strings.Join(names[:min(len(names), shown)], ", ")
+	}
+	if len(names) > shown {
+		whose += fmt.Sprintf(" and %d more", len(names)-shown)
+	}
+	return v.denied(CodeSigner, "is signed by %s, a key that the signing policy does not list for it; it lists keys of %s", key, whose)
 }
 
 // keyring is the key's one certificate as a keyring of its own.
@@ -168,7 +185,7 @@ func (v verification) openpgpByAny(keys []TagKey) (*Signer, *policy.Reason) {
 	if why != nil {
 		return nil, why
 	}
-	why = v.notListed("openpgp " + openpgpIssuer(sig))
+	why = v.notListed("openpgp "+openpgpIssuer(sig), keys)
 	for i, k := range keys {
 		if k.Kind != "openpgp" {
 			continue

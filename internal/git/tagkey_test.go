@@ -1,8 +1,10 @@
 package git_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
+	"encoding/hex"
 	"strings"
 	"testing"
 	"time"
@@ -89,7 +91,13 @@ func TestTagKeysOfSSH(t *testing.T) {
 		}
 	}
 	raw, k := f.sign(f.key, f.head("v1")), sshTagKey(t, f.key)
-	wantCode(t, second(verifyRaw(raw, now)), "TAG_SIGNER", "does not list")
+	wantCode(t, second(verifyRaw(raw, now)), "TAG_SIGNER", "it lists keys of nobody") // nor one that was taken out (row 13)
+	others := make([]git.TagKey, 6)
+	for i := range others {
+		others[i] = sshTagKey(t, gitrepo.NewKey(t, "ed25519", 0))
+		others[i].Principal = string(rune('f' - i%5))
+	}
+	wantCode(t, second(verifyRaw(raw, now, others...)), "TAG_SIGNER", "it lists keys of b, c, d, e and 1 more")
 	past, future := now.Add(-time.Second), now.Add(time.Second)
 	for _, c := range []struct {
 		from, to time.Time
@@ -188,6 +196,19 @@ func TestTagKeysOfOpenPGP(t *testing.T) {
 			t.Errorf("%s: %v, want %s", c.name, why, c.code)
 		}
 	}
+	// A stranger's signature that claims to be by the listed key: by its 64-bit id, which
+	// others can have, and by its fingerprint, too (row 22).
+	mine, theirs := fingerprintOf(t, g), fingerprintOf(t, other)
+	forged := dearmor(t, other.sign())
+	at := bytes.LastIndex(forged, theirs[12:])
+	byID := bytes.Clone(forged)
+	copy(byID[at:], mine[12:])
+	for name, raw := range map[string][]byte{"id": byID, "fingerprint": bytes.ReplaceAll(byID, theirs, mine)} {
+		_, why := verifyRaw(pgpHead+rearmorBytes(t, raw), today, k)
+		if why == nil || why.Code != "TAG_SIGNER" {
+			t.Errorf("a forged %s: %v", name, why)
+		}
+	}
 	for _, k := range []git.TagKey{broken, two, {Kind: "openpgp"}, {Kind: "ssh", OpenPGP: k.OpenPGP}, {}} {
 		if k.Check() == nil {
 			t.Errorf("%s may be listed", k.Kind)
@@ -197,6 +218,16 @@ func TestTagKeysOfOpenPGP(t *testing.T) {
 	weak.key("weak", "rsa2048", "never")
 	_, why = verifyRaw(pgpHead+weak.sign("--digest-algo", "SHA256"), time.Now(), git.TagKey{Principal: "w", Kind: "openpgp", OpenPGP: weak.export()})
 	wantCode(t, why, "KEY_TOO_WEAK", "3072")
+}
+
+func fingerprintOf(t testing.TB, g *gpg) []byte {
+	t.Helper()
+	_, after, _ := strings.Cut(g.run("", "--with-colons", "--list-keys"), "\nfpr:::::::::")
+	fp, err := hex.DecodeString(after[:40])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fp
 }
 
 func TestTrailers(t *testing.T) {

@@ -48,7 +48,7 @@ func (v verification) x509By(keys []TagKey) (*Signer, *policy.Reason) {
 	}
 	pin := sig.Certificate.RawSubjectPublicKeyInfo
 	fingerprint := strings.TrimPrefix(cms.SPKI(sig.Certificate), "sha256:")
-	why := v.notListed("x509 " + fingerprint)
+	why := v.notListed("x509 "+fingerprint, keys)
 	for i, k := range keys {
 		if k.Kind != "x509" || k.X509 == nil || !bytes.Equal(k.X509.RawSubjectPublicKeyInfo, pin) {
 			continue
