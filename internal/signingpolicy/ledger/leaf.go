@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/repokey"
 	"github.com/hallmark-dev/hallmark/internal/strictjson"
 )
 
@@ -92,7 +93,7 @@ func (l Leaf) check() error {
 		if l.Version < 1 || l.Version > maxNumber {
 			return fmt.Errorf("%d is no version", l.Version)
 		}
-		if l.Name != "" && !validMapName(l.Name) {
+		if l.Name != "" && !repokey.StoredName(l.Name) {
 			return errors.New("its name is none")
 		}
 		switch l.Action {
@@ -115,7 +116,7 @@ func (l Leaf) check() error {
 	default:
 		return errors.New("its kind is unknown")
 	}
-	if !validMapKey(l.Key) {
+	if !repokey.Stored(l.Key) {
 		return errors.New("its key is none")
 	}
 	if !validDigest(l.Digest) {

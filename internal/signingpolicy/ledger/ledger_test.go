@@ -13,6 +13,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/authority/witness"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/ledger"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/repokey"
 	"github.com/hallmark-dev/hallmark/internal/translog"
 )
 
@@ -30,8 +31,8 @@ func record(key, name, action string, version int64) ledger.Leaf {
 func TestLeavesHaveOneSpelling(t *testing.T) {
 	root := new(ledger.State).Map(0).Leaf(0).Root
 	good := []ledger.Leaf{
-		record(key, name, "set", 1), record("github.com/owner/42", "", "tombstone", 9), record("git.example.com:8443/id/1", "git.example.com:8443/name/a/b/c", "rebind", 2),
-		record(ledger.Blinding("secret").Key(key), ledger.Blinding("secret").Key(name), "set", 1),
+		record(key, name, "set", 1), record("github.com/owner/42", "", "tombstone", 9), record("git.example.com/id/1", "git.example.com/name/a/b/c", "rebind", 2),
+		record(repokey.Blinding("secret").Key(key), repokey.Blinding("secret").Key(name), "set", 1),
 		{Kind: ledger.KindNotice, Key: key, Digest: digest("n")}, {Kind: ledger.KindMap, Size: 3, ShardBits: 2, Root: root},
 	}
 	for _, l := range good {
@@ -123,7 +124,7 @@ func TestNameStaysWithItsHolder(t *testing.T) {
 	holder(record(key, name, "rebind", 4), renamed, "")   // may not take it back
 	holder(record(key, name, "set", 5), name, other)      // nor so
 	holder(record(other, renamed, "rebind", 3), name, "") // before it is free
-	if ledger.NameKey("GitHub.com/Org/App") != name || ledger.NameKey("github.com") != "" || ledger.NameKey("github.com/a b") != "" || ledger.NameKey("github.com/a//b") != "" {
+	if repokey.Name("GitHub.com/Org/App") != name || repokey.Name("github.com") != "" || repokey.Name("github.com/a b") != "" || repokey.Name("github.com/a//b") != "" {
 		t.Error("names are not read as they are to be")
 	}
 }

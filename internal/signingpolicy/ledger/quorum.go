@@ -137,7 +137,7 @@ func (p *trustParser) line(f []string) error {
 
 func (p *trustParser) group(args []string) error {
 	if len(args) < 3 || len(args)-2 > maxMembers {
-		return errors.New("want group NAME all|any|K MEMBER...")
+		return errors.New("want group NAME all|any|K and the members")
 	}
 	g := &node{}
 	for _, name := range args[2:] {

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/repokey"
 )
 
 // Limits of a map.
@@ -85,14 +87,14 @@ func parseShard(data []byte, number, bits int) (*Shard, error) {
 func (s *Shard) line(line string) (string, error) {
 	wrong := fmt.Errorf("has a line that is none: %q", clip(line))
 	if name, key, ok := strings.Cut(line, arrow); ok {
-		if !validMapName(name) || !validMapKey(key) {
+		if !repokey.StoredName(name) || !repokey.Stored(key) {
 			return "", wrong
 		}
 		s.names[name] = key
 		return name, nil
 	}
 	f := strings.Split(line, " ")
-	if len(f) != 6 || !validMapKey(f[0]) || !validDigest(f[2]) || f[5] != StatusActive && f[5] != StatusTombstone {
+	if len(f) != 6 || !repokey.Stored(f[0]) || !validDigest(f[2]) || f[5] != StatusActive && f[5] != StatusTombstone {
 		return "", wrong
 	}
 	e := Entry{Key: f[0], Record: f[2], Status: f[5]}
