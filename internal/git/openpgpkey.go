@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,6 +129,17 @@ func (k *OpenPGPKey) Fingerprints() []string {
 		out = append(out, hex.EncodeToString(s.Fingerprint))
 	}
 	return out
+}
+
+// Has reports whether a fingerprint or 16-digit key id, as OpenPGPIssuer gives them, is that of the
+// primary key or of a subkey.
+func (k *OpenPGPKey) Has(id string) bool {
+	if len(id) != 16 {
+		return slices.Contains(k.Fingerprints(), id)
+	}
+	return slices.ContainsFunc(append([]*packet.PublicKey{k.entity().PrimaryKey}, subkeys(k.entity())...), func(pk *packet.PublicKey) bool {
+		return fmt.Sprintf("%016x", pk.KeyId) == id
+	})
 }
 
 // Material identifies the public keys of the certificate in whatever format they are written:

@@ -22,8 +22,8 @@ const (
 // Limits.
 const (
 	MaxSize = 16 << 10 // bytes of an envelope
-	// MaxKept is how many of one commit's approvals beyond what its principals can have made are
-	// kept for people to see; see [Result].
+	// MaxKept is how many approvals of one commit are usual, and how many that do not count are kept
+	// for people to see.
 	MaxKept    = 64
 	maxNote    = 1024
 	maxRef     = 1024
@@ -134,6 +134,13 @@ func PAE(payload []byte) []byte { return evidence.PAE(PayloadType, payload) }
 // Parse reads an envelope with its one signature. A refusal has code APPROVAL_MALFORMED.
 func Parse(data []byte) (*Envelope, *policy.Reason) { return parse(data) }
 
+// Kind is the kind of the signature: "ssh", "openpgp", "x509", "sigstore", or "" of none.
+func (e *Envelope) Kind() string { return kindOf(e.Signature) }
+
+// ClaimedKey is the key that the signature itself names, as [authority.Key.ID] writes it, or an
+// OpenPGP key id; "" where it names none.
+func (e *Envelope) ClaimedKey() string { return claimedKey(e.Signature) }
+
 // Build is the payload of a statement, in canonical form. Nonce and times that are zero are
 // filled in: random, now, and a week later. It fails when Parse would refuse the statement.
 func Build(s Statement) ([]byte, error) { return build(s) }
@@ -198,11 +205,12 @@ type Approval struct {
 	PolicyVersion int64     // that it was given under
 }
 
-// Rejection is one that does not count. Nothing in it but Code is verified.
+// Rejection is one that does not count. Unless Signed is set, anybody can have made it.
 type Rejection struct {
 	Source           string
-	ClaimedPrincipal string // a principal's name, or "" where it claims none that there is
+	ClaimedPrincipal string // "" where it cannot be read
 	Code             string
+	Signed           bool   // a key of the principal made it, for something else, at another time, …
 	ID               string // "sha256:…", or "" where there is no payload
 	Where            string
 	Message          string // a sentence
@@ -210,10 +218,11 @@ type Rejection struct {
 
 // Result is what Judge found.
 type Result struct {
-	// Valid has, sorted by principal, one approval for each principal, key and decision: the
-	// newest. A principal counts once all the same: see Quorum.
+	// Valid are those that count, sorted by principal; of one principal and decision the 16 newest
+	// are kept. A principal counts once all the same: see Quorum.
 	Valid []Approval
-	// Rejected are at most MaxKept of those that do not count, those by known keys first.
+	// Rejected are at most MaxKept of those that do not count: first those that principals signed,
+	// then those that claim to be by a principal's key.
 	Rejected []Rejection
 	// Ignored counts the others that do not count.
 	Ignored  int

@@ -235,10 +235,6 @@ func (s *Statement) check() error {
 		return errors.New("reviewed.base is no commit")
 	case !readable(s.Reviewed.Note):
 		return fmt.Errorf("reviewed.note has more than %d bytes, or control characters", maxNote)
-	case !s.ExpiresAt.After(s.IssuedAt):
-		return errors.New("expiresAt is not after issuedAt")
-	case s.ExpiresAt.Sub(s.IssuedAt) > authority.MaxDuration:
-		return fmt.Errorf("it is valid for longer than %d h, which no policy accepts", int(authority.MaxDuration.Hours()))
 	}
 	if raw, err := base64.RawURLEncoding.Strict().DecodeString(s.Nonce); err != nil || len(raw) != 16 || strings.ContainsAny(s.Nonce, "\r\n") {
 		return errors.New("nonce is not 16 bytes in unpadded base64url")
@@ -336,6 +332,9 @@ func build(s Statement) ([]byte, error) {
 		s.ExpiresAt = s.IssuedAt.Add(authority.DefaultMaxAge)
 	}
 	s.ExpiresAt = s.ExpiresAt.UTC().Truncate(time.Second)
+	if life := s.ExpiresAt.Sub(s.IssuedAt); life <= 0 || life > authority.MaxDuration {
+		return nil, fmt.Errorf("an approval is valid for more than 0 and at most %d h, not for %s", int(authority.MaxDuration.Hours()), life)
+	}
 	payload, err := jcs.Marshal(s.wire())
 	if err != nil {
 		return nil, fmt.Errorf("the approval cannot be written: %w", err)
