@@ -120,3 +120,18 @@ func (s *httpSource) get(ctx context.Context, path string, limit int64) ([]byte,
 	}
 	return body.Bytes(), nil
 }
+
+// Logged is the content of the file at [LoggedPath].
+func Logged(index, size int64) []byte { return fmt.Appendf(nil, "%d %d\n", index, size) }
+
+// ParseLogged reads it.
+func ParseLogged(data []byte) (index, size int64, err error) {
+	line, ok := strings.CutSuffix(string(data), "\n")
+	first, second, ok2 := strings.Cut(line, " ")
+	index, ok3 := number(first)
+	size, ok4 := number(second)
+	if !ok || !ok2 || !ok3 || !ok4 {
+		return 0, 0, errors.New("it is no index with a size")
+	}
+	return index, size, nil
+}
