@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
+	"os"
 	"strings"
 	"testing"
 
@@ -157,4 +158,37 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%v has no problem", err)
 		}
 	})
+}
+
+// TestSign: ssh-keygen verifies what is made, which has ssh-keygen's one encoding.
+func TestSign(t *testing.T) {
+	t.Parallel()
+	for _, key := range []gitrepo.Key{gitrepo.NewKey(t, "ed25519", 0), gitrepo.NewKey(t, "ecdsa", 256), gitrepo.NewKey(t, "rsa", 3072)} {
+		data, err := os.ReadFile(key.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signer, err := ssh.ParsePrivateKey(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		blob, err := sshsignature.Sign(message, namespace, signer, minRSA)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err := sshsignature.Parse(blob); err != nil || s.Verify(message, namespace, minRSA) != nil {
+			t.Error(err)
+		}
+	}
+	data, err := os.ReadFile(gitrepo.NewKey(t, "rsa", 2048).Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weak, err := ssh.ParsePrivateKey(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sshsignature.Sign(message, namespace, weak, minRSA); err == nil {
+		t.Error("a short key signs")
+	}
 }

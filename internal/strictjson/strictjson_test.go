@@ -235,3 +235,14 @@ func TestTagsAreStrictToo(t *testing.T) {
 		}
 	}
 }
+
+func TestHasNull(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		`{}`: false, `{"null":"null","n":"\\"}`: false, `["\"",true,1e2]`: false, `null`: true, `{"a":null}`: true, `["\\\"",null]`: true, `["\\",null]`: true,
+	} {
+		if strictjson.HasNull([]byte(text)) != want {
+			t.Errorf("%s: %t", text, !want)
+		}
+	}
+}

@@ -58,6 +58,8 @@ func parseEnvelope(data []byte) (*wireEnvelope, *policy.Reason) {
 		return nil, malformed("", "has an envelope that cannot be read: %v", err)
 	}
 	switch {
+	case strictjson.HasNull(data):
+		return nil, malformed("", "has an envelope with a null")
 	case w.PayloadType != PayloadType:
 		return nil, malformed("payloadType", "holds %q, not %s", clip(w.PayloadType), PayloadType)
 	case len(w.Signatures) != 1:

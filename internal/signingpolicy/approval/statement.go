@@ -91,6 +91,9 @@ func parsePayload(payload []byte) (*Statement, *policy.Reason) {
 		return nil, malformed("", "cannot be read: %v", err)
 	}
 	s, err := w.statement()
+	if err == nil && strictjson.HasNull(payload) {
+		err = errors.New("it has a null")
+	}
 	if err != nil {
 		return nil, malformed("", "is not acceptable: %v", err)
 	}
@@ -334,6 +337,9 @@ func build(s Statement) ([]byte, error) {
 	s.ExpiresAt = s.ExpiresAt.UTC().Truncate(time.Second)
 	if life := s.ExpiresAt.Sub(s.IssuedAt); life <= 0 || life > authority.MaxDuration {
 		return nil, fmt.Errorf("an approval is valid for more than 0 and at most %d h, not for %s", int(authority.MaxDuration.Hours()), life)
+	}
+	if err := s.checkSubject(); err != nil { // the payload has no place for what does not belong to the action
+		return nil, err
 	}
 	payload, err := jcs.Marshal(s.wire())
 	if err != nil {

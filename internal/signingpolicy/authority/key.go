@@ -19,6 +19,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/cms"
 	"github.com/hallmark-dev/hallmark/internal/git"
+	"github.com/hallmark-dev/hallmark/internal/loopback"
 	"github.com/hallmark-dev/hallmark/internal/sshsignature"
 )
 
@@ -271,7 +272,8 @@ func (p *parser) keyless(k *Key, w wireKey, place string) {
 	k.Issuer, k.Subject = *w.Issuer, *w.Subject
 	k.id = k.Issuer + " " + k.Subject
 	u, err := url.Parse(k.Issuer)
-	if err != nil || u.Scheme != "https" || u.Host == "" || !plainText(k.Issuer) {
+	secure := err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && loopback.Host(u.Host)) // as hallmark up's is
+	if !secure || !plainText(k.Issuer) {
 		p.wrong(CodeMalformed, place+".issuer", "", "%q is no https URL of an issuer", clip(k.Issuer))
 	}
 	if !plainText(k.Subject) {

@@ -91,6 +91,9 @@ func Parse(data []byte) (*Document, []policy.Reason) {
 		p.unreadable(err)
 		return nil, p.reasons
 	}
+	if strictjson.HasNull(data) {
+		p.wrong(CodeMalformed, "", "leave the member out", "the document has a null")
+	}
 	p.principals(w.Principals)
 	p.roles(w.Roles)
 	p.rules(w)

@@ -150,7 +150,7 @@ func (q *question) evidence(ctx context.Context, r *record.Record) ([]approval.F
 // it is when the quorum saw the present one, so that a store can only make records look younger.
 func (q *question) loggedAt(ctx context.Context, r *record.Record, stored string) (time.Time, error) {
 	size, err := q.firstHead(ctx, r, stored)
-	if err != nil || size == 0 || size == q.head.Size {
+	if err != nil || size == 0 {
 		return q.headTime, err
 	}
 	signed, err := q.cfg.Source.Get(ctx, ledger.HeadPath(size), translog.MaxCheckpoint)
