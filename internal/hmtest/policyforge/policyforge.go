@@ -235,7 +235,7 @@ func (w *World) Approve(p record.Predicate, v Version, a Approval) []byte {
 		key = as
 	}
 	st := approval.Statement{Action: approval.ActionUpdate, Decision: approval.Approve, Principal: as, Proposal: string(p.ProposalDigest),
-		Repository: approval.Repository{Key: p.Key, OwnerID: p.OwnerID, URI: "https://" + p.Name}, IssuedAt: v.At, ExpiresAt: v.At.Add(24 * time.Hour)}
+		Repository: approval.Repository{Key: p.Key, OwnerID: p.OwnerID, URI: "https://" + p.Name}, IssuedAt: v.At, ExpiresAt: v.At.Add(160 * time.Hour)}
 	switch p.Action {
 	case record.Tombstone:
 		st.Action = approval.ActionTombstone

@@ -38,7 +38,6 @@ const (
 	CodeRecoverSoon   = "POLICY_RECOVER_TOO_SOON"   // a recovery or reset in effect at once
 	CodeRequired      = "POLICY_REQUIRED"           // there is none where there must be one
 	CodeNone          = "POLICY_NONE"               // a notice: there is none
-	CodePending       = "POLICY_PENDING"            // a notice: a record waits for its time
 	CodeReserved      = "OWNER_RESERVED"            // the owner did not agree to a first record
 	CodeNameRebound   = "REPO_NAME_REBOUND"         // another repository has the name
 	CodeRenamed       = "REPO_RENAMED"              // the policy is for another name
@@ -165,10 +164,13 @@ type Result struct {
 	// Head is the store's head and HeadTime when the quorum saw it.
 	Head     *ledger.Head
 	HeadTime time.Time
-	// Notices are the envelopes of the rejections and revocations that were filed, in their order.
-	// Their digests hold; nothing else about them is verified.
+	// Notices are the envelopes of the rejections that were filed, in their order. Each is signed by
+	// whom it names, by some record of the policy. Whether it still counts, the present one says.
 	Notices [][]byte
-	// Warnings are for people: no policy, or a record that waits for its time.
+	// Pending are records of the repository that wait for their time, oldest first: people must hear
+	// of them.
+	Pending []*Step
+	// Warnings are for people: that there is no policy.
 	Warnings []policy.Reason
 }
 

@@ -350,8 +350,8 @@ func TestNextVersions(t *testing.T) {
 			w.show()
 			switch c.code {
 			case "pending":
-				if r := w.wants(2, ""); !warned(r, chain.CodePending) {
-					t.Errorf("no notice of what is pending: %v", r.Warnings)
+				if r := w.wants(2, ""); len(r.Pending) != 1 {
+					t.Errorf("no notice of what is pending: %v", r.Pending)
 				}
 				w.now = w.at(102)
 				w.Show(w.now)

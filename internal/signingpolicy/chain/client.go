@@ -212,20 +212,22 @@ func (q *question) decide(ctx context.Context, repo Repository) (*Result, error)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range walk.Pending(q.now) {
-		r.Warnings = append(r.Warnings, policy.Reason{Code: CodePending, Subject: repo.Key, Hint: "if nobody of yours made it, tell the policy's people now: they can replace it until then",
-			Message: fmt.Sprintf("version %d of the signing policy of %s (%s) is in effect from %s", p.Version, repo.Name, p.Action, p.effective().Format(time.RFC3339))})
-	}
+	r.Pending = walk.Pending(q.now)
 	r.Policy = walk.At(q.now)
 	if r.Policy == nil || r.Policy.Action == record.Tombstone {
 		r.Policy = nil
-		return r, q.absent(r, repo)
+		if err := q.absent(r, repo); err != nil {
+			return nil, err
+		}
+		return r, nil
 	}
 	if err := matches(r.Policy, repo); err != nil {
 		return nil, err
 	}
-	r.Notices, err = q.notices(ctx, q.entries[q.id])
-	return r, err
+	if r.Notices, err = q.notices(ctx, q.entries[q.id], walk); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 func (q *question) rebound(repo Repository) error {
@@ -241,6 +243,9 @@ func (q *question) absent(r *Result, repo Repository) error {
 			who = "its owner's record"
 		}
 		return refuse(CodeRequired, repo.Key, "begin with hallmark signing-policy init", "%s, and %s requires one", where, who)
+	}
+	for _, p := range r.Pending {
+		where += fmt.Sprintf("; version %d (%s) is in effect from %s, unless its people replace it", p.Version, p.Action, p.effective().Format(time.RFC3339))
 	}
 	r.Warnings = append(r.Warnings, policy.Reason{Code: CodeNone, Subject: repo.Key, Message: where, Hint: "hallmark signing-policy init makes one"})
 	return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/approval"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/ledger"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/record"
+	"github.com/hallmark-dev/hallmark/internal/sshsignature"
 	"github.com/hallmark-dev/hallmark/internal/translog"
 )
 
@@ -139,11 +140,25 @@ func (q *question) evidence(ctx context.Context, r *record.Record) ([]approval.F
 		if err != nil {
 			return nil, err
 		}
-		if e, why := approval.Parse(data); why == nil && e.ID == string(d) {
+		if e := envelope(data, string(d)); e != nil {
 			out = append(out, approval.Found{Where: path, Data: data})
 		}
 	}
 	return out, nil
+}
+
+// envelope reads an approval with a digest, nil when it is another. Its digest is that of the
+// payload; the hint at the key must be the key that signed, where a signature names it, so that no
+// byte of the file is free.
+func envelope(data []byte, id string) *approval.Envelope {
+	e, why := approval.Parse(data)
+	if why != nil || e.ID != id {
+		return nil
+	}
+	if key := sshsignature.ClaimedKey(e.Signature); key != "" && key != e.KeyID {
+		return nil
+	}
+	return e
 }
 
 // loggedAt is when the quorum saw the first head that covers a record. Where that head is missing
@@ -211,7 +226,7 @@ func (q *question) firstHead(ctx context.Context, r *record.Record, stored strin
 }
 
 // notices are those of an entry: all that the map counts.
-func (q *question) notices(ctx context.Context, e ledger.Entry) ([][]byte, error) {
+func (q *question) notices(ctx context.Context, e ledger.Entry, w *Walk) ([][]byte, error) {
 	if e.Notices == 0 {
 		return nil, nil
 	}
@@ -244,7 +259,7 @@ func (q *question) notices(ctx context.Context, e ledger.Entry) ([][]byte, error
 			if err != nil {
 				return err
 			}
-			if n, why := approval.Parse(data); why != nil || n.ID != d {
+			if n := envelope(data, d); n == nil || !w.filed(n, data) {
 				return missing(d + " as it was filed")
 			}
 			out[i] = data
@@ -252,6 +267,20 @@ func (q *question) notices(ctx context.Context, e ledger.Entry) ([][]byte, error
 		})
 	}
 	return out, g.Wait()
+}
+
+// filed reports whether the principal whom a notice names signed it, by any record of the chain: a
+// store that breaks the signature of a rejection must not be able to hide it.
+func (w *Walk) filed(n *approval.Envelope, data []byte) bool {
+	st := n.Statement
+	want := approval.Expected{Action: st.Action, Repository: st.Repository, Commit: st.Commit, Ref: st.Ref, TagObject: st.TagObject, Tree: st.Tree,
+		TreeSHA256: st.TreeSHA256, Proposal: st.Proposal, Policy: st.Policy, Now: st.IssuedAt, Keyless: w.rules.Keyless}
+	for _, s := range slices.Backward(w.steps) {
+		if r := approval.Judge(s.Doc, want, []approval.Found{{Where: "notice", Data: data}}); len(r.Valid) == 1 && st.Decision == approval.Reject && st.Repository.Key == s.Key {
+			return true
+		}
+	}
+	return false
 }
 
 // formerHolders makes sure that whoever had the repository's name gave it up themselves: an

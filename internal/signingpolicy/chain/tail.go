@@ -156,6 +156,9 @@ func (q *question) compareKey(key string) error {
 	} else if e.Index >= q.tail.first {
 		return q.mapLies(ledger.CodeBadMap, "has a record of %s that the log has not", key)
 	}
+	if e.Notices < len(h.notices) {
+		return q.mapLies(ledger.CodeMapOld, "has %d notices of %s; the log has more", e.Notices, key)
+	}
 	if q.tail.first == 0 {
 		list := ""
 		if len(h.notices) > 0 {

@@ -218,7 +218,7 @@ func (w *Walk) judge(l Logged) (*Step, error) {
 		return nil, err
 	}
 	if !inForce {
-		if l.EffectiveAt.Before(l.At.Add(w.rules.FirstDelay)) {
+		if w.rules.FirstDelay > 0 && l.EffectiveAt.Before(l.At.Add(w.rules.FirstDelay)) {
 			return nil, j.tooSoon(CodeFirstTooSoon, "a first policy", w.rules.FirstDelay)
 		}
 	}
@@ -243,7 +243,7 @@ func (w *Walk) reset(l Logged) (*Step, error) {
 	if err := j.by(l.Doc, authority.RoleUpdate, approval.ActionUpdate, "the new policy"); err != nil {
 		return nil, err
 	}
-	if l.EffectiveAt.Before(l.At.Add(w.rules.ResetDelay)) {
+	if w.rules.ResetDelay > 0 && l.EffectiveAt.Before(l.At.Add(w.rules.ResetDelay)) {
 		return nil, j.tooSoon(CodeRecoverSoon, "a reset", w.rules.ResetDelay)
 	}
 	if err := w.reserved(j); err != nil {
