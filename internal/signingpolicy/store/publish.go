@@ -94,7 +94,7 @@ func (s *Store) integrate() error {
 	if err := s.state.Apply(closing); err != nil {
 		return err
 	}
-	s.head = ledger.Sign(s.cfg.Origin, s.cfg.Key, s.size, root)
+	s.head, s.queue = ledger.Sign(s.cfg.Origin, s.cfg.Key, s.size, root), nil
 	return durable.WriteSealed(s.path(headName), s.head, 0o644)
 }
 
@@ -174,7 +174,7 @@ func (s *Store) emptyQueue() error {
 			return fmt.Errorf("policy store: %w", err)
 		}
 	}
-	s.files, s.queue = nil, nil
+	s.files = nil
 	return durable.SyncDir(s.path(queueDir))
 }
 
