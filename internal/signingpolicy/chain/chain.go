@@ -113,7 +113,9 @@ type Config struct {
 	Source translog.Source
 	// Cache keeps the log's tiles, nil none. It is not trusted.
 	Cache *translog.Cache
-	Floor Point
+	// Memory is the largest head that was seen before, nil none.
+	Memory *Memory
+	Floor  Point
 	// MaxAge of the head; 0 is DefaultMaxAge. MaxTail is how many leaves after the floor are read
 	// to compare the map with them; 0 is DefaultMaxTail.
 	MaxAge  time.Duration

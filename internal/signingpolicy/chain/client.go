@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/ledger"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/record"
@@ -36,6 +38,11 @@ func (c *Client) PolicyFor(ctx context.Context, repo Repository) (*Result, error
 	}
 	if err := q.compare(ctx); err != nil {
 		return nil, err
+	}
+	if c.cfg.Memory != nil { // whatever becomes of the repository: the log is good
+		if err := c.cfg.Memory.remember(q.head); err != nil {
+			return nil, err
+		}
 	}
 	return q.decide(ctx, repo)
 }
@@ -102,6 +109,11 @@ func (c *Client) known() []Point {
 	if c.cfg.Floor.Size > 0 {
 		out = append(out, c.cfg.Floor)
 	}
+	if c.cfg.Memory != nil {
+		if p := c.cfg.Memory.known(); p.Size > 0 {
+			out = append(out, p)
+		}
+	}
 	return out
 }
 
@@ -159,35 +171,44 @@ func (q *question) close(ctx context.Context) error {
 func (q *question) shard(ctx context.Context, key string) (*ledger.Shard, error) {
 	n := ledger.ShardOf(key, q.closing.ShardBits)
 	var parts [2][]byte
+	g, gctx := errgroup.WithContext(ctx)
 	for i, f := range []struct {
 		path  string
 		limit int64
 	}{{ledger.ShardPath(q.closing.Size, n), ledger.MaxShard}, {ledger.ProofPath(q.closing.Size, n), ledger.MaxProof}} {
-		data, err := q.cfg.Source.Get(ctx, f.path, f.limit)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, refuse(ledger.CodeBadShard, f.path, "a mirror may have it", "the policy store lacks %s, to which its head commits. This is not taken for \"no policy\"", f.path)
-		}
-		if err != nil {
-			return nil, err
-		}
-		parts[i] = data
+		g.Go(func() (err error) {
+			if parts[i], err = q.cfg.Source.Get(gctx, f.path, f.limit); errors.Is(err, fs.ErrNotExist) {
+				return refuse(ledger.CodeBadShard, f.path, "a mirror may have it", "the policy store lacks %s, to which its head commits. This is not taken for \"no policy\"", f.path)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
 	}
 	return ledger.OpenShard(q.closing, n, parts[0], parts[1])
 }
 
 // look reads what the map says of the repository, its owner and its name.
 func (q *question) look(ctx context.Context) error {
-	for _, key := range []string{q.id, q.owner, q.name} {
-		s, err := q.shard(ctx, key)
-		if err != nil {
+	keys := []string{q.id, q.owner, q.name}
+	shards := make([]*ledger.Shard, len(keys))
+	g, gctx := errgroup.WithContext(ctx)
+	for i, key := range keys {
+		g.Go(func() (err error) {
+			shards[i], err = q.shard(gctx, key)
 			return err
-		}
-		if key == q.name {
-			q.holder = s.Holder(key)
-		} else if e, ok := s.Entry(key); ok {
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for i, key := range keys[:2] {
+		if e, ok := shards[i].Entry(key); ok {
 			q.entries[key] = e
 		}
 	}
+	q.holder = shards[2].Holder(q.name)
 	return nil
 }
 

@@ -130,21 +130,24 @@ func (q *question) record(ctx context.Context, digest string) (*record.Record, e
 
 // evidence are the approvals that a record names. One that the store lacks does not count.
 func (q *question) evidence(ctx context.Context, r *record.Record) ([]approval.Found, error) {
-	var out []approval.Found
-	for _, d := range r.Evidence {
-		path := ledger.FilePath("evidence", string(d))
-		data, err := q.cfg.Source.Get(ctx, path, approval.MaxSize)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if e := envelope(data, string(d)); e != nil {
-			out = append(out, approval.Found{Where: path, Data: data})
-		}
+	found := make([]approval.Found, len(r.Evidence))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(concurrency)
+	for i, d := range r.Evidence {
+		g.Go(func() error {
+			path := ledger.FilePath("evidence", string(d))
+			data, err := q.cfg.Source.Get(gctx, path, approval.MaxSize)
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err == nil && envelope(data, string(d)) != nil {
+				found[i] = approval.Found{Where: path, Data: data}
+			}
+			return err
+		})
 	}
-	return out, nil
+	err := g.Wait()
+	return slices.DeleteFunc(found, func(f approval.Found) bool { return f.Data == nil }), err
 }
 
 // envelope reads an approval with a digest, nil when it is another. Its digest is that of the

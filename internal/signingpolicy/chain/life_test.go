@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -444,6 +446,54 @@ func TestFloor(t *testing.T) {
 			}
 			v.wants(2, c.code)
 		})
+	}
+}
+
+func TestMemory(t *testing.T) {
+	w := newWorld(t)
+	path := filepath.Join(t.TempDir(), "deep", "memory")
+	remembered := func() {
+		m, err := chain.OpenMemory(path, policyforge.Origin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.settings = []func(*chain.Config){func(c *chain.Config) { c.Memory = m }}
+	}
+	remembered()
+	first := w.Fork()
+	w.wants(2, "")
+	w.logged(w.Sign(w.Next(w.at(101), w.v2, w.people, "alice", "bob")), 101)
+	remembered()
+	w.wants(3, "")
+	remembered()
+	whole := w.Operator
+	w.Operator = first
+	w.look(101.5)
+	w.wants(0, ledger.CodeRollback)
+	w.logged(w.Sign(w.Next(w.at(102), w.v2, w.people, "alice", "carol")), 102) // another third version
+	w.wants(0, ledger.CodeForked)
+	w.Operator = whole
+	w.look(103)
+	w.wants(3, "")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range data {
+		bad := bytes.Clone(data)
+		bad[i] ^= 1
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := chain.OpenMemory(path, policyforge.Origin); err == nil {
+			t.Fatalf("byte %d is free", i)
+		}
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chain.OpenMemory(path, "another"); err == nil {
+		t.Error("another log's memory is taken")
 	}
 }
 

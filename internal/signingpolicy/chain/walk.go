@@ -200,7 +200,7 @@ func (w *Walk) judge(l Logged) (*Step, error) {
 	}
 	prev, inForce := w.before(l.At)
 	step := &Step{Record: l.Record, LoggedAt: l.At}
-	j := judgement{w.rules, l, prev}
+	j := judgement{w.rules, l, prev, map[string]*approval.Result{}}
 	switch {
 	case prev == nil && l.Version > 1:
 		return nil, j.refuse(CodeBroken, "follows no record that was good")
@@ -233,7 +233,7 @@ func (w *Walk) judge(l Logged) (*Step, error) {
 // reset judges a reset: by the operator, and by the people whom it names.
 func (w *Walk) reset(l Logged) (*Step, error) {
 	prev, _ := w.before(l.At)
-	j := judgement{w.rules, l, prev}
+	j := judgement{w.rules, l, prev, map[string]*approval.Result{}}
 	if w.rules.Operator == nil {
 		return nil, j.refuse(CodeNotApproved, "is a reset, and the configuration names no operator who may do that")
 	}
@@ -273,6 +273,9 @@ type judgement struct {
 	rules *Rules
 	Logged
 	prev *Step // whose people decide; nil of the first one
+	// found are the approvals that count under a document, by its digest and the action: mostly the
+	// people of a record and of the one before it are the same.
+	found map[string]*approval.Result
 }
 
 func (j judgement) refuse(code, format string, args ...any) *ledger.Refusal {
@@ -355,7 +358,11 @@ func (j judgement) by(doc *authority.Document, name, action, whose string) error
 	if j.prev != nil {
 		want.Policy = approval.Policy{Root: string(j.prev.Root), Version: j.prev.Version, Digest: string(j.prev.Digest)}
 	}
-	found := approval.Judge(doc, want, j.Evidence)
+	found := j.found[doc.Digest()+action]
+	if found == nil {
+		found = approval.Judge(doc, want, j.Evidence)
+		j.found[doc.Digest()+action] = found
+	}
 	if !role.Accepts(authority.Signed) || !approval.Quorum(found.Valid, role.Principals, role.Threshold) {
 		have := approval.Approvers(found.Valid, role.Principals)
 		return j.refuse(CodeNotApproved, "is not approved: %s wants %d of %s; valid: %s; missing: %s%s", whose, role.Threshold, strings.Join(role.Principals, ", "),

@@ -38,6 +38,7 @@ type world struct {
 	cfg    store.Config
 	trust  string
 	people record.RawJSON
+	cache  *translog.Cache // of clients
 
 	mu  sync.Mutex
 	now time.Time // witnesses ask for it, too
@@ -125,7 +126,7 @@ func (w *world) client(source translog.Source) *chain.Client {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	c, err := chain.New(chain.Config{Rules: w.Rules(w.cfg.Now), Log: log, Quorum: quorum, Source: source, Now: w.cfg.Now, Blinding: w.cfg.Blinding})
+	c, err := chain.New(chain.Config{Rules: w.Rules(w.cfg.Now), Log: log, Quorum: quorum, Source: source, Cache: w.cache, Now: w.cfg.Now, Blinding: w.cfg.Blinding})
 	if err != nil {
 		w.t.Fatal(err)
 	}
