@@ -235,3 +235,12 @@ func FuzzNoticeList(f *testing.F) {
 		}
 	})
 }
+
+func FuzzLogged(f *testing.F) {
+	f.Add(ledger.Logged(2, 4))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if index, size, err := ledger.ParseLogged(data); err == nil && !bytes.Equal(ledger.Logged(index, size), data) {
+			t.Fatalf("%q is read as %d %d", data, index, size)
+		}
+	})
+}
