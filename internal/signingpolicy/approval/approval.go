@@ -153,7 +153,8 @@ func ParsePayload(payload []byte) (*Statement, *policy.Reason) { return parsePay
 // or PEM, or a Sigstore bundle. It does not verify the signature.
 func Attach(pae, signature []byte) ([]byte, error) { return attach(pae, signature) }
 
-// Expected is what approvals must be about.
+// Expected is what approvals must be about. What is empty here matches no approval that has it; only
+// the members that say so are left out of the comparison.
 type Expected struct {
 	Action     string
 	Repository Repository // OwnerID and URI are compared where they are not ""
@@ -168,6 +169,7 @@ type Expected struct {
 	// Keyless verifies Sigstore bundles over a PAE at their own trusted time; nil: keyless approvals
 	// are refused with KEY_KIND.
 	Keyless Keyless
+	Memory  *Memory // of signatures that verified before, or nil
 }
 
 // Keyless is who verifies keyless signatures.

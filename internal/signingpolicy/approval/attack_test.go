@@ -44,6 +44,12 @@ func TestAttacks(t *testing.T) {
 		return seal(t, payload, sshsig(t, approval.PAE(payload), approval.Namespace, w.ssh["alice"], ""))
 	}
 	good := w.sign(t, "alice", statement("alice"))
+	memory := &approval.Memory{} // that alice signed something good changes nothing
+	warm := expected()
+	warm.Memory = memory
+	if r := judge(w, warm, good); len(r.Valid) != 1 {
+		t.Fatalf("%+v", r)
+	}
 	daves := payload(t, statement("dave"))
 	namespaced := func(namespace string) []byte {
 		p := payload(t, statement("alice"))
@@ -145,7 +151,9 @@ func TestAttacks(t *testing.T) {
 		}), "APPROVAL_BAD_SIGNATURE"},
 	} {
 		bobs := w.sign(t, "bob", statement("bob"))
-		r := judge(w, expected(), c.envelope, bobs)
+		want := expected()
+		want.Memory = memory
+		r := judge(w, want, c.envelope, bobs)
 		if len(r.Valid) != 1 || r.Valid[0].Principal != "bob" || approval.Quorum(r.Valid, maintainers, 2) || !approval.Quorum(r.Valid, maintainers, 1) {
 			t.Errorf("%s: %+v", name, r.Valid)
 		}

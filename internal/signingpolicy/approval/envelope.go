@@ -73,14 +73,14 @@ func parseEnvelope(data []byte) (*wireEnvelope, *policy.Reason) {
 	return &w, nil
 }
 
-// seal makes the envelope of a payload.
-func seal(payload, signature []byte) ([]byte, error) {
+// seal makes the envelope of a payload. The keyid is for who looks for a key; nobody believes it.
+func seal(payload, signature []byte, keyid string) ([]byte, error) {
 	if _, why := parsePayload(payload); why != nil {
 		return nil, errors.New(why.Message)
 	}
 	w := wireEnvelope{Payload: payload, PayloadType: PayloadType, Signatures: []wireSignature{{Sig: signature}}}
-	if id := claimedKey(signature); id != "" {
-		w.Signatures[0].KeyID = &id
+	if keyid != "" {
+		w.Signatures[0].KeyID = &keyid
 	}
 	data, err := json.Marshal(w)
 	if err == nil && len(data) > MaxSize {
@@ -101,7 +101,7 @@ func attach(pae, signature []byte) ([]byte, error) {
 	if kindOf(binary) == "" {
 		return nil, errors.New("the signature is of no known kind: ssh-keygen -Y sign, gpg --detach-sign, a detached CMS signature or a Sigstore bundle")
 	}
-	return seal(payload, binary)
+	return seal(payload, binary, claimedKey(binary))
 }
 
 // payloadOf takes the payload out of its pre-authentication encoding.

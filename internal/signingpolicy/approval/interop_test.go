@@ -105,7 +105,7 @@ func verify(t *testing.T, key ssh.PublicKey, e *approval.Envelope) {
 	t.Helper()
 	dir := t.TempDir()
 	signers := write(t, dir, "signers", []byte("somebody "+public(key)+"\n"))
-	sig := write(t, dir, "sig", armor(e.Signature))
+	sig := write(t, dir, "sig", sshArmor(e.Signature))
 	cmd := exec.Command("ssh-keygen", "-Y", "verify", "-n", "hallmark-approval", "-I", "somebody", "-f", signers, "-s", sig)
 	cmd.Stdin = bytes.NewReader(approval.PAE(e.Payload))
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -113,8 +113,8 @@ func verify(t *testing.T, key ssh.PublicKey, e *approval.Envelope) {
 	}
 }
 
-// armor writes a blob as ssh-keygen does.
-func armor(blob []byte) []byte {
+// sshArmor writes a blob as ssh-keygen does.
+func sshArmor(blob []byte) []byte {
 	var b bytes.Buffer
 	b.WriteString("-----BEGIN SSH SIGNATURE-----\n")
 	for chunk := range slices.Chunk([]byte(encode(blob)), 70) {
@@ -143,7 +143,7 @@ func startAgent(t *testing.T, env ...string) (string, agent.ExtendedAgent) {
 		_ = cmd.Wait()
 		_ = os.RemoveAll(dir)
 	})
-	for range 1000 {
+	for range 6000 {
 		conn, err := net.Dial("unix", socket)
 		if err == nil {
 			t.Cleanup(func() { _ = conn.Close() })

@@ -79,17 +79,17 @@ func (w *Expected) subject() string {
 	return w.Proposal
 }
 
-// failure is why an approval does not count. rank says how much of it is known: see Judge.
+// failure is why an approval does not count; its message goes on from "the approval of NAME".
 type failure struct{ code, message string }
 
 func fail(code, format string, args ...any) *failure {
 	return &failure{code, fmt.Sprintf(format, args...)}
 }
 
-// Ranks of rejections.
+// Ranks of rejections: which are kept first.
 const (
-	rankSigned = iota
-	rankKnownKey
+	rankSigned   = iota // a key of the principal made it
+	rankKnownKey        // it says so
 	rankOther
 )
 
@@ -108,8 +108,8 @@ func (j *judge) one(f Found) (*Approval, *Rejection, int) {
 	s := &e.Statement
 	bad.ID, bad.ClaimedPrincipal = e.ID, s.Principal
 	proof, rank, no := j.signature(e)
+	bad.Signed = rank == rankSigned
 	if no == nil {
-		bad.Signed = true
 		no = j.context(s)
 	}
 	if no == nil {

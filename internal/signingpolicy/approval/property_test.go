@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"runtime"
 	"runtime/debug"
@@ -41,18 +42,17 @@ func TestRemovingAnApproval(t *testing.T) {
 	w := newWorld(t)
 	envelopes, strangers := crowd(t, w)
 	random := rand.New(rand.NewPCG(1, 2))
-	for range 100 {
+	for range 50 {
 		some := slices.DeleteFunc(slices.Clone(envelopes), func([]byte) bool { return random.IntN(3) == 0 })
 		r := judge(w, expected(), some...)
-		for n := 1; n <= 4; n++ {
-			reached := approval.Quorum(r.Valid, maintainers, n)
-			for i, e := range some {
-				fewer := judge(w, expected(), slices.Delete(slices.Clone(some), i, i+1)...)
-				removed, why := approval.Parse(e)
-				if why == nil && removed.Statement.Decision == approval.Reject {
-					continue // a veto is no approval
-				}
-				if !reached && approval.Quorum(fewer.Valid, maintainers, n) {
+		for i, e := range some {
+			removed, why := approval.Parse(e)
+			if why == nil && removed.Statement.Decision == approval.Reject {
+				continue // a veto is no approval
+			}
+			fewer := judge(w, expected(), slices.Delete(slices.Clone(some), i, i+1)...)
+			for n := 1; n <= 4; n++ {
+				if !approval.Quorum(r.Valid, maintainers, n) && approval.Quorum(fewer.Valid, maintainers, n) {
 					t.Fatalf("without %s %d are reached", removed.Statement.Principal, n)
 				}
 			}
@@ -259,8 +259,50 @@ func BenchmarkJudgeTwo(b *testing.B) {
 	}
 }
 
+// TestMemory: what is remembered is a signature, and neither an approval nor a key.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	want := expected()
+	want.Memory = &approval.Memory{}
+	good := w.sign(t, "alice", statement("alice"))
+	for range 2 {
+		if r := judge(w, want, good); len(r.Valid) != 1 {
+			t.Fatalf("%+v", r)
+		}
+	}
+	for i := range good {
+		flipped := bytes.Clone(good)
+		flipped[i] ^= 1
+		if !reflect.DeepEqual(judge(w, want, flipped).Valid, judge(w, expected(), flipped).Valid) {
+			t.Fatalf("byte %d: the memory makes a difference", i)
+		}
+	}
+	later := want
+	later.Now = now.Add(48 * time.Hour)
+	if r := judge(w, later, good); len(r.Valid) != 0 || r.Rejected[0].Code != "APPROVAL_EXPIRED" {
+		t.Errorf("%+v", r)
+	}
+	if r := approval.Judge(smallWorld(t).doc, want, []approval.Found{{Data: good}}); len(r.Valid) != 0 || r.Rejected[0].Code != "APPROVAL_KEY_NOT_OF_PRINCIPAL" {
+		t.Errorf("under a document with another key of hers: %+v", r)
+	}
+}
+
+func BenchmarkJudgeAgain(b *testing.B) {
+	w := newWorld(b)
+	want := expected()
+	want.Memory = &approval.Memory{}
+	found := []approval.Found{{Data: w.sign(b, "alice", statement("alice"))}, {Data: w.sign(b, "bob", statement("bob"))}}
+	b.ReportAllocs()
+	for b.Loop() {
+		if r := approval.Judge(w.doc, want, found); len(r.Valid) != 2 {
+			b.Fatal("not valid")
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
-	w := newWorld(f)
+	w := smallWorld(f)
 	f.Add(w.sign(f, "alice", statement("alice")))
 	f.Add(w.sign(f, "alice", change(statement("alice"), policyAction(approval.ActionUpdate))))
 	f.Add(seal(f, []byte("{}"), []byte("SSHSIG")))
@@ -293,4 +335,19 @@ func FuzzPayload(f *testing.F) {
 			t.Fatalf("%v\n%+v\n%+v", why, s, got)
 		}
 	})
+}
+
+// TestManual: the statement in the manual is one.
+func TestManual(t *testing.T) {
+	t.Parallel()
+	manual, err := os.ReadFile("../../../docs/signing-policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(manual), "## Approvals")
+	_, rest, _ = strings.Cut(rest, "```json\n")
+	example, _, _ := strings.Cut(rest, "```")
+	if s, why := approval.ParsePayload([]byte(strings.TrimSpace(example))); why != nil || s.TagObject != tagID {
+		t.Error(why)
+	}
 }

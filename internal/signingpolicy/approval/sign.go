@@ -22,7 +22,7 @@ func SignSSH(payload []byte, signer ssh.Signer) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return seal(payload, blob)
+	return seal(payload, blob, claimedKey(blob))
 }
 
 // SignWithKey signs a payload as an SSH key would: RSA, ECDSA and Ed25519 keys.
@@ -55,5 +55,5 @@ func SignX509(payload []byte, cert *x509.Certificate, key crypto.Signer) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	return seal(payload, der)
+	return seal(payload, der, cms.SPKI(cert))
 }

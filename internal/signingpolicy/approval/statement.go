@@ -8,12 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/hallmark-dev/hallmark/internal/jcs"
-	"github.com/hallmark-dev/hallmark/internal/pattern"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/authority"
 	"github.com/hallmark-dev/hallmark/internal/strictjson"
@@ -61,14 +61,6 @@ type (
 		Base *string `json:"base,omitempty"`
 		Note *string `json:"note,omitempty"`
 	}
-)
-
-var (
-	repositoryKey = pattern.New(`^([a-z0-9][a-z0-9.-]{0,252}/(id|owner)/[1-9][0-9]{0,19}|local|local/id/local)$`)
-	ownerID       = pattern.New(`^([1-9][0-9]{0,19}|local)?$`)
-	principalName = pattern.New(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-	sha256Digest  = pattern.New(`^sha256:[0-9a-f]{64}$`)
-	extension     = pattern.New(`^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){1,8}$`)
 )
 
 const timeLayout = "2006-01-02T15:04:05Z"
@@ -226,11 +218,11 @@ func (s *Statement) check() error {
 		return fmt.Errorf("action %q is not known", clip(s.Action))
 	case s.Decision != Approve && s.Decision != Reject:
 		return fmt.Errorf("decision %q is neither approve nor reject", clip(s.Decision))
-	case !principalName().MatchString(s.Principal):
+	case !authority.IsName(s.Principal):
 		return fmt.Errorf("principal %q is no name", clip(s.Principal))
-	case !repositoryKey().MatchString(s.Repository.Key):
+	case !authority.IsRepositoryKey(s.Repository.Key):
 		return fmt.Errorf("repository.key %q is no key such as github.com/id/123456", clip(s.Repository.Key))
-	case !ownerID().MatchString(s.Repository.OwnerID):
+	case s.Repository.OwnerID != "" && s.Repository.OwnerID != "local" && !authority.IsNumber(s.Repository.OwnerID):
 		return fmt.Errorf("repository.ownerID %q is no decimal number", clip(s.Repository.OwnerID))
 	case !plain(s.Repository.URI, maxURI):
 		return errors.New("repository.uri is empty, too long or not plain text")
@@ -243,7 +235,7 @@ func (s *Statement) check() error {
 		return errors.New("nonce is not 16 bytes in unpadded base64url")
 	}
 	for name := range s.Ext {
-		if !extension().MatchString(name) {
+		if !reverseDomain(name) {
 			return fmt.Errorf("ext.%s is not named by a reverse domain name", clip(name))
 		}
 	}
@@ -260,9 +252,9 @@ func (s *Statement) checkPolicy() error {
 		return errors.New("policy.version is out of range")
 	case (p.Version == 0) != (p.Root == ""):
 		return errors.New("policy.root is empty of version 0, of no policy, and of no other")
-	case p.Root != "" && !sha256Digest().MatchString(p.Root):
+	case p.Root != "" && !authority.IsDigest(p.Root):
 		return errors.New("policy.root is no sha256 digest")
-	case p.Digest == "" && (p.Version > 0 || s.Action == ActionBuild), p.Digest != "" && !sha256Digest().MatchString(p.Digest):
+	case p.Digest == "" && (p.Version > 0 || s.Action == ActionBuild), p.Digest != "" && !authority.IsDigest(p.Digest):
 		return errors.New("policy.digest is no sha256 digest")
 	}
 	return nil
@@ -273,7 +265,7 @@ func (s *Statement) checkSubject() error {
 		if s.Commit != "" || s.Ref != "" || s.Tree != "" || s.TreeSHA256 != "" || s.TagObject != "" || s.Reviewed.Base != "" {
 			return fmt.Errorf("%s is about a policy, and has no ref, tree or reviewed.base", s.Action)
 		}
-		if !sha256Digest().MatchString(s.Proposal) {
+		if !authority.IsDigest(s.Proposal) {
 			return errors.New("the subject's digest is not 64 hexadecimal digits")
 		}
 		return nil
@@ -287,7 +279,7 @@ func (s *Statement) checkSubject() error {
 		return errors.New("the tag is no object id of the same repository, or the ref is no tag")
 	case !strings.HasPrefix(s.Ref, "refs/") || !plain(s.Ref, maxRef) || strings.ContainsAny(s.Ref, "*?[\\~^:") || strings.Contains(s.Ref, "..") || strings.HasSuffix(s.Ref, "/"):
 		return fmt.Errorf("ref %q is no full ref", clip(s.Ref))
-	case s.TreeSHA256 != "" && !sha256Digest().MatchString("sha256:"+s.TreeSHA256):
+	case s.TreeSHA256 != "" && !authority.IsDigest("sha256:"+s.TreeSHA256):
 		return errors.New("treeSha256 is not 64 hexadecimal digits")
 	}
 	return nil
@@ -297,6 +289,12 @@ func (s *Statement) checkSubject() error {
 func objectID(s string) bool {
 	raw, err := hex.DecodeString(s)
 	return err == nil && (len(raw) == 20 || len(raw) == 32) && strings.ToLower(s) == s && strings.Trim(s, "0") != ""
+}
+
+// reverseDomain reports whether s is a domain name the other way round, of at least two labels.
+func reverseDomain(s string) bool {
+	labels := strings.Split(s, ".")
+	return len(labels) >= 2 && len(labels) <= 9 && !slices.ContainsFunc(labels, func(l string) bool { return len(l) > 63 || !authority.IsHost(l) })
 }
 
 func plain(s string, limit int) bool {

@@ -82,11 +82,14 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
+// worldDir is the world's folder, when there is one.
+var worldDir string
+
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if w, err := theWorld(); err == nil {
-		_ = exec.Command("gpgconf", "--homedir", w.pgp.home, "--kill", "gpg-agent").Run()
-		_ = os.RemoveAll(w.pgp.home)
+	if worldDir != "" {
+		_ = exec.Command("gpgconf", "--homedir", worldDir, "--kill", "gpg-agent").Run()
+		_ = os.RemoveAll(worldDir)
 	}
 	os.Exit(code)
 }
@@ -101,6 +104,7 @@ func makeWorld() (*world, error) {
 	if err != nil {
 		return nil, err
 	}
+	worldDir = dir
 	w := &world{ssh: map[string]ssh.Signer{}, path: map[string]string{}, pgp: gpg{home: dir}}
 	people := object{}
 	for name, kind := range map[string][]string{
@@ -211,9 +215,11 @@ func (g gpg) run(stdin []byte, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// make makes a certificate whose signing key is a subkey.
+// make makes a certificate whose signing key is a subkey, long before anything is signed: the
+// faked clock goes on while gpg works.
 func (g gpg) make() (string, error) {
-	if _, err := g.run(nil, "--quick-generate-key", "Erin <erin@example.org>", "ed25519", "cert"); err != nil {
+	at := func(ago time.Duration) string { return now.Add(-ago).Format("20060102T150405") }
+	if _, err := g.run(nil, "--faked-system-time", at(48*time.Hour), "--quick-generate-key", "Erin <erin@example.org>", "ed25519", "cert"); err != nil {
 		return "", err
 	}
 	out, err := g.run(nil, "--list-keys", "--with-colons")
@@ -222,7 +228,7 @@ func (g gpg) make() (string, error) {
 	}
 	_, rest, _ := strings.Cut(string(out), "\nfpr:::::::::")
 	fpr, _, _ := strings.Cut(rest, ":")
-	if _, err := g.run(nil, "--quick-add-key", fpr, "ed25519", "sign"); err != nil {
+	if _, err := g.run(nil, "--faked-system-time", at(24*time.Hour), "--quick-add-key", fpr, "ed25519", "sign"); err != nil {
 		return "", err
 	}
 	out, err = g.run(nil, "--armor", "--export", fpr)
@@ -343,3 +349,25 @@ func change(s approval.Statement, f func(*approval.Statement)) approval.Statemen
 func encode(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 
 func marshal(v any) ([]byte, error) { return json.Marshal(v) }
+
+// smallWorld has alice, with a key that is not made by ssh-keygen: fuzzing starts at once.
+func smallWorld(t testing.TB) *world {
+	t.Helper()
+	_, private, _ := ed25519.GenerateKey(rand.Reader)
+	signer, err := ssh.NewSignerFromSigner(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(object{
+		"principals": object{"alice": object{"keys": list{object{"kind": "ssh", "publicKey": public(signer.PublicKey()), "protection": "software", "uses": list{"approve", "update"}}}}},
+		"roles":      object{"update": object{"threshold": 1, "principals": list{"alice"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, why := authority.Parse(text)
+	if why != nil {
+		t.Fatal(why)
+	}
+	return &world{doc: doc, text: text, ssh: map[string]ssh.Signer{"alice": signer}}
+}

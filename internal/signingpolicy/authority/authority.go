@@ -19,6 +19,7 @@ const (
 	MaxRoles      = 32
 	MaxKeys       = 8 // of one principal
 	MinRSABits    = 3072
+	MaxRSABits    = 8192
 
 	MaxDuration      = 720 * time.Hour // of every duration in the document
 	DefaultMaxAge    = 168 * time.Hour
@@ -67,7 +68,8 @@ const (
 	GitHubReview      = "github-review"      // as strong as one access token
 )
 
-// Document is an authority document. One that Parse returned keeps all rules of the format.
+// Document is an authority document. One that Parse returned keeps all rules of the format; it is not
+// to be changed, and any number may read it at once.
 type Document struct {
 	Principals map[string]*Principal
 	Roles      map[string]*Role

@@ -2,7 +2,9 @@ package authority_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -330,6 +332,12 @@ func TestPeopleWithAccounts(t *testing.T) {
 	for _, n := range []string{"alice", "bob", "carol"} {
 		set("principals."+n, "keys", list{})(doc)
 	}
+	if w := mustParse(t, doc).Warnings(); len(w) != 1 || w[0].Code != "AUTHORITY_WEAK_EVIDENCE" || w[0].Subject != "roles.update.evidence" {
+		t.Error(w)
+	}
+	if w := mustParse(t, team(t)).Warnings(); len(w) != 0 {
+		t.Error(w)
+	}
 	if d := mustParse(t, doc); !d.Roles["update"].Accepts("github-environment") || d.Roles["update"].Accepts("signed") {
 		t.Errorf("%+v", d.Roles["update"])
 	}
@@ -355,6 +363,32 @@ func TestSecurityKeys(t *testing.T) {
 			t.Errorf("valid at %s: %t", when, !valid)
 		}
 	}
+	point, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ec, err := ssh.NewPublicKey(point.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := point.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob := ssh.Marshal(struct {
+		Type, Curve string
+		Point       []byte
+		Application string
+	}{ssh.KeyAlgoSKECDSA256, "nistp256", raw, "ssh:"})
+	set("principals.bob", "keys", list{key(ssh.KeyAlgoSKECDSA256+" "+base64.StdEncoding.EncodeToString(blob), "approve", "update")})(doc)
+	if k := mustParse(t, doc).Principals["bob"].Keys[0]; k.Protection != "fido" {
+		t.Errorf("%+v", k)
+	}
+	set("principals.carol", "keys", list{key(strings.TrimSpace(string(ssh.MarshalAuthorizedKey(ec))), "approve", "update")})(doc)
+	if _, why := authority.Parse(text(t, doc)); len(why) == 0 || why[0].Code != "AUTHORITY_SHARED_KEY" {
+		t.Errorf("a FIDO key and its ECDSA key: %v", why)
+	}
+	set("principals.carol", "keys", list{key(ed(t, "carol"), "approve", "update")})(doc)
 	// The same key for another application, or as a plain key, is the same key.
 	plain, err := ssh.NewPublicKey(public)
 	if err != nil {
@@ -491,6 +525,8 @@ func TestX509AndKeyless(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	modulus := new(big.Int).SetBit(new(big.Int).Lsh(big.NewInt(1), 8199), 0, 1) // of nobody's key, but a long one
+	largeRSA := certificate(t, "carol", &rsa.PublicKey{N: modulus, E: 65537}, private)
 	for name, c := range map[string]struct {
 		key  object
 		code string
@@ -499,6 +535,7 @@ func TestX509AndKeyless(t *testing.T) {
 		"the key as an SSH key":          {key(strings.TrimSpace(string(ssh.MarshalAuthorizedKey(plain))), "approve", "update"), "AUTHORITY_SHARED_KEY"},
 		"another's identity":             {identity("https://issuer.example", "bob@example.org"), "AUTHORITY_SHARED_KEY"},
 		"RSA 2048":                       {cert(certificate(t, "carol", small.Public(), small)), "KEY_TOO_WEAK"},
+		"RSA 8200":                       {cert(largeRSA), "KEY_KIND"},
 		"two certificates":               {cert(first + first), "AUTHORITY_MALFORMED"},
 		"text before":                    {cert("x\n" + first), "AUTHORITY_MALFORMED"},
 		"a key":                          {cert(strings.ReplaceAll(first, "CERTIFICATE", "PUBLIC KEY")), "AUTHORITY_MALFORMED"},
@@ -593,4 +630,58 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestManual: the document in the manual is one.
+func TestManual(t *testing.T) {
+	t.Parallel()
+	manual, err := os.ReadFile("../../../docs/signing-policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(manual), "## authority.json")
+	_, rest, _ = strings.Cut(rest, "```json\n")
+	example, _, _ := strings.Cut(rest, "```")
+	d, why := authority.Parse([]byte(example))
+	if why != nil || d.Principals["alice"].Keys[0].Protection != "fido" {
+		t.Error(why)
+	}
+}
+
+func TestWords(t *testing.T) {
+	t.Parallel()
+	type word struct {
+		is        func(string) bool
+		good, bad []string
+	}
+	long := strings.Repeat("a", 64)
+	for name, w := range map[string]word{
+		"name":   {authority.IsName, []string{"a", "0", "a.b_c-d", long}, []string{"", "A", ".a", "-a", "_a", "a b", "ä", "a\n", long + "a", "a/b"}},
+		"number": {authority.IsNumber, []string{"1", "10", "18446744073709551615"}, []string{"", "0", "01", "-1", "1.0", "1 ", "184467440737095516150", "٣"}},
+		"host":   {authority.IsHost, []string{"github.com", "a", "0.example"}, []string{"", "GitHub.com", "-a", ".a", "a:1", "a/b", strings.Repeat("a", 254)}},
+		"digest": {authority.IsDigest, []string{"sha256:" + strings.Repeat("0", 64)}, []string{"", long, "sha256:", "sha256:" + strings.Repeat("0", 63), "sha256:" + strings.Repeat("0", 65), "sha256:" + strings.Repeat("A", 64), "sha512:" + long}},
+		"repository": {authority.IsRepositoryKey, []string{"github.com/id/1", "github.com/owner/42", "local", "local/id/local"},
+			[]string{"", "github.com", "github.com/id/", "github.com/id/01", "github.com/id/1/", "github.com/name/org/app", "/id/1", "github.com/ID/1", "local/id/1x", "github.com/id/1\n"}},
+	} {
+		for _, s := range w.good {
+			if !w.is(s) {
+				t.Errorf("%q is no %s", s, name)
+			}
+		}
+		for _, s := range w.bad {
+			if w.is(s) {
+				t.Errorf("%q is a %s", s, name)
+			}
+		}
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	data := text(b, team(b))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, why := authority.Parse(data); why != nil {
+			b.Fatal(why)
+		}
+	}
 }

@@ -88,7 +88,7 @@ func (p *parser) validity(k *Key, w wireKey, place string) {
 	if w.AttestationRoot != nil {
 		k.AttestationRoot = *w.AttestationRoot
 	}
-	if w.Attested != (w.AttestationRoot != nil) || w.Attested && !rootDigest().MatchString(k.AttestationRoot) {
+	if w.Attested != (w.AttestationRoot != nil) || w.Attested && !IsDigest(k.AttestationRoot) {
 		p.wrong(CodeMalformed, place+".attestationRoot", "", "attested and attestationRoot, sha256: and 64 hexadecimal digits, are written together")
 	}
 }
@@ -118,6 +118,12 @@ func (p *parser) own(h Holder, matter [][]byte, place string) {
 		return
 	}
 	for _, m := range matter {
+		if k, err := x509.ParsePKIXPublicKey(m); err == nil {
+			if r, ok := k.(*rsa.PublicKey); ok && r.N.BitLen() > MaxRSABits { // each approval that claims it would cost milliseconds
+				p.wrong(CodeKeyKind, place, "", "an RSA key has at most %d bits", MaxRSABits)
+				return
+			}
+		}
 		if other, ok := p.doc.byMatter[pin(m)]; ok {
 			p.wrong(CodeShared, place, hint, "key %s is %s's key %s in another form", clip(h.Key.id), other.Principal.Name, clip(other.Key.id))
 			return
@@ -210,13 +216,13 @@ func (p *parser) openpgpKey(k *Key, place string) [][]byte {
 	switch {
 	case err == nil:
 	case errors.As(err, &bad) && bad.Problem == git.OpenPGPWeak:
-		p.wrong(CodeTooWeak, place, "", "the OpenPGP certificate %s", bad.Msg)
+		p.wrong(CodeTooWeak, place, "", "the OpenPGP certificate has no signing key that is strong enough: RSA of at least %d bits, bound with SHA-256 or better", MinRSABits)
 		return nil
 	case errors.As(err, &bad) && bad.Problem == git.OpenPGPKind:
-		p.wrong(CodeKeyKind, place, "", "the OpenPGP certificate %s", bad.Msg)
+		p.wrong(CodeKeyKind, place, "", "the OpenPGP certificate has no key that may sign, of RSA, ECDSA or EdDSA")
 		return nil
 	default:
-		p.wrong(CodeMalformed, place, "gpg --export --export-options export-minimal --armor FINGERPRINT writes it", "the OpenPGP certificate cannot be used: %v", err)
+		p.wrong(CodeMalformed, place, "gpg --export --export-options export-minimal --armor FINGERPRINT writes it", "the OpenPGP certificate %v", err)
 		return nil
 	}
 	k.pgp, k.id = key, key.Fingerprint()

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/hallmark-dev/hallmark/internal/policy"
 )
 
 // BySSH finds the holder of an SSH key.
@@ -94,6 +96,22 @@ func (d *Document) RoleKeys(role, use string) []Holder {
 		return nil
 	}
 	return slices.DeleteFunc(d.Keys(use), func(h Holder) bool { return !r.Has(h.Principal.Name) })
+}
+
+// Warnings are what a person should know who accepts the document.
+func (d *Document) Warnings() []policy.Reason {
+	var out []policy.Reason
+	for _, name := range slices.Sorted(maps.Keys(d.Roles)) {
+		r := d.Roles[name]
+		for _, e := range r.Evidence {
+			if e != Signed {
+				out = append(out, policy.Reason{Code: CodeWeakEvidence, Subject: "roles." + name + ".evidence",
+					Message: "role " + name + " accepts " + e + ": it is PAT-strength, one leaked access token of a person is enough to agree for them",
+					Hint:    "have people sign, and write evidence: [\"signed\"]"})
+			}
+		}
+	}
+	return out
 }
 
 // Canonical is the document in canonical form (RFC 8785), with only what it said: defaults are

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/jcs"
-	"github.com/hallmark-dev/hallmark/internal/pattern"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/strictjson"
 )
@@ -22,8 +21,10 @@ const (
 	CodeThreshold = "AUTHORITY_THRESHOLD"  // 0, or more than there are people who could agree
 	CodeMachine   = "AUTHORITY_MACHINE"    // a machine's key that may do what people do
 	CodeRole      = "AUTHORITY_ROLE"       // a role that is missing, or says what its kind has not
-	CodeKeyKind   = "KEY_KIND"
-	CodeTooWeak   = "KEY_TOO_WEAK"
+	// CodeWeakEvidence is a warning: a role accepts what one access token can give.
+	CodeWeakEvidence = "AUTHORITY_WEAK_EVIDENCE"
+	CodeKeyKind      = "KEY_KIND"
+	CodeTooWeak      = "KEY_TOO_WEAK"
 )
 
 // wire is the document as it is written (predicate.authority of a policy record).
@@ -66,13 +67,6 @@ type wireApproval struct {
 	CarryOver bool    `json:"carryOver"`
 	SingleUse bool    `json:"singleUse"`
 }
-
-var (
-	name       = pattern.New(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-	account    = pattern.New(`^[1-9][0-9]{0,19}$`)
-	host       = pattern.New(`^[a-z0-9][a-z0-9.-]{0,252}$`)
-	rootDigest = pattern.New(`^sha256:[0-9a-f]{64}$`)
-)
 
 // Parse reads an authority document. All that is wrong with it comes back as reasons, whose
 // Subject is the place: "principals.alice.keys[0].uses"; then the document is nil. A text that is
@@ -133,7 +127,7 @@ func (p *parser) principals(all map[string]wirePrincipal) {
 	}
 	for _, n := range slices.Sorted(maps.Keys(all)) {
 		w, place := all[n], "principals."+clip(n)
-		if !name().MatchString(n) {
+		if !IsName(n) {
 			p.wrong(CodeMalformed, place, "", "%q is no name: up to 64 of a-z, 0-9, dot, dash and underscore, beginning with a letter or digit", clip(n))
 			continue
 		}
@@ -157,9 +151,9 @@ func (p *parser) accounts(pr *Principal, accounts map[string]string, place strin
 	for _, h := range slices.Sorted(maps.Keys(accounts)) {
 		id := accounts[h]
 		switch {
-		case !host().MatchString(h):
+		case !IsHost(h):
 			p.wrong(CodeMalformed, place, "", "%q is no host", clip(h))
-		case !account().MatchString(id):
+		case !IsNumber(id):
 			p.wrong(CodeMalformed, place+"."+h, "names can be taken by others: use the id, https://api.github.com/users/NAME has it for GitHub",
 				"%q is not the numeric id of an account", clip(id))
 		default:
@@ -180,7 +174,7 @@ func (p *parser) roles(all map[string]wireRole) {
 		p.wrong(CodeRole, "roles", "add roles.update: its threshold and principals", "there is no role update: nobody could change the policy")
 	}
 	for _, n := range slices.Sorted(maps.Keys(all)) {
-		if !name().MatchString(n) {
+		if !IsName(n) {
 			p.wrong(CodeMalformed, "roles."+clip(n), "", "%q is no name", clip(n))
 			continue
 		}
