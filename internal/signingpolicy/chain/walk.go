@@ -29,13 +29,15 @@ type Logged struct {
 	unproven error // with this result
 }
 
-// prove verifies the updaters' signatures of many records at once: they say nothing of each other.
+// prove verifies the signatures of many records and of their approvals at once: what they say of
+// each other is judged later.
 func (w *Walk) prove(all []Logged) {
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range all {
 		g.Go(func() error {
 			all[i].unproven, all[i].proven = w.rules.updater(all[i].Record), true
+			approval.Judge(all[i].Doc, approval.Expected{Now: all[i].At, Memory: w.signatures}, all[i].Evidence)
 			return nil
 		})
 	}
@@ -69,13 +71,17 @@ type Walk struct {
 	owner *Walk // of the repository's owner; nil: it has no record
 	steps []*Step
 	last  *record.Record // the newest one, good or not
+	// signatures that verified: two records' people are asked about one approval.
+	signatures *approval.Memory
 	// broken is why the newest record is not good. Only a reset leads out of that.
 	broken error
 }
 
 // NewWalk begins a chain. owner is that of the repository's owner, nil without one. Only
 // [New] and [PrepareRules] make rules that can be used.
-func NewWalk(rules *Rules, owner *Walk) *Walk { return &Walk{rules: rules, owner: owner} }
+func NewWalk(rules *Rules, owner *Walk) *Walk {
+	return &Walk{rules: rules, owner: owner, signatures: &approval.Memory{}}
+}
 
 // PrepareRules checks rules and fills in their defaults, for who judges without a store.
 func PrepareRules(r Rules) (*Rules, error) {
@@ -200,7 +206,7 @@ func (w *Walk) judge(l Logged) (*Step, error) {
 	}
 	prev, inForce := w.before(l.At)
 	step := &Step{Record: l.Record, LoggedAt: l.At}
-	j := judgement{w.rules, l, prev, map[string]*approval.Result{}}
+	j := judgement{w.rules, l, prev, w.signatures, map[string]*approval.Result{}}
 	switch {
 	case prev == nil && l.Version > 1:
 		return nil, j.refuse(CodeBroken, "follows no record that was good")
@@ -233,7 +239,7 @@ func (w *Walk) judge(l Logged) (*Step, error) {
 // reset judges a reset: by the operator, and by the people whom it names.
 func (w *Walk) reset(l Logged) (*Step, error) {
 	prev, _ := w.before(l.At)
-	j := judgement{w.rules, l, prev, map[string]*approval.Result{}}
+	j := judgement{w.rules, l, prev, w.signatures, map[string]*approval.Result{}}
 	if w.rules.Operator == nil {
 		return nil, j.refuse(CodeNotApproved, "is a reset, and the configuration names no operator who may do that")
 	}
@@ -272,7 +278,8 @@ func (w *Walk) reserved(j judgement) error {
 type judgement struct {
 	rules *Rules
 	Logged
-	prev *Step // whose people decide; nil of the first one
+	prev       *Step // whose people decide; nil of the first one
+	signatures *approval.Memory
 	// found are the approvals that count under a document, by its digest and the action: mostly the
 	// people of a record and of the one before it are the same.
 	found map[string]*approval.Result
@@ -354,7 +361,7 @@ func (j judgement) by(doc *authority.Document, name, action, whose string) error
 	if !ok || role.Threshold < 1 {
 		return j.refuse(CodeNotApproved, "needs the role %s of %s, which has none", name, whose)
 	}
-	want := approval.Expected{Action: action, Repository: approval.Repository{Key: j.Key}, Proposal: string(j.ProposalDigest), Now: j.At, Keyless: j.rules.Keyless}
+	want := approval.Expected{Action: action, Repository: approval.Repository{Key: j.Key}, Proposal: string(j.ProposalDigest), Now: j.At, Keyless: j.rules.Keyless, Memory: j.signatures}
 	if j.prev != nil {
 		want.Policy = approval.Policy{Root: string(j.prev.Root), Version: j.prev.Version, Digest: string(j.prev.Digest)}
 	}
