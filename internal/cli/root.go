@@ -112,7 +112,7 @@ func overview(c *cobra.Command, order, also []string) string {
 	}
 	if sub, _, err := c.Find([]string{"completion"}); err == nil && sub != c && !slices.Contains(order, "completion") {
 		also = append(slices.Clone(also), "completion", "version")
-		fmt.Fprintf(&b, "%s COMMAND --help has flags and examples; also: %s.\n", c.Name(), strings.Join(also, ", "))
+		fmt.Fprintf(&b, "%s COMMAND --help has examples; also: %s.\n", c.Name(), strings.Join(also, ", "))
 	} else {
 		fmt.Fprintf(&b, "%s COMMAND --help has the flags of a command, and examples.\n", c.Name())
 	}

@@ -547,3 +547,56 @@ func TestDamagedFoldersStayShut(t *testing.T) {
 		}
 	}
 }
+
+// TestCheck: a monitor notices each file that is gone or changed.
+func TestCheck(t *testing.T) {
+	w := newWorld(t)
+	s := w.init()
+	v1 := w.Sign(w.First(w.now, w.people, "alice", "bob"))
+	w.append(s, v1)
+	w.publish(s)
+	reject := w.Approve(v1.Predicate, policyforge.Version{At: w.now, Prev: v1}, policyforge.Approval{By: "carol", Change: func(st *approval.Statement) { st.Decision = approval.Reject }})
+	if err := s.Notice(t.Context(), policyforge.Key, reject); err != nil {
+		t.Fatal(err)
+	}
+	w.publish(s)
+	s.Close()
+	log, quorum, _, err := ledger.ParseTrust([]byte(w.trust))
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := w.cfg.Dir
+	c, err := store.Check(t.Context(), ledger.Folder(whole), log, quorum)
+	if err != nil || c.Head.Size != 5 || c.Records != 1 || c.Notices != 1 || c.Maps != 3 || !c.HeadTime.Equal(start) {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	for _, path := range []string{"tile/0/000.p/5", "tile/entries/000.p/5", "map/4/0", "map/4/proof/0", ledger.FilePath("record", string(v1.Digest)), ledger.FilePath("evidence", string(v1.Record.Evidence[0])),
+		ledger.FilePath("bundle", string(v1.Policy.Bundle)), ledger.FilePath("notice", ledger.DigestOf(payloadOf(t, reject)))} {
+		for _, spoil := range []func(path string) error{os.Remove, func(path string) error {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(path, append([]byte{'!'}, data...), 0o644)
+		}} {
+			dir := filepath.Join(t.TempDir(), "copy")
+			copyTree(t, whole, dir)
+			if err := spoil(filepath.Join(dir, path)); err != nil {
+				t.Fatal(err)
+			}
+			// Tiles may have more than is asked for; and what is gone is an error there.
+			if _, err := store.Check(t.Context(), ledger.Folder(dir), log, quorum); err == nil && !strings.HasPrefix(path, "tile/") {
+				t.Errorf("%s is not looked at", path)
+			}
+		}
+	}
+}
+
+func payloadOf(t *testing.T, envelope []byte) []byte {
+	t.Helper()
+	e, why := approval.Parse(envelope)
+	if why != nil {
+		t.Fatal(why)
+	}
+	return e.Payload
+}
