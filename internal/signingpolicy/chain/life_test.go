@@ -639,7 +639,7 @@ func TestRecordsThatAreNotThere(t *testing.T) { // 65
 	}
 }
 
-// TestManyVersions also measures nothing: it is the chain of fifty versions that the benchmark has.
+// TestManyVersions walks a longer chain, with and without the tail.
 func TestManyVersions(t *testing.T) {
 	w := newWorld(t)
 	last := w.v2
