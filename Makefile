@@ -14,7 +14,8 @@ export HALLMARK_TOOLS ?= $(HOME)/.cache/hallmark/tools/bin
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # The binary is kept below 45 MB: no request tracing in gRPC, functions aligned to
 # 16 bytes, and no inlining where no hot path runs through: large libraries, servers,
-# command lines. Verification, evidence, gate and Rego decisions keep theirs.
+# command lines. Verification, evidence, gate and Rego decisions keep theirs. And
+# templates call no methods, or the linker would keep all of them (tools/methodless.sh).
 LDFLAGS := -s -w -funcalign=16 -X main.version=$(VERSION)
 OURS := github.com/hallmark-dev/hallmark
 COLD := cuelang.org/go/... github.com/moby/buildkit/... github.com/lestrrat-go/... github.com/vektah/gqlparser/... \
@@ -55,7 +56,7 @@ endif
 
 build:
 	@mkdir -p $(BIN)
-	go build $(BUILDFLAGS) -o $(BIN)/ $(PROGRAMS)
+	go build $(BUILDFLAGS) $$(tools/methodless.sh $(BIN)/.methodless) -o $(BIN)/ $(PROGRAMS)
 
 log:
 	@mkdir -p $(BIN)

@@ -46,6 +46,8 @@ func TestCheck(t *testing.T) {
 		"list length":     {`predicate: metadata: tools: [{name: "syft"}, {name: "x"}]`, "predicate.metadata.tools"},
 		"builtin":         {"import \"strings\"\npredicate: specVersion: strings.MinRunes(3)", ""},
 		"list builtin":    {"import \"list\"\npredicate: metadata: tools: list.MaxItems(0)", "predicate.metadata.tools: "},
+		"template":        {"import \"text/template\"\npredicate: specVersion: template.Execute(\"{{range .x}}{{.}}{{end}}.{{.y}}\", {x: [1], y: 4})", ""},
+		"template denies": {"import \"text/template\"\npredicate: specVersion: template.Execute(\"{{.y}}\", {y: 4})", "predicate.specVersion: "},
 		"bottom":          {`predicate: specVersion: _|_`, "explicit error"},
 		"default":         {`predicate: severity: *"low" | string`, "predicate.severity: the policy wants"},
 		"default struct":  {`predicate: *{a: 1} | {b: 2}`, "predicate.a: the policy wants"},
@@ -95,6 +97,7 @@ func TestCompileRefuses(t *testing.T) {
 		"too long":     {"predicateType: \"" + strings.Repeat("x", cuelang.MaxPolicy) + "\"", "at most"},
 		"stray":        {"predicate: version: 1\npredicat: specVersion: \"1.5\"", "p.cue:2: predicat is no field"},
 		"stray quoted": {"\"PredicateType\": \"x\"", "p.cue:1: PredicateType is no field"},
+		"template":     {"import \"text/template\"\npredicate: specVersion: template.Execute(\"{{.y.Len}}\", {y: \"1.4\"})", "p.cue:2"},
 		"rego":         {"package sigstore\nisCompliant { true }", "p.cue:2"},
 	} {
 		t.Run(name, func(t *testing.T) {
