@@ -165,6 +165,7 @@ func newExampleWorld(t *testing.T) *exampleWorld {
 	writeExample(t, filepath.Join(app, "ca.crl"), string(crl))
 	writeExample(t, filepath.Join(app, "ca.ocsp"), string(response))
 	w.trustBundles(t, app, up.TrustedRoot)
+	storeExamples(t, app)
 	for name, from := range map[string]string{"trusted_root.json": up.TrustedRoot, "root.json": filepath.Join(up.Dir, "root.json")} {
 		data, err := os.ReadFile(from)
 		if err != nil {
@@ -188,6 +189,7 @@ func newExampleWorld(t *testing.T) *exampleWorld {
 		"hallmark attest --key release.key --predicate provenance.json --type slsaprovenance1 " + exampleAddress + "/app:1.0",
 		"hallmark sign --key release.key app.tar --bundle app.sigstore.json",
 		"hallmark policy publish policies " + exampleAddress + "/policies:1.0.0 --key release.key",
+		"hallmark store init store --keys store-keys --origin policy.example/v1",
 		"hallmark authority backup sigstore.tar",
 		"hallmark authority restore sigstore.tar --data stopped --nothing-since",
 		"hallmark authority root --out offline-root",

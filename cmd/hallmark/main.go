@@ -60,7 +60,7 @@ whole private Sigstore that this needs on one machine.`,
 		&cobra.Group{ID: groupCheck, Title: "Verify and decide:"},
 		&cobra.Group{ID: groupSetup, Title: "Keys, identity and the private Sigstore:"},
 	)
-	cli.Help(root, helpOrder, "approvals", "bake", "convert", "env", "pending", "reject", "token")
+	cli.Help(root, helpOrder, "approvals", "bake", "convert", "env", "pending", "reject", "store", "token")
 	checks := a.checks()
 	for _, group := range []struct {
 		id       string
@@ -69,7 +69,7 @@ whole private Sigstore that this needs on one machine.`,
 		{groupRelease, []*cobra.Command{newBuildCommand(a), newBakeCommand(a), newInputsCommand(a), newSignCommand(a), newAttestCommand(a), newConvertCommand(a),
 			newTagCommand(a), newReviewCommand(a), newApproveCommand(a), newRejectCommand(a)}},
 		{groupCheck, []*cobra.Command{checks.Verify(), checks.VerifyAttestation(), checks.Show(), checks.Trust(), newPolicyCommand(a), newLogCommand(a), newAdmitCommand(a),
-			newSigningPolicyCommand(a), newGateCommand(a), newApprovalsCommand(a), newPendingCommand(a)}},
+			newSigningPolicyCommand(a), newGateCommand(a), newApprovalsCommand(a), newPendingCommand(a), newStoreCommand(a)}},
 		{groupSetup, []*cobra.Command{newUpCommand(a), newAuthorityCommand(a), newTokenCommand(a), newKeyCommand(a), newDoctorCommand(a), newEnvCommand(a), a.VersionCommand(), a.CompletionCommand("hallmark")}},
 	} {
 		for _, c := range group.commands {

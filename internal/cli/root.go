@@ -116,7 +116,7 @@ func overview(c *cobra.Command, order, also []string) string {
 	if sub, _, err := c.Find([]string{"completion"}); err == nil && sub != c && !slices.Contains(order, "completion") {
 		also = append(slices.Clone(also), "completion", "version")
 		slices.Sort(also)
-		fmt.Fprintf(&b, "Also: %s\n", strings.Join(also, ", "))
+		fmt.Fprintf(&b, "Also: %s\n", strings.Join(also, " "))
 	} else {
 		fmt.Fprintf(&b, "%s COMMAND --help has the flags of a command, and examples.\n", c.Name())
 	}

@@ -181,6 +181,9 @@ func (v *View) get(ctx context.Context, t tlog.Tile, limit int64) ([]byte, error
 	return data, err
 }
 
+// TilePath is a tile's path below a log's prefix (c2sp.org/tlog-tiles); level -1 are entries.
+func TilePath(t tlog.Tile) string { return tilePath(t) }
+
 // tilePath is a tile's path (c2sp.org/tlog-tiles); level -1 are entries.
 func tilePath(t tlog.Tile) string {
 	level := strconv.Itoa(t.L)
