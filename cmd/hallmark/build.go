@@ -46,7 +46,8 @@ type buildOptions struct {
 	check    bool
 	export   bool
 	noSign   bool
-	progress bool
+	progress string          // --progress
+	show     *build.Progress // what it says
 	json     bool
 	signer   signerOptions
 }
@@ -118,8 +119,8 @@ func (o *buildOptions) addShared(c *cobra.Command) {
 	f.StringVarP(&o.output, "output", "o", "", "of a trusted build: image, with policies=DIR also policies for consumers, or `local,dest=DIR`; part,dest=FILE and image,parts=DIR are for several machines")
 	f.BoolVar(&o.options.Hermetic, "hermetic", false, "build steps have no network")
 	f.StringVar(&o.cache, "cache", "", "of a trusted build: take steps from, and leave them in, `REPOSITORY[,mode=max][,scope=NAME]`, each entry signed")
-	f.BoolVar(&o.progress, "progress", false, "show the build's steps as plain lines also when stderr is no terminal")
-	f.BoolVar(&o.json, "json", false, "print one JSON object")
+	f.StringVar(&o.progress, "progress", progressAuto, "`HOW` the build is shown on stderr: auto (on a terminal), plain, tty, rawjson (events, docs/json.md) or quiet")
+	f.BoolVar(&o.json, "json", false, "print one JSON object at the end")
 	f.Lookup("trusted").NoOptDefVal = installedBuilder
 	o.signer.addWho(c)
 	c.SetFlagErrorFunc(explainFlag)
@@ -322,6 +323,9 @@ type buildJob struct {
 // prepareBuild reads everything that can be wrong before anything is fetched.
 func (a *app) prepareBuild(ctx context.Context, o *buildOptions) (*buildJob, error) {
 	j := &buildJob{app: a, o: o}
+	if err := o.showProgress(a); err != nil {
+		return nil, err
+	}
 	if err := o.splitSource(); err != nil {
 		return nil, err
 	}

@@ -214,12 +214,14 @@ func (s *buildSigning) signFiles(ctx context.Context, dir string, files []build.
 		return err
 	}
 	for _, f := range answer.trusted().Files {
-		for _, s := range f.statements {
-			signed, err := signer.Sign(ctx, s.statement)
+		for _, st := range f.statements {
+			ended := s.show.Step("[sign] " + st.bundle)
+			signed, err := signer.Sign(ctx, st.statement)
+			ended(err)
 			if err != nil {
-				return fmt.Errorf("signing %s: %w", s.bundle, err)
+				return fmt.Errorf("signing %s: %w", st.bundle, err)
 			}
-			if err := writeBundle(filepath.Join(dir, filepath.FromSlash(s.bundle)), signed.Reader()); err != nil {
+			if err := writeBundle(filepath.Join(dir, filepath.FromSlash(st.bundle)), signed.Reader()); err != nil {
 				return err
 			}
 			if index, logged := signed.LogIndex(); answer.logIndex == nil && logged {

@@ -93,10 +93,12 @@ func (j *buildJob) consumer(ctx context.Context, who *evidence.Signer) (*verify.
 
 // verifyResult verifies what was pushed, each manifest by its own signature and the
 // provenance under it, as a consumer would. Nothing has a tag before that.
-func (j *buildJob) verifyResult(ctx context.Context, res *build.Result, answer *buildAnswer) (policy.Decision, error) {
+func (j *buildJob) verifyResult(ctx context.Context, res *build.Result, answer *buildAnswer) (d policy.Decision, err error) {
 	if j.trusted == nil {
 		return policy.Decision{Allowed: true}, nil
 	}
+	ended := j.o.show.Step("[verify] " + j.image.WithDigest(evidence.Digest(res.Index.Digest)).String() + ", as a consumer would")
+	defer func() { ended(build.Ended(d, err)) }()
 	v, q, err := j.consumer(ctx, answer.Signer)
 	if err != nil {
 		return policy.Decision{}, fmt.Errorf("verifying the result: %w", err)
@@ -114,13 +116,15 @@ func (j *buildJob) verifyResult(ctx context.Context, res *build.Result, answer *
 	}
 	q.AttestationType = evidence.PredicateSLSA1
 	ask.Ref, ask.Policy, ask.Statements = j.image.WithDigest(evidence.Digest(res.Index.Digest)), q, []string{evidence.PredicateSLSA1}
-	d, err := verified(gate.Image(ctx, ask))
+	d, err = verified(gate.Image(ctx, ask))
 	answer.trusted().Verified = err == nil && d.Allowed
 	return d, err
 }
 
 // verifyFiles is verifyResult for files.
-func (j *buildJob) verifyFiles(ctx context.Context, dir string, answer *buildAnswer) (policy.Decision, error) {
+func (j *buildJob) verifyFiles(ctx context.Context, dir string, answer *buildAnswer) (d policy.Decision, err error) {
+	ended := j.o.show.Step("[verify] each file, as a consumer would")
+	defer func() { ended(build.Ended(d, err)) }()
 	v, q, err := j.consumer(ctx, answer.Signer)
 	if err != nil {
 		return policy.Decision{}, fmt.Errorf("verifying the result: %w", err)

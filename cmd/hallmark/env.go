@@ -22,6 +22,7 @@ var environment = []struct {
 	{envPatience, "how long signing services that do not answer are asked again", false},
 	{"HALLMARK_TOOLS", "folder with buildkitd", false},
 	{"BUILDKIT_HOST", "address of a running BuildKit", false},
+	{envProgress, "how build and bake are shown, where --progress does not say it", false},
 	{"DOCKER_CONFIG", "folder with registry logins", false},
 	{cli.EnvSignatureRepository, "repository with signatures, for verify and convert", false},
 	{envGitToken, "build, bake: token of SOURCE's git server; of another one with .HOST behind the name", true},

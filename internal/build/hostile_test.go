@@ -141,7 +141,7 @@ func TestFilesInProvenance(t *testing.T) {
 		r := request(t, w, fmt.Sprintf("app/files-%v", proxy), context_)
 		r.Options.NoCache = !proxy
 		var said bytes.Buffer
-		r.Progress, r.Stderr = build.ProgressPlain, &said
+		r.Progress = build.NewProgress(build.ProgressPlain, &said)
 		ops := rules(t, "ops.rego", fmt.Sprintf("decision := {\"allow\": allow, \"caps\": {\"exec.proxy\": %v}}", proxy)+`
 default allow := false
 always := load_json("always.json")

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hallmark-dev/hallmark/internal/build"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 )
 
@@ -84,7 +85,7 @@ decision := {"allow": true} if not input.http`},
 			}
 			r = judged(t, r, rules(t, "ops.rego", text, ""))
 			var out strings.Builder
-			r.Progress, r.Stderr = "plain", &out
+			r.Progress = build.NewProgress(build.ProgressPlain, &out)
 			res, d := try(t, w, r)
 			if d.Allowed != (c.reason.Code == "") {
 				t.Fatalf("allowed: %v %+v\n%s", d.Allowed, d.Reasons, out.String())
