@@ -116,7 +116,7 @@ func (o *buildOptions) addShared(c *cobra.Command) {
 	f.StringVar(&o.policy, "policy", "", "`DIR` with the policy and the keys that may sign tags")
 	f.StringArrayVar(&o.sourcePolicies, "source-policy", nil, "`FILE` or folder with a policy for what the build uses, or oci://REFERENCE; may repeat, all must allow")
 	f.BoolVar(&o.verified, "verified", false, "demand of every source that it is in the commit's hallmark.lock or signed by whom the trust bundle names")
-	f.StringVarP(&o.output, "output", "o", "", "of a trusted build: image, with policies=DIR also policies for consumers, or `local,dest=DIR`; part,dest=FILE and image,parts=DIR are for several machines")
+	f.StringVarP(&o.output, "output", "o", "", "image, with policies=DIR also policies for consumers; of a trusted build also `local,dest=DIR`, and part,dest=FILE and image,parts=DIR for several machines")
 	f.BoolVar(&o.options.Hermetic, "hermetic", false, "build steps have no network")
 	f.StringVar(&o.cache, "cache", "", "of a trusted build: take steps from, and leave them in, `REPOSITORY[,mode=max][,scope=NAME]`, each entry signed")
 	f.StringVar(&o.progress, "progress", progressAuto, "`HOW` the build is shown on stderr: auto (on a terminal), plain, tty, rawjson (events, docs/json.md) or quiet")
@@ -151,7 +151,11 @@ type buildAnswer struct {
 
 	ElapsedMilli int64 `json:"elapsedMilliseconds,omitempty"`
 
-	logIndex *int64 // of the first signature
+	*forConsumers // of a plain build that was signed
+
+	logIndex   *int64            // of the first signature
+	extensions map[string]string // of the certificate of a job that signed
+	named      []string          // tags that were set, in their order
 }
 
 type builtManifest struct {
@@ -272,6 +276,9 @@ func (a *app) printBuild(o *buildOptions, b *buildAnswer) error {
 	}
 	switch {
 	case b.Signed && len(b.Manifests) > 0:
+		if len(b.named) > 1 {
+			a.Print("  tags       %s", strings.Join(b.named, ", "))
+		}
 		a.Print("  signed     by %s: the index and all %d manifests in it", b.Signer, len(b.Manifests))
 	case b.Signed:
 		a.Print("  signed     by %s: each file, with its provenance", b.Signer)
@@ -282,6 +289,7 @@ func (a *app) printBuild(o *buildOptions, b *buildAnswer) error {
 		a.Print("  public     %s", b.MadePublic)
 	}
 	a.printTrusted(b)
+	a.printConsumers(b.forConsumers, "verify it  with:")
 	return nil
 }
 

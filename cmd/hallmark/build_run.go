@@ -173,7 +173,7 @@ func (j *buildJob) finish(ctx context.Context, src *git.Source, r *build.Request
 }
 
 // nameResult sets the tags of what was signed and verified.
-func (j *buildJob) nameResult(ctx context.Context, r *build.Request, res *build.Result) error {
+func (j *buildJob) nameResult(ctx context.Context, r *build.Request, res *build.Result, answer *buildAnswer) error {
 	for _, tag := range append([]string{r.Image.Tag}, j.tags...) {
 		r.Image.Tag = tag
 		ended := j.o.show.Step("[tag] " + r.Image.Name() + ":" + tag)
@@ -181,6 +181,9 @@ func (j *buildJob) nameResult(ctx context.Context, r *build.Request, res *build.
 		ended(err)
 		if err != nil {
 			return err
+		}
+		if tag != "" {
+			answer.named = append(answer.named, r.Image.String())
 		}
 	}
 	return nil

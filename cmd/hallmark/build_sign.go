@@ -110,5 +110,7 @@ func (s *buildSigning) sign(ctx context.Context, repo *registry.Repository, all 
 		return err
 	}
 	answer.Signed, answer.MadePublic = true, s.o.madePublic
-	return nil
+	who, err := named(ctx, s) // of a job, by the certificate that signed just now
+	answer.extensions = who.Extensions
+	return err
 }
