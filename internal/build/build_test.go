@@ -409,7 +409,7 @@ not_image if not input.image`, true},
 
 func TestOptions(t *testing.T) {
 	t.Parallel()
-	good := build.Options{File: "docker/Dockerfile", Platforms: []string{"linux/amd64", "linux/arm/v7"}, Args: map[string]string{"A_1": "x=y"},
+	good := build.Options{File: "docker/Dockerfile", Platforms: []string{"linux/amd64", "linux/arm/v7", "linux/aarch64", "Linux/x86_64", "windows/amd64", "linux/riscv64", "wasi/wasm", "linux/s390x", "linux/386"}, Args: map[string]string{"A_1": "x=y"},
 		Labels: map[string]string{"a.b/c": ""}, Target: "final", BuilderID: "https://example.com/b", Dir: "docker/app", ShmSize: "64m", Ulimits: []string{"nofile=1024:2048"},
 		Annotations: map[string]string{"a.b": "", "index:a.b": "", "manifest,index:a": "", "org.example/a:b": ""},
 		Contexts:    map[string]string{"base": "docker-image://example.com/base:1", "alpine:3": "https://example.com/a.git#v1"}}
@@ -423,6 +423,11 @@ func TestOptions(t *testing.T) {
 		"platform":      {Platforms: []string{"linux"}},
 		"two in one":    {Platforms: []string{"linux/amd64,linux/arm64"}},
 		"empty part":    {Platforms: []string{"linux/"}},
+		"no processor":  {Platforms: []string{"linux/amd46"}},
+		"no system":     {Platforms: []string{"linx/amd64"}},
+		"the other way": {Platforms: []string{"amd64/linux"}},
+		"system twice":  {Platforms: []string{"linux/linux"}},
+		"processor x2":  {Platforms: []string{"arm64/arm64"}},
 		"empty arg":     {Args: map[string]string{"": "x"}},
 		"arg with =":    {Args: map[string]string{"a=b": "x"}},
 		"arg with :":    {Args: map[string]string{"a:b": "x"}},
