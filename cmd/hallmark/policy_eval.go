@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/git"
 	"github.com/hallmark-dev/hallmark/internal/lockfile"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/policy/rego"
@@ -86,7 +88,7 @@ func (o *policyEvalOptions) add(c *cobra.Command) {
 	f.StringArrayVarP(&o.files, "file", "f", nil, "policy, a `FILE`.rego or oci://REFERENCE; or the Dockerfile whose policy lies beside it; may repeat, and all must allow")
 	o.dockerfileOptions.add(c)
 	f.StringArrayVar(&o.labels, "label", nil, "image label `NAME=VALUE` of the build; may repeat")
-	f.StringVar(&o.lock, "lock", "", "a lock, `FILE`, for locked and moved (default hallmark.lock beside the Dockerfile, if it is there)")
+	f.StringVar(&o.lock, "lock", "", "a lock, `FILE`, for locked and moved (default hallmark.lock beside the Dockerfile or in a folder of the checkout above it)")
 	f.BoolVar(&o.verified, "verified", false, "demand what hallmark build --verified does: the source is in the lock or signed by whom the trust bundle names")
 	f.StringVar(&o.trustedRoot, "trusted-root", "", "trusted_root.json, a `FILE`, or public")
 	f.StringVar(&o.trust, "trust", "", "trust bundle, a `FILE`")
@@ -173,6 +175,7 @@ type policyJob struct {
 	names    []string // files of the policies
 	env      sourcepolicy.Env
 	lock     *lockText
+	remote   string // SOURCE, when it is a git repository: whose server GIT_AUTH_TOKEN is for
 	trust    *sourceTrust
 	mu       sync.Mutex // of what policies print
 }
@@ -344,7 +347,7 @@ func (j *policyJob) fill(dockerfile string) error {
 	}
 	path := j.o.lock
 	if path == "" {
-		path = filepath.Join(filepath.Dir(dockerfile), lockfile.Name)
+		path = lockOf(filepath.Dir(dockerfile))
 	}
 	j.lock, err = readLockFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -359,8 +362,25 @@ func (j *policyJob) fill(dockerfile string) error {
 	}
 	j.resolver = sourcefacts.New(sourcefacts.Options{
 		Registry: j.app.RegistryClient(), PlainHTTP: j.app.PlainHTTP, UserAgent: j.app.UserAgent(), Verifier: j.trust.verifier, Pinned: j.trust.pinned,
+		GitLogin: func(remote string) (git.Login, error) { return j.app.gitLogin(remote, j.remote) },
 	})
 	return nil
+}
+
+// lockOf is the name of the lock for what lies in a folder: there, or in the nearest folder
+// above it within the checkout, as a build takes that of the commit.
+func lockOf(dir string) string {
+	beside := filepath.Join(dir, lockfile.Name)
+	for at := dir; ; at = filepath.Join(at, "..") {
+		name := filepath.Join(at, lockfile.Name)
+		if _, err := os.Lstat(name); err == nil {
+			return name
+		}
+		here, err := filepath.Abs(at)
+		if _, top := os.Lstat(filepath.Join(at, ".git")); err != nil || top == nil || here == filepath.Dir(here) {
+			return beside
+		}
+	}
 }
 
 // asked is one source to be judged.
@@ -375,6 +395,9 @@ func (j *policyJob) sources(ctx context.Context, dockerfile string) ([]asked, er
 		src, err := sourcepolicy.ParseSource(j.o.source)
 		if err != nil {
 			return nil, fault.Usagef("%s", fault.Redact(err.Error()))
+		}
+		if in, err := sourcepolicy.SourceToInput(src); err == nil && in.Git != nil {
+			j.remote = in.Git.Remote
 		}
 		platforms := j.o.platforms
 		if len(platforms) == 0 || !src.IsImage() {
