@@ -248,6 +248,9 @@ func (a *app) buildFailed(err error) error {
 				a.Say("%s\n", part)
 			}
 		}
+		if strings.Contains(be.Error(), "failed to read dockerfile") {
+			return fault.Hint(err, "is it committed? -f FILE names another one of the commit")
+		}
 	}
 	return err
 }
@@ -342,7 +345,11 @@ func (a *app) prepareBuild(ctx context.Context, o *buildOptions) (*buildJob, err
 	}
 	switch {
 	case o.ref == "":
-		return nil, fault.Usagef("which tag? give --ref")
+		what := "tag"
+		if o.trusted != "" {
+			what = "tag, branch or commit"
+		}
+		return nil, fault.Usagef("which %s? give --ref", what)
 	case o.policy == "" && o.trusted == "":
 		return nil, fault.Hint(fault.Usagef("which policy? give --policy"), "the policy says who may release; it lies outside the repository")
 	case o.image == "" && !o.check && o.result.dest == "" && o.inputs == "" && !o.bake:

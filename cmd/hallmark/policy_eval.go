@@ -236,6 +236,11 @@ func (a *app) preparePolicies(ctx context.Context, o *policyEvalOptions) (*polic
 			j.names = append([]string{beside}, j.names...)
 		}
 	}
+	if o.source == "" && len(j.names) == 0 {
+		if _, err := os.Stat(dockerfile); err != nil {
+			return nil, "", fault.Hint(fault.As(fault.Usage, err), "-f FILE names the Dockerfile; SOURCE is an image, a URL or a folder to be asked about alone")
+		}
+	}
 	if len(j.names) == 0 && !o.print && !o.verified {
 		return nil, "", fault.Hint(fault.Usagef("no policy: there is no %s", beside), "say by which policy: -f FILE.rego")
 	}
@@ -396,8 +401,14 @@ func (j *policyJob) sources(ctx context.Context, dockerfile string) ([]asked, er
 		if err != nil {
 			return nil, fault.Usagef("%s", fault.Redact(err.Error()))
 		}
-		if in, err := sourcepolicy.SourceToInput(src); err == nil && in.Git != nil {
+		in, err := sourcepolicy.SourceToInput(src)
+		switch {
+		case err == nil && in.Git != nil:
 			j.remote = in.Git.Remote
+		case err == nil && in.Local != nil && !strings.Contains(j.o.source, "://"):
+			if info, err := os.Stat(j.o.source); err != nil || !info.IsDir() {
+				return nil, fault.Usagef("%s: there is no such folder", fault.Redact(j.o.source))
+			}
 		}
 		platforms := j.o.platforms
 		if len(platforms) == 0 || !src.IsImage() {
