@@ -292,7 +292,7 @@ func (a *app) printBuild(o *buildOptions, b *buildAnswer) error {
 		a.Print("  public     %s", b.MadePublic)
 	}
 	a.printTrusted(b)
-	a.printConsumers(b.forConsumers, "verify it  with:")
+	a.printConsumers(b.forConsumers, "verify     with:")
 	return nil
 }
 

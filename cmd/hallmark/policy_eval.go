@@ -16,12 +16,12 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hallmark-dev/hallmark/internal/build"
 	"github.com/hallmark-dev/hallmark/internal/build/sources"
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/git"
-	"github.com/hallmark-dev/hallmark/internal/lockfile"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/policy/rego"
 	"github.com/hallmark-dev/hallmark/internal/policy/sourcepolicy"
@@ -372,22 +372,6 @@ func (j *policyJob) fill(dockerfile string) error {
 	return nil
 }
 
-// lockOf is the name of the lock for what lies in a folder: there, or in the nearest folder
-// above it within the checkout, as a build takes that of the commit.
-func lockOf(dir string) string {
-	beside := filepath.Join(dir, lockfile.Name)
-	for at := dir; ; at = filepath.Join(at, "..") {
-		name := filepath.Join(at, lockfile.Name)
-		if _, err := os.Lstat(name); err == nil {
-			return name
-		}
-		here, err := filepath.Abs(at)
-		if _, top := os.Lstat(filepath.Join(at, ".git")); err != nil || top == nil || here == filepath.Dir(here) {
-			return beside
-		}
-	}
-}
-
 // asked is one source to be judged.
 type asked struct {
 	source sourcepolicy.Source
@@ -416,6 +400,11 @@ func (j *policyJob) sources(ctx context.Context, dockerfile string) ([]asked, er
 		}
 		var out []asked
 		for _, p := range platforms {
+			if p != "" {
+				if err := build.CheckPlatform(p); err != nil {
+					return nil, err
+				}
+			}
 			src.Platform = p
 			if _, err := sourcepolicy.SourceToInput(src); err != nil {
 				return nil, fault.Usagef("--platform: %w", err)

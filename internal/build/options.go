@@ -25,7 +25,7 @@ func (o Options) Check() error {
 		return err
 	}
 	for _, p := range o.Platforms {
-		if err := checkPlatform(p); err != nil {
+		if err := CheckPlatform(p); err != nil {
 			return err
 		}
 	}

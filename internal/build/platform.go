@@ -16,10 +16,10 @@ var processors = []string{"amd64", "arm64", "arm", "386", "ppc64le", "riscv64", 
 // systems are those that BuildKit builds for and package platforms does not know by itself.
 var systems = []string{"wasi", "wasip1"}
 
-// checkPlatform refuses a platform that is none. BuildKit takes any word for an operating
+// CheckPlatform refuses a platform that is none. BuildKit takes any word for an operating
 // system or a processor: a misspelt one would be built, for this machine's processor, and
 // signed as an image that no machine is found for.
-func checkPlatform(p string) error {
+func CheckPlatform(p string) error {
 	parts := strings.Split(p, "/")
 	if len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") || strings.ContainsAny(p, ", \t\n") {
 		return fault.Usagef("--platform %q: want OS/ARCH or OS/ARCH/VARIANT, like linux/arm64", p)
