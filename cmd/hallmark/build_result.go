@@ -79,7 +79,7 @@ func (j *buildJob) consumer(ctx context.Context, who *evidence.Signer) (*verify.
 		q.Keys, cfg.NamedKeys, cfg.Keys = true, nil, []crypto.PublicKey{key}
 	} else {
 		q.Identities = []policy.Identity{{Subject: who.Identity, Issuer: who.Issuer,
-			Source: j.trusted.extensions["sourceRepositoryURI"]}}
+			Source: j.trusted.extensions["sourceRepositoryURI"], Runner: j.trusted.extensions["runnerEnvironment"]}}
 	}
 	v, err := verify.New(cfg)
 	return v, q, err

@@ -109,6 +109,9 @@ func (j *buildJob) commands(answer *buildAnswer, what []string) map[string]strin
 		if source := s.Extensions["sourceRepositoryURI"]; source != "" {
 			who = append(who, "--source-repository", source)
 		}
+		if runner := s.Extensions["runnerEnvironment"]; runner != "" {
+			who = append(who, "--runner-environment", runner)
+		}
 		if workflowOf != "" {
 			cosigns = append(cosigns, "--certificate-github-workflow-repository", workflowOf)
 		}
