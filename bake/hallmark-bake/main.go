@@ -19,7 +19,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/dotenv"
@@ -110,6 +113,9 @@ func resolve(r *request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := declared(r, files, vars); err != nil {
+		return nil, err
+	}
 	targets, groups, err := bake.ReadTargets(context.Background(), files, r.Targets, r.Set, r.Defaults, vars, &bake.EntitlementConf{})
 	if err != nil {
 		return nil, err
@@ -137,6 +143,34 @@ func withDotEnv(r *request) (map[string]string, error) {
 		defined[name] = v
 	}
 	return defined, nil
+}
+
+// declared refuses a value for a variable that no file has: misspelt, it would leave the
+// default in its place, and another image would be built than was meant. In a compose file any
+// name may stand, without being declared.
+func declared(r *request, files []bake.File, vars map[string]string) error {
+	for _, f := range files {
+		if ext := strings.ToLower(path.Ext(f.Name)); ext != ".hcl" && ext != ".json" { // as buildx tells compose files
+			return nil
+		}
+	}
+	_, meta, err := bake.ParseFiles(files, r.Defaults, vars)
+	if err != nil {
+		return err
+	}
+	var known []string
+	if meta != nil {
+		for _, v := range meta.AllVariables {
+			known = append(known, v.Name)
+		}
+	}
+	slices.Sort(known)
+	for _, name := range slices.Sorted(maps.Keys(r.Vars)) {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("variable %s is given, and the bake files have none of this name; theirs are: %s", name, strings.Join(known, ", "))
+		}
+	}
+	return nil
 }
 
 // said makes one short line of an error; HCL's has the place and an excerpt.

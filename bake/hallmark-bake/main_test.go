@@ -71,7 +71,7 @@ target "app" {
 		t.Errorf("HCL and JSON: got\n%+v\nwant\n%+v", got, w)
 	}
 
-	got, err = resolved(t, bake.Definition{Targets: []string{"web"}, DotEnv: []byte("VERSION=7\nHOME=${HOME}\n"),
+	got, err = resolved(t, bake.Definition{Targets: []string{"web"}, Vars: map[string]string{"UNKNOWN": "to whom"}, DotEnv: []byte("VERSION=7\nHOME=${HOME}\n"),
 		Files: []bake.File{{Name: "compose.yaml", Data: []byte("services:\n  web:\n    image: r/web:${VERSION}\n    build:\n      context: web\n      args: [\"H=${HOME}\", UNSET]\n")}}})
 	if err != nil {
 		t.Fatal(err)
@@ -147,9 +147,14 @@ func TestMistakes(t *testing.T) {
 		{"target \"x\" { entitlements = [\"network.host\"] }", "entitlements is refused"},
 		{"target \"x\" { contexts = { lib = \"target:y\" } }\ntarget \"y\" {}", "each for itself"},
 		{"target \"x\" { context = \"..\" }", "leads out"},
+		{"variable \"TAG\" { default = \"dev\" }\nvariable \"ABI\" {}\ntarget \"x\" { args = { A = TAG } }", "variable TGA is given, and the bake files have none of this name; theirs are: ABI, TAG"},
 		{strings.ReplaceAll(big, "target \"x\"", "target \"m\"") + "\ngroup \"x\" { targets = [\"m\"] }", "targets"},
 	} {
-		got, err := resolved(t, bake.Definition{Files: hcl(c.text), Targets: []string{"x"}})
+		def := bake.Definition{Files: hcl(c.text), Targets: []string{"x"}}
+		if strings.Contains(c.want, "TGA") {
+			def.Vars = map[string]string{"TGA": "1"}
+		}
+		got, err := resolved(t, def)
 		if fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.50q: %+v, %v; want %q", c.text, got, err, c.want)
 		}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hallmark-dev/hallmark/internal/build"
 	"github.com/hallmark-dev/hallmark/internal/build/bake"
 	"github.com/hallmark-dev/hallmark/internal/build/inputs"
 	"github.com/hallmark-dev/hallmark/internal/build/meta"
@@ -235,7 +236,9 @@ func metaFile(in *inputs.Inputs, r *meta.Result) (bake.File, error) {
 }
 
 // buildTarget builds one target as hallmark build --trusted would.
-func (b *bakeJob) buildTarget(ctx context.Context, src *git.Source, t bake.Target, r *meta.Result, answer *buildAnswer) (policy.Decision, error) {
+func (b *bakeJob) buildTarget(ctx context.Context, src *git.Source, t bake.Target, r *meta.Result, answer *buildAnswer) (d policy.Decision, err error) {
+	ended := b.o.build.show.Step("[target] " + t.Name)
+	defer func() { ended(build.Ended(d, err)) }()
 	for _, option := range t.Decided {
 		b.app.Warn("target %s: %s of the bake file is not taken: the builder decides it", t.Name, option)
 	}
@@ -257,7 +260,7 @@ func (b *bakeJob) buildTarget(ctx context.Context, src *git.Source, t bake.Targe
 		}
 	}
 	j.cache.named(t.Name, b.many)
-	d, err := j.askSources(ctx, src)
+	d, err = j.askSources(ctx, src)
 	if j.sources != nil {
 		answer.SourcePolicies = j.sources.Used()
 	}

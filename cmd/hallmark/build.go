@@ -46,7 +46,8 @@ type buildOptions struct {
 	check    bool
 	export   bool
 	noSign   bool
-	progress bool
+	progress string          // --progress
+	show     *build.Progress // what it says
 	json     bool
 	signer   signerOptions
 }
@@ -115,11 +116,11 @@ func (o *buildOptions) addShared(c *cobra.Command) {
 	f.StringVar(&o.policy, "policy", "", "`DIR` with the policy and the keys that may sign tags")
 	f.StringArrayVar(&o.sourcePolicies, "source-policy", nil, "`FILE` or folder with a policy for what the build uses, or oci://REFERENCE; may repeat, all must allow")
 	f.BoolVar(&o.verified, "verified", false, "demand of every source that it is in the commit's hallmark.lock or signed by whom the trust bundle names")
-	f.StringVarP(&o.output, "output", "o", "", "of a trusted build: image, with policies=DIR also policies for consumers, or `local,dest=DIR`; part,dest=FILE and image,parts=DIR are for several machines")
+	f.StringVarP(&o.output, "output", "o", "", "image, with policies=DIR also policies for consumers; of a trusted build also `local,dest=DIR`, and part,dest=FILE and image,parts=DIR for several machines")
 	f.BoolVar(&o.options.Hermetic, "hermetic", false, "build steps have no network")
 	f.StringVar(&o.cache, "cache", "", "of a trusted build: take steps from, and leave them in, `REPOSITORY[,mode=max][,scope=NAME]`, each entry signed")
-	f.BoolVar(&o.progress, "progress", false, "show the build's steps as plain lines also when stderr is no terminal")
-	f.BoolVar(&o.json, "json", false, "print one JSON object")
+	f.StringVar(&o.progress, "progress", progressAuto, "`HOW` the build is shown on stderr: auto (on a terminal), plain, tty, rawjson (events, docs/json.md) or quiet")
+	f.BoolVar(&o.json, "json", false, "print one JSON object at the end")
 	f.Lookup("trusted").NoOptDefVal = installedBuilder
 	o.signer.addWho(c)
 	c.SetFlagErrorFunc(explainFlag)
@@ -151,7 +152,11 @@ type buildAnswer struct {
 
 	ElapsedMilli int64 `json:"elapsedMilliseconds,omitempty"`
 
-	logIndex *int64 // of the first signature
+	*forConsumers // of a plain build that was signed
+
+	logIndex   *int64            // of the first signature
+	extensions map[string]string // of the certificate of a job that signed
+	named      []string          // tags that were set, in their order
 }
 
 type builtManifest struct {
@@ -244,6 +249,9 @@ func (a *app) buildFailed(err error) error {
 				a.Say("%s\n", part)
 			}
 		}
+		if strings.Contains(be.Error(), "failed to read dockerfile") {
+			return fault.Hint(err, "is it committed? -f FILE names another one of the commit")
+		}
 	}
 	return err
 }
@@ -272,6 +280,9 @@ func (a *app) printBuild(o *buildOptions, b *buildAnswer) error {
 	}
 	switch {
 	case b.Signed && len(b.Manifests) > 0:
+		if len(b.named) > 1 {
+			a.Print("  tags       %s", strings.Join(b.named, ", "))
+		}
 		a.Print("  signed     by %s: the index and all %d manifests in it", b.Signer, len(b.Manifests))
 	case b.Signed:
 		a.Print("  signed     by %s: each file, with its provenance", b.Signer)
@@ -282,6 +293,7 @@ func (a *app) printBuild(o *buildOptions, b *buildAnswer) error {
 		a.Print("  public     %s", b.MadePublic)
 	}
 	a.printTrusted(b)
+	a.printConsumers(b.forConsumers, "verify     with:")
 	return nil
 }
 
@@ -324,6 +336,9 @@ type buildJob struct {
 // prepareBuild reads everything that can be wrong before anything is fetched.
 func (a *app) prepareBuild(ctx context.Context, o *buildOptions) (*buildJob, error) {
 	j := &buildJob{app: a, o: o}
+	if err := o.showProgress(a); err != nil {
+		return nil, err
+	}
 	if err := o.splitSource(); err != nil {
 		return nil, err
 	}
@@ -332,7 +347,11 @@ func (a *app) prepareBuild(ctx context.Context, o *buildOptions) (*buildJob, err
 	}
 	switch {
 	case o.ref == "":
-		return nil, fault.Usagef("which tag? give --ref")
+		what := "tag"
+		if o.trusted != "" {
+			what = "tag, branch or commit"
+		}
+		return nil, fault.Usagef("which %s? give --ref", what)
 	case o.policy == "" && o.trusted == "":
 		return nil, fault.Hint(fault.Usagef("which policy? give --policy"), "the policy says who may release; it lies outside the repository")
 	case o.image == "" && !o.check && o.result.dest == "" && o.inputs == "" && !o.bake:

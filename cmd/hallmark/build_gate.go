@@ -99,7 +99,9 @@ func (j *buildJob) compile(dir string) error {
 }
 
 // gate fetches the tag and judges it. src is nil when there is nothing to build.
-func (j *buildJob) gate(ctx context.Context, answer *buildAnswer) (*git.Source, policy.Decision, error) {
+func (j *buildJob) gate(ctx context.Context, answer *buildAnswer) (_ *git.Source, d policy.Decision, err error) {
+	ended := j.o.show.Step("[gate] " + j.o.ref + " of " + j.location.String())
+	defer func() { ended(build.Ended(d, err)) }()
 	answer.Source = &policy.Git{Remote: j.location.String(), Ref: j.o.ref}
 	if len(j.denied) > 0 {
 		return nil, policy.Deny(j.denied...), nil

@@ -65,6 +65,22 @@ func lockIn(dir, name string) (*lockText, error) {
 	return &lockText{name, data, file}, err
 }
 
+// lockOf is the name of the lock for what lies in a folder: there, or in the nearest folder
+// above it within the checkout, as a build takes that of the commit.
+func lockOf(dir string) string {
+	beside := filepath.Join(dir, lockfile.Name)
+	for at := dir; ; at = filepath.Join(at, "..") {
+		name := filepath.Join(at, lockfile.Name)
+		if _, err := os.Lstat(name); err == nil {
+			return name
+		}
+		here, err := filepath.Abs(at)
+		if _, top := os.Lstat(filepath.Join(at, ".git")); err != nil || top == nil || here == filepath.Dir(here) {
+			return beside
+		}
+	}
+}
+
 // fileOfCommit reads a file of an exported tree; links out of the tree are not followed.
 func fileOfCommit(dir, name string) ([]byte, error) {
 	root, err := os.OpenRoot(dir)

@@ -82,15 +82,25 @@ func (j *buildJob) login(remote string) (git.Login, error) {
 	if err != nil || j.o.trusted != "" && repositoryOf(u) != repositoryOf(own) {
 		return git.Login{}, err
 	}
+	return j.app.gitLogin(remote, j.location.URL)
+}
+
+// gitLogin is what the variables say for a remote; one without a host's name is for the server
+// of own alone, "" for none.
+func (a *app) gitLogin(remote, own string) (git.Login, error) {
+	u, err := url.Parse(remote)
+	if err != nil || !git.TakesLogin(remote) {
+		return git.Login{}, nil
+	}
 	suffixes := []string{"." + u.Host}
-	if u.Scheme == own.Scheme && u.Host == own.Host {
+	if source, err := url.Parse(own); err == nil && u.Scheme == source.Scheme && u.Host == source.Host {
 		suffixes = append(suffixes, "")
 	}
 	for _, suffix := range suffixes {
-		if v := j.app.Env(envGitHeader + suffix); v != "" {
+		if v := a.Env(envGitHeader + suffix); v != "" {
 			return git.HeaderLogin(v)
 		}
-		if v := j.app.Env(envGitToken + suffix); v != "" {
+		if v := a.Env(envGitToken + suffix); v != "" {
 			return git.TokenLogin(v)
 		}
 	}

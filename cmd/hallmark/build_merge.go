@@ -126,7 +126,7 @@ func (j *buildJob) partReader(ctx context.Context, signing *buildSigning) (*part
 	}
 	r.wants.AttestationType = part.PredicateType
 	for i := range r.wants.Identities {
-		r.wants.Identities[i].Source = "" // which the plan compares, with all else that the certificate says
+		r.wants.Identities[i].Source, r.wants.Identities[i].Runner = "", "" // which the plan compares, with all else that the certificate says
 	}
 	return r, nil
 }

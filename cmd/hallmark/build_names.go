@@ -47,7 +47,7 @@ func (j *buildJob) nameImages(r *meta.Result) error {
 // to, as finish did in the first. The tags come last: none names what is not verified in
 // all of them.
 func (j *buildJob) finishOthers(ctx context.Context, src *git.Source, r *build.Request, res *build.Result, signing *buildSigning, answer *buildAnswer) (policy.Decision, error) {
-	name := []func() error{func() error { return j.nameResult(ctx, r, res) }}
+	name := []func() error{func() error { return j.nameResult(ctx, r, res, answer) }}
 	for _, image := range j.others {
 		there, request := *j, *r
 		there.image, request.Image = image, image
@@ -66,7 +66,7 @@ func (j *buildJob) finishOthers(ctx context.Context, src *git.Source, r *build.R
 			return d, err
 		}
 		answer.Signatures = append(answer.Signatures, more.Signatures...)
-		name = append(name, func() error { return there.nameResult(ctx, &request, again) })
+		name = append(name, func() error { return there.nameResult(ctx, &request, again, answer) })
 	}
 	if j.o.result.part != "" {
 		return policy.Decision{Allowed: true}, j.writePart(ctx, src, r, res, signing, answer)

@@ -49,7 +49,7 @@ func parseOutput(text string) (output, error) {
 	kind, rest, _ := strings.Cut(strings.TrimPrefix(text, "type="), ",")
 	must, may, known := outputFields(kind)
 	if !known {
-		return o, fault.Usagef("a trusted build makes no output %q: its files could not be signed where they land; want image, local or part", kind)
+		return o, fault.Usagef("there is no output %q, whose files could not be signed where they land; want image, local or part", kind)
 	}
 	into := map[string]*string{"dest": &o.dest, "policies": &o.policies, "parts": &o.parts, "run": &o.run}
 	if kind == "part" {
@@ -74,6 +74,21 @@ func parseOutput(text string) (output, error) {
 		return o, fault.Usagef("--output %s: run= is for parts", text)
 	}
 	return o, nil
+}
+
+// plainOutput reads --output of a build that is not trusted: an image, perhaps with policies.
+func (o *buildOptions) plainOutput() error {
+	out, err := parseOutput(o.output)
+	switch {
+	case err != nil || o.output == "":
+		return err
+	case out.dest != "" || out.distributed():
+		return fault.Usagef("--output %s is for --trusted; a plain build pushes an image", o.output)
+	case o.noSign:
+		return fault.Usagef("--output %s: with --no-sign there is no signer that a policy could name", o.output)
+	}
+	o.result = out
+	return nil
 }
 
 // make makes what was asked for: an image, or files.
@@ -214,12 +229,14 @@ func (s *buildSigning) signFiles(ctx context.Context, dir string, files []build.
 		return err
 	}
 	for _, f := range answer.trusted().Files {
-		for _, s := range f.statements {
-			signed, err := signer.Sign(ctx, s.statement)
+		for _, st := range f.statements {
+			ended := s.show.Step("[sign] " + st.bundle)
+			signed, err := signer.Sign(ctx, st.statement)
+			ended(err)
 			if err != nil {
-				return fmt.Errorf("signing %s: %w", s.bundle, err)
+				return fmt.Errorf("signing %s: %w", st.bundle, err)
 			}
-			if err := writeBundle(filepath.Join(dir, filepath.FromSlash(s.bundle)), signed.Reader()); err != nil {
+			if err := writeBundle(filepath.Join(dir, filepath.FromSlash(st.bundle)), signed.Reader()); err != nil {
 				return err
 			}
 			if index, logged := signed.LogIndex(); answer.logIndex == nil && logged {

@@ -50,7 +50,9 @@ func (o *buildOptions) checkParts(in *inputs.Inputs) error {
 		return fault.Usagef("--output image,parts=: say with --platform which platforms there must be")
 	case to.parts != "" && o.cache != "":
 		return fault.Usagef("--cache: nothing is built where parts are put together")
-	case in == nil || to.parts != "":
+	case to.parts != "":
+		return to.partsThere(in)
+	case in == nil:
 		return nil
 	}
 	all, err := part.Normals(in.Platforms)
@@ -58,6 +60,22 @@ func (o *buildOptions) checkParts(in *inputs.Inputs) error {
 		err = fault.Usagef("--platform %s: the inputs ask for %s", o.options.Platforms[0], strings.Join(all, ", "))
 	}
 	return err
+}
+
+// partsThere looks whether there is anything to put together, before anybody is asked. What is
+// built and not kept has left no parts.
+func (o output) partsThere(in *inputs.Inputs) error {
+	if in != nil && !in.Sign {
+		return nil
+	}
+	entries, err := os.ReadDir(o.parts)
+	if err == nil && len(entries) == 0 {
+		err = errors.New("the folder is empty")
+	}
+	if err != nil {
+		return fault.Hint(fault.Usagef("--output parts=%s: %v", o.parts, err), "the parts are what --output part,dest=FILE of each machine wrote")
+	}
+	return nil
 }
 
 // run is what all parts have alike and no other build.

@@ -88,7 +88,9 @@ func (j *buildJob) finishAll(ctx context.Context, src *git.Source, r *build.Requ
 func (j *buildJob) start(ctx context.Context, src *git.Source) (r *build.Request, kit *build.Client, done func() error, err error) {
 	address, stop := j.app.Env("BUILDKIT_HOST"), func() error { return nil }
 	if address == "" {
+		ended := j.o.show.Step("[buildkit] starting a daemon for this build")
 		d, err := j.startDaemon(ctx)
+		ended(err)
 		if err != nil {
 			return nil, nil, nil, err
 		}
@@ -125,14 +127,8 @@ func (j *buildJob) startDaemon(ctx context.Context) (*daemon.Daemon, error) {
 func (j *buildJob) request(ctx context.Context, src *git.Source, address string) (*build.Request, error) {
 	r := &build.Request{
 		Context: build.Context{Remote: src.Git.Remote, Ref: src.Git.Ref, Commit: src.Git.CommitChecksum, When: src.Commit.Committer.When},
-		Options: j.o.options, Image: j.image, Also: j.others, Insecure: j.insecure(), Stderr: j.app.Stderr, Sources: j.sources, Logins: j.logins,
-		Cache: j.cache.request(),
-	}
-	switch {
-	case j.o.progress:
-		r.Progress = build.ProgressPlain
-	case j.app.Progress():
-		r.Progress = build.ProgressTTY
+		Options: j.o.options, Image: j.image, Also: j.others, Insecure: j.insecure(), Sources: j.sources, Logins: j.logins,
+		Cache: j.cache.request(), Progress: j.o.show,
 	}
 	if j.trusted != nil {
 		return r, j.trusted.request(r, j.location.URL)
@@ -181,11 +177,17 @@ func (j *buildJob) finish(ctx context.Context, src *git.Source, r *build.Request
 }
 
 // nameResult sets the tags of what was signed and verified.
-func (j *buildJob) nameResult(ctx context.Context, r *build.Request, res *build.Result) error {
+func (j *buildJob) nameResult(ctx context.Context, r *build.Request, res *build.Result, answer *buildAnswer) error {
 	for _, tag := range append([]string{r.Image.Tag}, j.tags...) {
 		r.Image.Tag = tag
-		if err := r.Tag(ctx, res); err != nil {
+		ended := j.o.show.Step("[tag] " + r.Image.Name() + ":" + tag)
+		err := r.Tag(ctx, res)
+		ended(err)
+		if err != nil {
 			return err
+		}
+		if tag != "" {
+			answer.named = append(answer.named, r.Image.String())
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hallmark-dev/hallmark/internal/build"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/git"
@@ -25,6 +26,7 @@ type buildSigning struct {
 	o      *signerOptions
 	signer *sign.Signer
 	since  time.Time
+	show   *build.Progress
 }
 
 // newSigning settles who signs; nil with --no-sign.
@@ -41,7 +43,7 @@ func (j *buildJob) newSigning(ctx context.Context, src *git.Source) (*buildSigni
 		return nil, fault.Hint(fault.Usagef("a personal identity would go to a public log, and there is nobody to ask"),
 			"if that is what you want, say --yes")
 	}
-	return &buildSigning{app: j.app, o: &j.o.signer, signer: signer, since: time.Now()}, nil
+	return &buildSigning{app: j.app, o: &j.o.signer, signer: signer, since: time.Now(), show: j.o.show}, nil
 }
 
 // fresh is the signer, made anew when its token may have become too old during the build.
@@ -91,7 +93,9 @@ func (s *buildSigning) sign(ctx context.Context, repo *registry.Repository, all 
 	g.SetLimit(signers)
 	for i, d := range all {
 		g.Go(func() error {
+			ended := s.show.Step("[sign] " + repo.RefOf(d.Digest))
 			done, err := s.signer.Attach(ctx, sign.Target{Repo: repo, Desc: d}, statements[i])
+			ended(err)
 			if err != nil {
 				return fmt.Errorf("signing %s: %w", d.Digest, err)
 			}
@@ -106,5 +110,7 @@ func (s *buildSigning) sign(ctx context.Context, repo *registry.Repository, all 
 		return err
 	}
 	answer.Signed, answer.MadePublic = true, s.o.madePublic
-	return nil
+	who, err := named(ctx, s) // of a job, by the certificate that signed just now
+	answer.extensions = who.Extensions
+	return err
 }

@@ -69,10 +69,7 @@ func (j *buildJob) prepareTrusted() error {
 		if o.cache != "" {
 			return fault.Usagef("--cache is for --trusted; a plain build has the cache of its daemon")
 		}
-		if o.output != "" {
-			return fault.Usagef("--output is for --trusted; a plain build pushes an image")
-		}
-		return nil
+		return o.plainOutput()
 	}
 	for flag, given := range map[string]bool{"no-sign": o.noSign, "builder-id": o.options.BuilderID != "", "export": o.export, "plain-http": j.app.PlainHTTP} {
 		if given {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hallmark-dev/hallmark/internal/build"
 	"github.com/hallmark-dev/hallmark/internal/build/sources"
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/fault"
@@ -53,6 +54,11 @@ func (o *dockerfileOptions) add(c *cobra.Command) {
 
 // options are those of a listing.
 func (o *dockerfileOptions) options() (sources.Options, error) {
+	for _, p := range o.platforms {
+		if err := build.CheckPlatform(p); err != nil {
+			return sources.Options{}, err
+		}
+	}
 	out := sources.Options{Target: o.target, AllStages: o.target == "", Platforms: o.platforms}
 	var err error
 	if out.Args, err = pairs("--build-arg", o.args); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,11 +16,12 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hallmark-dev/hallmark/internal/build"
 	"github.com/hallmark-dev/hallmark/internal/build/sources"
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/fault"
-	"github.com/hallmark-dev/hallmark/internal/lockfile"
+	"github.com/hallmark-dev/hallmark/internal/git"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/policy/rego"
 	"github.com/hallmark-dev/hallmark/internal/policy/sourcepolicy"
@@ -86,7 +88,7 @@ func (o *policyEvalOptions) add(c *cobra.Command) {
 	f.StringArrayVarP(&o.files, "file", "f", nil, "policy, a `FILE`.rego or oci://REFERENCE; or the Dockerfile whose policy lies beside it; may repeat, and all must allow")
 	o.dockerfileOptions.add(c)
 	f.StringArrayVar(&o.labels, "label", nil, "image label `NAME=VALUE` of the build; may repeat")
-	f.StringVar(&o.lock, "lock", "", "a lock, `FILE`, for locked and moved (default hallmark.lock beside the Dockerfile, if it is there)")
+	f.StringVar(&o.lock, "lock", "", "a lock, `FILE`, for locked and moved (default hallmark.lock beside the Dockerfile or in a folder of the checkout above it)")
 	f.BoolVar(&o.verified, "verified", false, "demand what hallmark build --verified does: the source is in the lock or signed by whom the trust bundle names")
 	f.StringVar(&o.trustedRoot, "trusted-root", "", "trusted_root.json, a `FILE`, or public")
 	f.StringVar(&o.trust, "trust", "", "trust bundle, a `FILE`")
@@ -173,6 +175,7 @@ type policyJob struct {
 	names    []string // files of the policies
 	env      sourcepolicy.Env
 	lock     *lockText
+	remote   string // SOURCE, when it is a git repository: whose server GIT_AUTH_TOKEN is for
 	trust    *sourceTrust
 	mu       sync.Mutex // of what policies print
 }
@@ -231,6 +234,11 @@ func (a *app) preparePolicies(ctx context.Context, o *policyEvalOptions) (*polic
 			return nil, "", err
 		} else if there {
 			j.names = append([]string{beside}, j.names...)
+		}
+	}
+	if o.source == "" && len(j.names) == 0 {
+		if _, err := os.Stat(dockerfile); err != nil {
+			return nil, "", fault.Hint(fault.As(fault.Usage, err), "-f FILE names the Dockerfile; SOURCE is an image, a URL or a folder to be asked about alone")
 		}
 	}
 	if len(j.names) == 0 && !o.print && !o.verified {
@@ -344,7 +352,7 @@ func (j *policyJob) fill(dockerfile string) error {
 	}
 	path := j.o.lock
 	if path == "" {
-		path = filepath.Join(filepath.Dir(dockerfile), lockfile.Name)
+		path = lockOf(filepath.Dir(dockerfile))
 	}
 	j.lock, err = readLockFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -359,6 +367,7 @@ func (j *policyJob) fill(dockerfile string) error {
 	}
 	j.resolver = sourcefacts.New(sourcefacts.Options{
 		Registry: j.app.RegistryClient(), PlainHTTP: j.app.PlainHTTP, UserAgent: j.app.UserAgent(), Verifier: j.trust.verifier, Pinned: j.trust.pinned,
+		GitLogin: func(remote string) (git.Login, error) { return j.app.gitLogin(remote, j.remote) },
 	})
 	return nil
 }
@@ -376,12 +385,26 @@ func (j *policyJob) sources(ctx context.Context, dockerfile string) ([]asked, er
 		if err != nil {
 			return nil, fault.Usagef("%s", fault.Redact(err.Error()))
 		}
+		in, err := sourcepolicy.SourceToInput(src)
+		switch {
+		case err == nil && in.Git != nil:
+			j.remote = in.Git.Remote
+		case err == nil && in.Local != nil && !strings.Contains(j.o.source, "://"):
+			if info, err := os.Stat(j.o.source); err != nil || !info.IsDir() {
+				return nil, fault.Usagef("%s: there is no such folder", fault.Redact(j.o.source))
+			}
+		}
 		platforms := j.o.platforms
 		if len(platforms) == 0 || !src.IsImage() {
 			platforms = []string{""}
 		}
 		var out []asked
 		for _, p := range platforms {
+			if p != "" {
+				if err := build.CheckPlatform(p); err != nil {
+					return nil, err
+				}
+			}
 			src.Platform = p
 			if _, err := sourcepolicy.SourceToInput(src); err != nil {
 				return nil, fault.Usagef("--platform: %w", err)

@@ -115,7 +115,11 @@ func (a *app) policyLint(_ context.Context, argv []string, asJSON bool) error {
 		return cli.DeniedError{}
 	}
 	if !asJSON {
-		a.Print("ok: %d files", len(names))
+		files := "files"
+		if len(names) == 1 {
+			files = "file"
+		}
+		a.Print("ok: %d %s", len(names), files)
 	}
 	return nil
 }

@@ -275,7 +275,11 @@ func (a *app) lookUpOne(ctx context.Context, files *webfile.Client, s sources.So
 		if at.URL == "" {
 			return fault.Usagef("%s: not the URL of a git repository", fault.Redact(s.Remote))
 		}
-		tip, err := git.Find(ctx, at, s.Ref)
+		login, err := a.gitLogin(at.URL, "")
+		if err != nil {
+			return err
+		}
+		tip, err := git.Find(ctx, at.With(login), s.Ref)
 		if err != nil {
 			return err
 		}

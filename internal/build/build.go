@@ -22,7 +22,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/url"
 	"strings"
@@ -93,8 +92,7 @@ type Request struct {
 	Cache    *Cache               // nil: none
 	policies *string              // record of a piece that another machine built; nil: of Sources
 
-	Progress ProgressMode
-	Stderr   io.Writer // where progress goes
+	Progress *Progress // nil: it is not shown
 }
 
 // Result is what was pushed, read back from the registry.
@@ -196,11 +194,11 @@ func (s *solved) result() *Result {
 
 // solve has BuildKit build, and says what the policies say.
 func solve(ctx context.Context, c *client.Client, r Request, opt *client.SolveOpt) (*solved, policy.Decision, error) {
-	gate, err := r.Sources.open(ctx, c, r, opt)
+	shown := newProgress(r.Progress)
+	gate, err := r.Sources.open(ctx, c, r, opt, shown)
 	if err != nil {
 		return nil, policy.Decision{}, err
 	}
-	shown := newProgress(r.Progress, r.Stderr)
 	status := make(chan *client.SolveStatus)
 	done := make(chan struct{})
 	go func() {

@@ -1,6 +1,7 @@
 package build_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -344,16 +345,71 @@ func TestPlainProgress(t *testing.T) {
 	_, c := source(t, map[string]string{"Dockerfile": twoStages, "hello": "shown\n"})
 	r := request(t, w, "app/shown", c)
 	var out strings.Builder
-	r.Progress, r.Stderr = build.ProgressPlain, &out
+	r.Progress = build.NewProgress(build.ProgressPlain, &out)
 	run(t, w, r)
 	if !strings.Contains(out.String(), "RUN echo made") {
 		t.Errorf("progress:\n%s", out.String())
 	}
 }
 
+// Events are lines of BuildKit's own kind, as those of docker buildx: its steps, what the
+// policies decided of each source, and our own steps.
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	w := theWorld(t)
+	for _, c := range []struct {
+		name, rego string
+		denied     bool
+	}{
+		{"allowed", allowAll, false},
+		{"denied", `decision := {"allow": not_image, "deny_msg": ["no images\nat all"]}
+default not_image := false
+not_image if not input.image`, true},
+	} {
+		_, context_ := source(t, map[string]string{"Dockerfile": "ARG BASE\nFROM ${BASE}\nRUN echo of " + c.name + "\n"})
+		for again := range 2 {
+			r := judged(t, request(t, w, "app/events-"+c.name, context_), rules(t, "ops.rego", c.rego, ""))
+			var out bytes.Buffer
+			r.Progress = build.NewProgress(build.ProgressRawJSON, &out)
+			_, d := try(t, w, r)
+			if d.Allowed == c.denied {
+				t.Fatalf("%s: %+v", c.name, d)
+			}
+			r.Progress.Step("[sign] it")(build.Ended(d, nil))
+			said := map[string]client.Vertex{} // as it was last
+			for line := range strings.Lines(out.String()) {
+				var s client.SolveStatus
+				dec := json.NewDecoder(strings.NewReader(line))
+				dec.DisallowUnknownFields()
+				if err := dec.Decode(&s); err != nil || dec.More() {
+					t.Fatalf("%v: %s", err, line)
+				}
+				for _, v := range s.Vertexes {
+					if v.Digest.Validate() != nil {
+						t.Errorf("%s: digest %s", v.Name, v.Digest)
+					}
+					said[v.Name] = *v
+				}
+			}
+			base, sign := said["[policy] docker-image://"+w.base], said["[sign] it"]
+			for _, v := range []client.Vertex{base, sign} {
+				if v.Started == nil || v.Completed == nil || (v.Error != "") != c.denied || c.denied && !strings.Contains(v.Error, "POLICY_DENIED no images at all") {
+					t.Errorf("%s: %+v", c.name, v)
+				}
+			}
+			step, ran := said["[2/2] RUN echo of "+c.name]
+			if ran == c.denied || ran && (step.Completed == nil || step.Cached != (again == 1)) {
+				t.Errorf("%s, %d: the step: %+v", c.name, again, step)
+			}
+		}
+	}
+	var none *build.Progress
+	none.Step("nothing is shown")(nil)
+}
+
 func TestOptions(t *testing.T) {
 	t.Parallel()
-	good := build.Options{File: "docker/Dockerfile", Platforms: []string{"linux/amd64", "linux/arm/v7"}, Args: map[string]string{"A_1": "x=y"},
+	good := build.Options{File: "docker/Dockerfile", Platforms: []string{"linux/amd64", "linux/arm/v7", "linux/aarch64", "Linux/x86_64", "windows/amd64", "linux/riscv64", "wasi/wasm", "linux/s390x", "linux/386"}, Args: map[string]string{"A_1": "x=y"},
 		Labels: map[string]string{"a.b/c": ""}, Target: "final", BuilderID: "https://example.com/b", Dir: "docker/app", ShmSize: "64m", Ulimits: []string{"nofile=1024:2048"},
 		Annotations: map[string]string{"a.b": "", "index:a.b": "", "manifest,index:a": "", "org.example/a:b": ""},
 		Contexts:    map[string]string{"base": "docker-image://example.com/base:1", "alpine:3": "https://example.com/a.git#v1"}}
@@ -367,6 +423,11 @@ func TestOptions(t *testing.T) {
 		"platform":      {Platforms: []string{"linux"}},
 		"two in one":    {Platforms: []string{"linux/amd64,linux/arm64"}},
 		"empty part":    {Platforms: []string{"linux/"}},
+		"no processor":  {Platforms: []string{"linux/amd46"}},
+		"no system":     {Platforms: []string{"linx/amd64"}},
+		"the other way": {Platforms: []string{"amd64/linux"}},
+		"system twice":  {Platforms: []string{"linux/linux"}},
+		"processor x2":  {Platforms: []string{"arm64/arm64"}},
 		"empty arg":     {Args: map[string]string{"": "x"}},
 		"arg with =":    {Args: map[string]string{"a=b": "x"}},
 		"arg with :":    {Args: map[string]string{"a:b": "x"}},

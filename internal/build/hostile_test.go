@@ -23,6 +23,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/build/daemon"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
 	"github.com/hallmark-dev/hallmark/internal/hmtest/gitrepo"
+	"github.com/hallmark-dev/hallmark/internal/registry"
 	"github.com/hallmark-dev/hallmark/internal/sourcefacts"
 )
 
@@ -141,7 +142,7 @@ func TestFilesInProvenance(t *testing.T) {
 		r := request(t, w, fmt.Sprintf("app/files-%v", proxy), context_)
 		r.Options.NoCache = !proxy
 		var said bytes.Buffer
-		r.Progress, r.Stderr = build.ProgressPlain, &said
+		r.Progress = build.NewProgress(build.ProgressPlain, &said)
 		ops := rules(t, "ops.rego", fmt.Sprintf("decision := {\"allow\": allow, \"caps\": {\"exec.proxy\": %v}}", proxy)+`
 default allow := false
 always := load_json("always.json")
@@ -271,6 +272,81 @@ deny contains "another file" if input.http.checksum != "`+string(evidence.SHA256
 		if p := statement(t, r, res.Attestations[0]); strings.Contains(p, evil.Hex()) || strings.Contains(p, evidence.SHA256([]byte("evil\n")).Hex()) {
 			t.Errorf("what was not judged was used")
 		}
+	}
+}
+
+// A source that redirects is what it leads to: who judges the content is not deceived, also
+// when it leads elsewhere only after it was looked at. BuildKit follows redirects of ADD without
+// a question, so a policy that names hosts alone lets the content of any host in, which the
+// provenance has with its checksum (docs/build-policy.md says to ask for that).
+func TestRedirects(t *testing.T) {
+	t.Parallel()
+	w := theWorld(t)
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { fmt.Fprint(rw, r.URL.Path+"\n") }))
+	t.Cleanup(elsewhere.Close)
+	var asked atomic.Int32
+	here := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/later" && asked.Add(1) == 1 {
+			fmt.Fprint(rw, "/good\n")
+			return
+		}
+		to := map[string]string{"/to-good": "/good", "/later": "/evil", "/to-evil": "/evil", "/round": "http://" + r.Host + "/round"}[r.URL.Path]
+		if strings.HasPrefix(to, "/") {
+			to = elsewhere.URL + to
+		}
+		http.Redirect(rw, r, to, http.StatusFound)
+	}))
+	t.Cleanup(here.Close)
+	good, evil := evidence.SHA256([]byte("/good\n")), evidence.SHA256([]byte("/evil\n"))
+	content := `deny contains "another file" if { input.http; input.http.checksum != "` + string(good) + `" }`
+	for name, c := range map[string]struct {
+		path, rego string
+		say        string          // why it is denied
+		has        evidence.Digest // in the provenance, when it is built
+		hasNot     evidence.Digest
+	}{
+		"the content is judged":              {path: "/to-good", rego: content, has: good},
+		"another content":                    {path: "/to-evil", rego: content, say: "another file"},
+		"another content, later":             {path: "/later", rego: content, hasNot: evil},
+		"round and round":                    {path: "/round", rego: content, say: "not known"},
+		"a host is no content":               {path: "/to-evil", rego: `deny contains "elsewhere" if { input.http; not startswith(input.http.url, "` + here.URL + `") }`, has: evil},
+		"the host that it leads to, by name": {path: "/to-evil", rego: `deny contains "from here" if startswith(input.http.url, "` + here.URL + `")`, say: "from here"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, context_ := source(t, map[string]string{"Dockerfile": "FROM scratch\nADD " + here.URL + c.path + " /f\n"})
+			r := judged(t, request(t, w, "app/redirect-"+strings.Trim(c.path, "/")+fmt.Sprint(len(name)), context_),
+				rules(t, "ops.rego", "decision := {\"allow\": count(deny) == 0, \"deny_msg\": deny}\n"+c.rego, ""))
+			res, d, err := build.Run(context.Background(), w.kit, r)
+			switch {
+			case c.say != "" && (d.Allowed || err == nil && !strings.Contains(fmt.Sprint(d.Reasons), c.say)):
+				t.Errorf("allowed: %v %+v %v", d.Allowed, d.Reasons, err)
+			case c.has != "" && (err != nil || !d.Allowed):
+				t.Errorf("%+v %v", d.Reasons, err)
+			case err == nil && d.Allowed:
+				p := statement(t, r, res.Attestations[0])
+				if c.has != "" && !strings.Contains(p, c.has.Hex()) || c.hasNot != "" && strings.Contains(p, c.hasNot.Hex()) {
+					t.Errorf("the provenance:\n%.2000s", p)
+				}
+			}
+		})
+	}
+}
+
+// A pin is what is used, and an image that is not there is not replaced by what the tag names.
+func TestPinThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	w := theWorld(t)
+	_, context_ := source(t, map[string]string{"Dockerfile": "ARG BASE\nFROM ${BASE}\n"})
+	none := "sha256:" + strings.Repeat("0", 64)
+	r := judged(t, request(t, w, "app/pinned-to-nothing", context_), rules(t, "ops.rego", `decision := {"allow": true} if not input.image
+decision := {"allow": pin_image(input.image, "`+none+`")} if input.image`, ""))
+	_, d, err := build.Run(context.Background(), w.kit, r)
+	if d.Allowed || err == nil && len(d.Reasons) == 0 || !strings.Contains(fmt.Sprint(err, d.Reasons), none) {
+		t.Errorf("%+v %v", d, err)
+	}
+	if _, err := r.Repo.Resolve(context.Background(), r.Image); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("it was pushed: %v", err)
 	}
 }
 

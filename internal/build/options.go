@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/url"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -26,8 +25,8 @@ func (o Options) Check() error {
 		return err
 	}
 	for _, p := range o.Platforms {
-		if parts := strings.Split(p, "/"); len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") || strings.ContainsAny(p, ", \t\n") {
-			return fault.Usagef("--platform %q: want OS/ARCH or OS/ARCH/VARIANT, like linux/arm64", p)
+		if err := CheckPlatform(p); err != nil {
+			return err
 		}
 	}
 	for name := range o.Args {

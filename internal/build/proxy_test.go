@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hallmark-dev/hallmark/internal/build"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 )
 
@@ -36,6 +37,10 @@ func webServer(t *testing.T) string {
 		t.Fatal(err)
 	}
 	srv := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if to := r.URL.Query().Get("to"); to != "" {
+			http.Redirect(w, r, "http://"+r.Host+to, http.StatusFound)
+			return
+		}
 		fmt.Fprintf(w, "this is %s\n", r.URL.Path)
 	})}}
 	srv.Start()
@@ -66,6 +71,11 @@ decision := {"allow": count(deny) == 0, "deny_msg": deny} if not input.env.capsR
 		{name: "denied and swallowed", step: "wget -q -O /got " + url + "/bad || echo never mind",
 			rego:   `deny contains "only /good" if { input.http; input.http.path != "/good" }`,
 			reason: policy.Reason{Code: "POLICY_DENIED", Message: "only /good", Subject: url + "/bad"}},
+		{name: "redirected", step: "wget -q -O /got '" + url + "/away?to=/good' && cat /got", log: "this is /good",
+			rego: `deny contains "not there" if { input.http; not input.http.path in {"/good", "/away"} }`},
+		{name: "redirected to what is denied", step: "wget -q -O /got '" + url + "/away?to=/bad' || echo never mind",
+			rego:   `deny contains "not there" if { input.http; not input.http.path in {"/good", "/away"} }`,
+			reason: policy.Reason{Code: "POLICY_DENIED", Message: "not there", Subject: url + "/bad"}},
 		{name: "around the proxy", step: around, rego: `deny contains "no downloads" if input.http`, log: "kept-42"},
 		{name: "without proxy nobody is asked", step: ": another step; " + around, log: "this is /good",
 			rego: `decision := {"allow": false, "deny_msg": ["no downloads"]} if input.http
@@ -84,7 +94,7 @@ decision := {"allow": true} if not input.http`},
 			}
 			r = judged(t, r, rules(t, "ops.rego", text, ""))
 			var out strings.Builder
-			r.Progress, r.Stderr = "plain", &out
+			r.Progress = build.NewProgress(build.ProgressPlain, &out)
 			res, d := try(t, w, r)
 			if d.Allowed != (c.reason.Code == "") {
 				t.Fatalf("allowed: %v %+v\n%s", d.Allowed, d.Reasons, out.String())

@@ -144,7 +144,7 @@ type sourceGate struct {
 }
 
 // open makes the session and has the daemon ask it.
-func (p *SourcePolicies) open(ctx context.Context, c *client.Client, r Request, opt *client.SolveOpt) (*sourceGate, error) {
+func (p *SourcePolicies) open(ctx context.Context, c *client.Client, r Request, opt *client.SolveOpt, shown *progress) (*sourceGate, error) {
 	if p == nil {
 		return nil, nil
 	}
@@ -155,7 +155,7 @@ func (p *SourcePolicies) open(ctx context.Context, c *client.Client, r Request, 
 	g := &sourceGate{proxy: p.Proxied()}
 	g.session = sourcegate.New(sourcegate.Config{
 		Policies: p.set(), Login: r.Logins.secret, Env: r.Options.env(), Platform: platform, Resolver: p.Resolver, Proxy: g.proxy, Locked: p.Locked,
-		Build: p.build(r.Options),
+		Build: p.build(r.Options), Tell: shown.judged,
 	})
 	opt.SourcePolicyProvider, opt.ProxyNetwork = g.session.Attachable(), g.proxy
 	return g, nil

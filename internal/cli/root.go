@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/spelling"
 )
 
 // Root makes root, which has a name and a description, the root command of a
@@ -24,7 +25,7 @@ func (a *App) Root(root *cobra.Command) *cobra.Command {
 	a.Program = root.Name()
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return refuseEmptyFlags(c) }
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return UsageError(c, plainValue(err)) })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return UsageError(c, nearestFlag(c, plainValue(err))) })
 	root.PersistentFlags().BoolVar(&a.PlainHTTP, "plain-http", false, "speak plain HTTP to registries and services that are not on this machine")
 	return root
 }
@@ -43,6 +44,23 @@ func plainValue(err error) error {
 		return err
 	}
 	return fmt.Errorf("--%s %q: want %s", invalid.GetFlag().Name, invalid.GetValue(), want)
+}
+
+// nearestFlag adds to what is said of an unknown flag which one was probably meant.
+func nearestFlag(c *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) || unknown.GetSpecifiedShortnames() != "" {
+		return err
+	}
+	var names []string
+	add := func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, "--"+f.Name)
+		}
+	}
+	c.LocalFlags().VisitAll(add)
+	c.InheritedFlags().VisitAll(add)
+	return fmt.Errorf("%w%s", err, spelling.Hint("--"+unknown.GetSpecifiedName(), names))
 }
 
 // Execute runs one command line and returns its exit code.

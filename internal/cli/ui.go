@@ -18,6 +18,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/registry"
+	"github.com/hallmark-dev/hallmark/internal/spelling"
 )
 
 // Rules of the user interface:
@@ -101,14 +102,39 @@ func UsageError(c *cobra.Command, err error) error {
 	return fault.Hint(fault.As(fault.Usage, err), "see %s --help", c.CommandPath())
 }
 
-// Args wraps a cobra argument check so that its failure is a usage error.
+// Args wraps a cobra argument check so that its failure is a usage error, which shows the
+// call that was wanted.
 func Args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, a []string) error {
-		if err := check(c, a); err != nil {
-			return UsageError(c, err)
+		err := check(c, a)
+		if err == nil {
+			return nil
 		}
-		return nil
+		switch text := err.Error(); {
+		case c.HasSubCommands() && len(a) > 0:
+			err = errors.New(text + spelling.Hint(a[0], commandsOf(c)))
+		case strings.HasPrefix(text, "accepts ") || strings.HasPrefix(text, "requires "):
+			given := fmt.Sprintf("%d arguments are given", len(a))
+			switch len(a) {
+			case 0:
+				given = "no argument is given"
+			case 1:
+				given = "1 argument is given"
+			}
+			err = fmt.Errorf("%s; want %s", given, strings.TrimSuffix(c.UseLine(), " [flags]"))
+		}
+		return UsageError(c, err)
 	}
+}
+
+func commandsOf(c *cobra.Command) []string {
+	var names []string
+	for _, sub := range c.Commands() {
+		if !sub.Hidden {
+			names = append(names, sub.Name())
+		}
+	}
+	return names
 }
 
 // OneLine makes text that may hold foreign parts fit for one line of a terminal. Nothing is

@@ -210,7 +210,7 @@ func (r *runner) explain(e *gitError) error {
 	switch {
 	case has("Authentication failed", "could not read Username", "could not read Password", "Permission denied (publickey", "error: 401", "error: 403"):
 		return fault.Hint(fmt.Errorf("%s: %s wants a login", e.step, host),
-			"put the login for %s into ~/.netrc or, for hallmark build, a token into GIT_AUTH_TOKEN; or clone the repository and give the path of the clone", host)
+			"put the login for %s into ~/.netrc, or a token into the variable GIT_AUTH_TOKEN when that is SOURCE's server, else GIT_AUTH_TOKEN.%s; or clone the repository and give the path of the clone", host, host)
 	case has("error: 301", "error: 302", "error: 307", "error: 308", "redirect"):
 		return fault.Hint(fmt.Errorf("%s: %s answers with a redirect, which is not followed", e.step, host),
 			"give the address that it leads to")

@@ -20,6 +20,9 @@ type Identity struct {
 	// Source is the repository (URI) that the CA says the job built, Fulcio's Source
 	// Repository URI: a reusable workflow signs for everybody who calls it. "" is any.
 	Source string
+	// Runner is the kind of machine that the CA says the job ran on, Fulcio's Runner
+	// Environment ("github-hosted"): who calls a workflow may have one of their own. "" is any.
+	Runner string
 }
 
 // String is the identity as people write it.
@@ -27,6 +30,9 @@ func (i Identity) String() string {
 	who := either(i.Subject, i.SubjectRegexp) + " (issuer " + either(i.Issuer, i.IssuerRegexp) + ")"
 	if i.Source != "" {
 		who += " for the source repository " + i.Source
+	}
+	if i.Runner != "" {
+		who += " on a " + i.Runner + " machine"
 	}
 	return who
 }
@@ -78,7 +84,8 @@ func side(name, exact, expr string) (func(string) bool, error) {
 func (m Matcher) Match(s evidence.Signer) bool {
 	return m.subject != nil && m.issuer != nil && s.Identity != "" && s.Issuer != "" &&
 		m.subject(s.Identity) && m.issuer(s.Issuer) &&
-		(m.want.Source == "" || m.want.Source == s.Extensions["sourceRepositoryURI"])
+		(m.want.Source == "" || m.want.Source == s.Extensions["sourceRepositoryURI"]) &&
+		(m.want.Runner == "" || m.want.Runner == s.Extensions["runnerEnvironment"])
 }
 
 func (m Matcher) String() string { return m.want.String() }

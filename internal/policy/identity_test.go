@@ -13,6 +13,9 @@ func TestIdentityMatch(t *testing.T) {
 	built := func(source string) evidence.Signer {
 		return evidence.Signer{Identity: "w", Issuer: "i", Extensions: map[string]string{"sourceRepositoryURI": source}}
 	}
+	on := func(runner string) evidence.Signer {
+		return evidence.Signer{Identity: "w", Issuer: "i", Extensions: map[string]string{"runnerEnvironment": runner}}
+	}
 	for _, tc := range []struct {
 		name   string
 		want   policy.Identity
@@ -31,6 +34,13 @@ func TestIdentityMatch(t *testing.T) {
 		{"longer source", policy.Identity{Subject: "w", Issuer: "i", Source: "https://h/acme/app"}, built("https://h/acme/app2"), false},
 		{"other case of source", policy.Identity{Subject: "w", Issuer: "i", Source: "https://h/acme/app"}, built("https://h/Acme/app"), false},
 		{"no source", policy.Identity{Subject: "alice@example.org", Issuer: "https://issuer.example", Source: "https://h/acme/app"}, alice, false},
+		{"runner", policy.Identity{Subject: "w", Issuer: "i", Runner: "github-hosted"}, on("github-hosted"), true},
+		{"any runner", policy.Identity{Subject: "w", Issuer: "i"}, on("self-hosted"), true},
+		{"other runner", policy.Identity{Subject: "w", Issuer: "i", Runner: "github-hosted"}, on("self-hosted"), false},
+		{"longer runner", policy.Identity{Subject: "w", Issuer: "i", Runner: "github-hosted"}, on("github-hosted2"), false},
+		{"other case of runner", policy.Identity{Subject: "w", Issuer: "i", Runner: "github-hosted"}, on("GitHub-hosted"), false},
+		{"no runner", policy.Identity{Subject: "w", Issuer: "i", Runner: "github-hosted"}, built("https://h/acme/app"), false},
+		{"runner of another source", policy.Identity{Subject: "w", Issuer: "i", Source: "https://h/acme/app", Runner: "github-hosted"}, on("github-hosted"), false},
 		{"key", policy.Identity{SubjectRegexp: `^.*$`, IssuerRegexp: `^.*$`}, evidence.Signer{Key: "sha256:00"}, false},
 		{"newline", policy.Identity{SubjectRegexp: `^alice@example\.org$`, Issuer: "i"}, evidence.Signer{Identity: "alice@example.org\n", Issuer: "i"}, false},
 	} {
@@ -54,6 +64,7 @@ func TestIdentityRefused(t *testing.T) {
 		"no issuer":     {Subject: "a"},
 		"no subject":    {Issuer: "a"},
 		"source alone":  {Source: "https://h/acme/app"},
+		"runner alone":  {Runner: "github-hosted"},
 		"both subjects": {Subject: "a", SubjectRegexp: "^a$", Issuer: "b"},
 		"both issuers":  {Subject: "a", Issuer: "b", IssuerRegexp: "^b$"},
 		"unanchored":    {SubjectRegexp: "org/repo", Issuer: "b"},

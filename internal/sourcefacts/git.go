@@ -40,6 +40,13 @@ func (r *Resolver) git(ctx context.Context, src sourcepolicy.Source, in *sourcep
 		}
 		return fetchGit(bounded, at, ref, f, func(err error) error { return whySpent(ctx, bounded, err) })
 	}
+	if r.o.GitLogin != nil {
+		login, err := r.o.GitLogin(location.URL)
+		if err != nil {
+			return err
+		}
+		location = location.With(login)
+	}
 	return fetchGit(ctx, location, ref, f, func(err error) error { return err })
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hallmark-dev/hallmark/internal/collect"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/git"
 	"github.com/hallmark-dev/hallmark/internal/policy/sourcepolicy"
 	"github.com/hallmark-dev/hallmark/internal/registry"
 	"github.com/hallmark-dev/hallmark/internal/verify"
@@ -29,9 +30,12 @@ type Options struct {
 	// Pinned reports whether a signer is the one that is pinned for a repository
 	// (HOST/REPOSITORY), with the origin of the log that has the signature. It is asked
 	// after Verifier was; nil: nobody is.
-	Pinned    func(repository string, by evidence.Signer, log string) bool
-	HTTP      *http.Client     // downloads; its transport is used; nil: the default one
-	MaxBody   int64            // bytes of a download; default 16 GiB
+	Pinned  func(repository string, by evidence.Signer, log string) bool
+	HTTP    *http.Client // downloads; its transport is used; nil: the default one
+	MaxBody int64        // bytes of a download; default 16 GiB
+	// GitLogin is what a git server is shown for a repository; nil: nothing, and never for a
+	// material, which whoever wrote the provenance names.
+	GitLogin  func(remote string) (git.Login, error)
 	GitHub    string           // GitHub's API; default "https://api.github.com"
 	PlainHTTP bool             // git over plain HTTP also from other machines
 	Now       func() time.Time // nil: time.Now

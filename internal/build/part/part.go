@@ -33,12 +33,12 @@ const PredicateType = "https://github.com/hallmark-dev/hallmark/build-part/v1"
 
 // Limits of what is read.
 const (
-	MaxFile = 256 << 10 // bytes of the bundle with the statement
-	MaxList = 20        // parts of one build
+	MaxFile = 2 << 20 // bytes of the bundle with the statement
+	MaxList = 20      // parts of one build
 
-	maxStatement = 64 << 10
-	maxText      = 2048 // bytes of one value
-	maxShown     = 160  // bytes of one that is shown
+	maxStatement = 1 << 20 // most of it the files that source policies read: a thousand each
+	maxText      = 2048    // bytes of one value
+	maxShown     = 160     // bytes of one that is shown
 	maxTools     = 8
 )
 
@@ -81,7 +81,12 @@ func (p *Part) Predicate() ([]byte, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	return json.Marshal(p)
+	data, err := json.Marshal(p)
+	if over := len(data) + 512 - maxStatement; err == nil && over > 0 { // with the statement around it
+		err = fault.Hint(fmt.Errorf("what a part says has %d bytes too many, %d of them about the files that source policies read", over, len(p.Policies)),
+			"have the policies read fewer files: one list in the place of many")
+	}
+	return data, err
 }
 
 // Parse reads a statement strictly. That it is signed is for the caller to see to.

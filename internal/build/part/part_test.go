@@ -85,7 +85,7 @@ func TestParse(t *testing.T) {
 		"lines in a value":        {`"run":"https:`, `"run":"\nhttps:`},
 		"hidden text in a value":  {`"ref":"`, `"ref":"\u202e`},
 		"a long value":            {`"ref":"`, `"ref":"` + strings.Repeat("a", 2048)},
-		"a longer statement":      {`"ref":"`, `"ref":"` + strings.Repeat("a", 70_000)},
+		"a longer statement":      {`"ref":"`, `"ref":"` + strings.Repeat("a", 2<<20)},
 		"no platform":             {`"linux/amd64"`, `"amd64"`},
 		"platform not normal":     {`"linux/amd64"`, `"linux/x86_64"`},
 		"no images":               {`["ghcr.io/acme/app"]`, `[]`},
@@ -113,6 +113,31 @@ func TestParse(t *testing.T) {
 	p.Platform = "linux/x86_64"
 	if _, err := p.Predicate(); err == nil {
 		t.Error("what Parse refuses is written")
+	}
+}
+
+// TestManyFiles: a policy may read a thousand files, and the part names each.
+func TestManyFiles(t *testing.T) {
+	t.Parallel()
+	p := sound(t)
+	reads := func(n int) string {
+		var files []string
+		for i := range n {
+			files = append(files, fmt.Sprintf(`{"name":"lists/%s/%d.json","digest":"%s"}`, strings.Repeat("n", 80), i, digest))
+		}
+		return `{"name":"ops.rego","from":"operator","digest":"` + string(digest) + `","read":[` + strings.Join(files, ",") + `]}`
+	}
+	p.Policies = "[" + reads(1000) + "]"
+	if got, err := part.Parse([]byte(statement(t, p))); err != nil || got.Policies != p.Policies {
+		t.Error(err)
+	}
+	p.Policies = "[" + reads(1001) + "]"
+	if _, err := p.Predicate(); err == nil {
+		t.Error("more than a thousand files are written")
+	}
+	p.Policies = "[" + strings.Repeat(reads(1000)+",", 6) + reads(1) + "]"
+	if _, err := p.Predicate(); err == nil || fault.HintOf(err) == "" {
+		t.Error(err)
 	}
 }
 

@@ -24,6 +24,8 @@ type source struct {
 	src sourcepolicy.Source
 
 	turn   sync.Mutex                  // one question of the daemon about it at a time
+	judged bool                        // by the policies; with turn held
+	told   *Source                     // what was told of it last; with turn held
 	wanted map[string]sourcepolicy.Ask // what the daemon was asked for, by Ask.Key
 	misses map[string]int              // answers of the daemon without it
 

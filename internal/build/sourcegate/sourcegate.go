@@ -73,7 +73,10 @@ type Config struct {
 	// the repository are fetched, too. Nil: none.
 	Login func(remote string, submodules bool) string
 	Now   time.Time // the time of all decisions of the build; zero is now
-	Proxy bool      // steps reach the network through the daemon's proxy
+	// Tell is told what was decided about a source and when the daemon asked, each answer
+	// once. Nil: nobody. It is called by several goroutines.
+	Tell  func(Source, time.Time)
+	Proxy bool // steps reach the network through the daemon's proxy
 }
 
 // Session is one build's. It is safe for concurrent use.
@@ -190,6 +193,7 @@ func (s *Session) check(ctx context.Context, req *policysession.CheckPolicyReque
 	}
 	k.turn.Lock()
 	defer k.turn.Unlock()
+	defer s.tell(k, time.Now())
 	k.learn(req.Source)
 	s.learnTag(k)
 	if to := s.withLogin(k.src); to != nil { // before anything is looked up
@@ -199,6 +203,7 @@ func (s *Session) check(ctx context.Context, req *policysession.CheckPolicyReque
 		return convert(to), nil, nil
 	}
 	out, err := s.evaluate(ctx, k)
+	k.judged = true
 	switch {
 	case err != nil:
 		return nil, nil, err
@@ -229,6 +234,19 @@ func (s *Session) check(ctx context.Context, req *policysession.CheckPolicyReque
 	}
 	s.allow(k, out.decision)
 	return &policysession.DecisionResponse{Action: sourcepb.PolicyAction_ALLOW}, nil, nil
+}
+
+// tell tells what was decided about a source, when that is news. One that only becomes the
+// same source with a login was not judged, and what it becomes will be. k.turn is held.
+func (s *Session) tell(k *source, asked time.Time) {
+	s.mu.Lock()
+	v := k.verdict
+	s.mu.Unlock()
+	if s.cfg.Tell == nil || !v.decided || v.Allowed && !k.judged || k.told != nil && k.told.Allowed == v.Allowed && k.told.UsedAs == v.UsedAs {
+		return
+	}
+	k.told = &v
+	s.cfg.Tell(v, asked)
 }
 
 // convert tells the daemon to use another source, which it then asks about.

@@ -169,6 +169,35 @@ func TestAskedOnce(t *testing.T) {
 	}
 }
 
+// Each answer is told once, with what the source is used as; one that becomes another only for
+// its login is told of when it was judged, and a denial after a login is a denial.
+func TestTold(t *testing.T) {
+	t.Parallel()
+	var told []string
+	tell := func(s Source, asked time.Time) {
+		if asked.IsZero() || time.Since(asked) < 0 {
+			t.Errorf("%s was asked about at %s", s.Source, asked)
+		}
+		told = append(told, fmt.Sprintf("%s %v %s %d", s.Source, s.Allowed, s.UsedAs, len(s.Reasons)))
+	}
+	const a, b, repo = "docker-image://example.com/a:1", "docker-image://example.com/b:1", "git://git.example/app.git#" + commit
+	s := New(Config{Tell: tell, Policies: policyOf(t, `decision := {"allow": count(deny) == 0, "deny_msg": deny}
+deny contains "no b" if endswith(input.image.repo, "/b")
+deny contains "no labels" if input.image.labels.l != "yes"
+deny contains "no git" if input.git`), Login: func(string, bool) string { return "secret" }})
+	for _, name := range []string{a, a, b, b, "local://context", repo} {
+		op := &pb.SourceOp{Identifier: name}
+		if name == repo {
+			op.Attrs = map[string]string{pb.AttrFullRemoteURL: "https://git.example/app.git", pb.AttrGitSkipSubmodules: "true"}
+		}
+		_, _ = solve(t, s, op, imageSays(first, "yes"))
+	}
+	want := []string{a + " true " + first + " 0", a + "@" + first + " true  0", b + " false  1", "local://context true  0", repo + " false  1"}
+	if fmt.Sprint(told) != fmt.Sprint(want) {
+		t.Errorf("told\n%s\nwant\n%s", strings.Join(told, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 // A daemon whose answers do not agree, or that does not answer, does not get an image past
 // a policy.
 func TestDaemonThatAnswersWrongly(t *testing.T) {

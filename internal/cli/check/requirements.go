@@ -115,6 +115,7 @@ type identityEntry struct {
 	Issuer         string `yaml:"issuer"`
 	IssuerRegexp   string `yaml:"issuerRegexp"`
 	Source         string `yaml:"sourceRepository"` // URI
+	Runner         string `yaml:"runnerEnvironment"`
 }
 
 // maxSigners bounds the signers of one file, and what each goes by.
@@ -138,7 +139,7 @@ func (o *verifyOptions) addSigners(q *gate.Requirements) error {
 	for _, s := range file.Signers {
 		p := gate.Principal{Name: s.Name}
 		for _, i := range s.Identities {
-			p.Identities = append(p.Identities, policy.Identity{Subject: i.Identity, SubjectRegexp: i.IdentityRegexp, Issuer: i.Issuer, IssuerRegexp: i.IssuerRegexp, Source: i.Source})
+			p.Identities = append(p.Identities, policy.Identity{Subject: i.Identity, SubjectRegexp: i.IdentityRegexp, Issuer: i.Issuer, IssuerRegexp: i.IssuerRegexp, Source: i.Source, Runner: i.Runner})
 		}
 		for _, path := range s.Keys {
 			// A plugin is a program: one that may write this file could choose what runs.

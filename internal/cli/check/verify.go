@@ -156,6 +156,7 @@ func (o *verifyOptions) addFlags(c *cobra.Command) {
 		_ = f.MarkHidden(cosigns) // fails only for flags that do not exist
 	}
 	f.StringVar(&o.identity.Source, "source-repository", "", "want the identity to have built this repository, a `URI`, by its certificate")
+	f.StringVar(&o.identity.Runner, "runner-environment", "", "want the identity's job to have run on this `KIND` of machine by its certificate, as github-hosted")
 	f.StringArrayVarP(&o.annotations, "annotation", "a", nil, "want `KEY=VALUE` signed with the image; may be repeated")
 	f.StringArrayVar(&o.policies, "policy", nil, "what the attestation must say: a .cue or .rego `FILE`; may be repeated")
 	f.StringVar(&o.signingPolicy, "require-signing-policy", "", "want the same signer's verdict that a signing policy was met: `DEMAND`, policy=sha256:…[,repository=KEY]")

@@ -101,7 +101,10 @@ func compileError(err error) error {
 		if d, ok := a.Details.(*ast.RefErrInvalidDetail); ok {
 			r.Hint = nearest(d)
 		}
-		if a.Details != nil {
+		if a.Code == ast.UnsafeVarErr && r.Hint == "" {
+			r.Hint = "nothing gives it a value: is it misspelt?"
+		}
+		if a.Details != nil && r.Hint == "" { // which is shorter than all that there is
 			if lines := a.Details.Lines(); len(lines) > 0 {
 				r.Message += " (" + strings.Join(strings.Fields(strings.Join(lines, " ")), " ") + ")"
 			}

@@ -168,7 +168,11 @@ func (p *pass) decide(value any, denied *policy.Reason) {
 	d, messages, err := readDecision(value)
 	switch {
 	case err != nil:
-		p.decision = policy.Deny(reasonOf(rego.CodeEval, src, "%s: %v", p.policy.name, err))
+		r := reasonOf(rego.CodeEval, src, "%s: %v", p.policy.name, err)
+		if value == nil {
+			r.Hint = "a value or condition of it is not there: hallmark policy explain says which"
+		}
+		p.decision = policy.Deny(r)
 	case !d.allow:
 		for _, m := range messages {
 			p.decision.Reasons = append(p.decision.Reasons, p.policy.as(reasonOf(rego.CodeDenied, src, "%s", fault.Redact(m)), value))
