@@ -25,9 +25,23 @@ func expected(out *Result) approval.Expected {
 // approvals collects and judges approvals of the commit. A place that cannot be read
 // denies: what lies there may be a veto.
 func (r *Request) approvals(ctx context.Context, out *Result) (*policy.Reason, error) {
-	commit := out.Release.Git.CommitChecksum
+	commit, want := out.Release.Git.CommitChecksum, expected(out)
 	var found []approval.Found
-	var unread int
+	var unread, dropped, shown int
+	// Of what anybody can put there in any number, only what counts, and some of the rest
+	// for people to see, is held in memory.
+	keep := func(f git.Found) bool {
+		one := approval.Judge(r.Folder.Authority, want, []approval.Found{{Where: f.Ref, Data: f.Envelope}})
+		if len(one.Valid) > 0 {
+			return true
+		}
+		if shown < approval.MaxKept {
+			shown++
+			return true
+		}
+		dropped++
+		return false
+	}
 	take := func(l *git.Listing, err error) error {
 		if err != nil {
 			return err
@@ -38,9 +52,9 @@ func (r *Request) approvals(ctx context.Context, out *Result) (*policy.Reason, e
 		unread += l.Unread
 		return nil
 	}
-	err := take(r.Repo.Approvals(ctx, commit, nil))
+	err := take(r.Repo.Approvals(ctx, commit, keep))
 	for i := 0; err == nil && i < len(r.Dirs); i++ {
-		err = take(git.ReadApprovalDir(r.Dirs[i], commit, nil))
+		err = take(git.ReadApprovalDir(r.Dirs[i], commit, keep))
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -49,7 +63,11 @@ func (r *Request) approvals(ctx context.Context, out *Result) (*policy.Reason, e
 		return &policy.Reason{Code: git.CodeEvidence, Subject: commit, Hint: "try again when it can be read; what cannot be read is not taken for none",
 			Message: fmt.Sprintf("approvals of %s could not be read: %v", short(commit), err)}, nil
 	}
-	out.Approvals = approval.Judge(r.Folder.Authority, expected(out), found)
+	out.Approvals = approval.Judge(r.Folder.Authority, want, found)
+	if out.Approvals.Ignored += dropped; dropped > 0 && len(out.Approvals.Warnings) == 0 {
+		out.Approvals.Warnings = append(out.Approvals.Warnings, policy.Reason{Code: approval.CodeTooMany, Subject: commit,
+			Message: fmt.Sprintf("%d approvals of %s were found; all of them were looked at", len(found)+dropped, short(commit))})
+	}
 	if unread > 0 {
 		out.Approvals.Warnings = append(out.Approvals.Warnings, policy.Reason{Code: approval.CodeTooMany, Subject: commit,
 			Message: fmt.Sprintf("%d approvals beyond the first %d were not read", unread, git.MaxApprovals)})
