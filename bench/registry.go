@@ -75,7 +75,8 @@ func (b *bench) registries(ctx context.Context) (rows []row, err error) {
 	sides := [2]*peerRegistry{newPeer(b.lab.authority.URL), newPeer(address)}
 	var small, blobs [2][2]sample // side, then push and pull
 	for run := range 6 {
-		for i, side := range sides {
+		for _, i := range inTurn(run) {
+			side := sides[i]
 			push, pull, err := side.manifests(ctx, run)
 			if err != nil {
 				return nil, err
@@ -86,7 +87,8 @@ func (b *bench) registries(ctx context.Context) (rows []row, err error) {
 		}
 	}
 	for run := range 8 {
-		for i, side := range sides {
+		for _, i := range inTurn(run) {
+			side := sides[i]
 			if err := b.quiet(ctx); err != nil {
 				return nil, err
 			}
@@ -106,6 +108,10 @@ func (b *bench) registries(ctx context.Context) (rows []row, err error) {
 		{"pull a blob of 1 GiB", blobs[0][1], blobs[1][1], "MB/s", ">= 1"},
 	}, nil
 }
+
+// inTurn is the order of the two sides: whoever comes second finds the memory that the
+// first has left, so each run another begins.
+func inTurn(run int) [2]int { return [2]int{run % 2, 1 - run%2} }
 
 // quiet waits until the disk has nothing left of what came before: what the other side
 // wrote or deleted would be paid by whose turn it is.
