@@ -33,7 +33,7 @@ func main() {
 	flag.StringVar(&b.hallmark, "hallmark", "bin/hallmark", "the hallmark binary")
 	flag.StringVar(&b.verifier, "hallmark-verify", "bin/hallmark-verify", "the hallmark-verify binary")
 	flag.StringVar(&b.cosign, "cosign", "cosign", "the cosign binary")
-	flag.StringVar(&b.only, "only", "", "measure only `ROWS`: start, size, keyless, keyed, verify, many, requests, policy, registry, log, ca, tsa, issue, growth")
+	flag.StringVar(&b.only, "only", "", "measure only `ROWS`: start, size, keyless, keyed, verify, many, requests, policy, gate, registry, log, ca, tsa, issue, growth")
 	flag.StringVar(&b.distribution, "distribution", "registry", "distribution's registry binary")
 	flag.StringVar(&b.rekor, "rekor", "rekor-server", "rekor-tiles' server with the POSIX driver")
 	flag.StringVar(&b.fulcio, "fulcio", "fulcio", "the fulcio binary")
@@ -104,6 +104,9 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	if err := b.table(ctx, "buildx", []group{{"policy", b.policies}}); err != nil {
+		return err
+	}
+	if err := b.table(ctx, "git verify-tag", []group{{"gate", b.gates}}); err != nil {
 		return err
 	}
 	if err := b.table(ctx, "distribution", []group{{"registry", b.registries}}); err != nil {
