@@ -157,7 +157,8 @@ func (q Requirements) Judge(ctx context.Context, in policy.Input) (Verdict, erro
 		j.what, j.from = q.AttestationType+" attestation", in.Attestations
 	}
 	for i, f := range j.from {
-		if q.by != nil && f.Format == evidence.FormatBuildKit {
+		inside, ofIndex := f.Format == evidence.FormatBuildKit, f.About != "" && q.AttestationType != ""
+		if q.by != nil && inside || q.by == nil && ofIndex && !inside {
 			continue
 		}
 		if q.AttestationType == "" || f.PredicateType == q.AttestationType {
