@@ -289,6 +289,9 @@ func (a *app) printBuild(o *buildOptions, b *buildAnswer) error {
 	default:
 		a.Print("  signed     no (--no-sign)")
 	}
+	if b.Verdict != "" {
+		a.Print("  verdict    %s: the signing policy allowed it", b.Verdict)
+	}
 	if b.MadePublic != nil {
 		a.Print("  public     %s", b.MadePublic)
 	}

@@ -91,13 +91,17 @@ func (o *buildOptions) plainOutput() error {
 	return nil
 }
 
+// tries reports whether what is built is only tried, and neither kept nor signed.
+func (j *buildJob) tries() bool { return j.inputs != nil && !j.inputs.Sign }
+
 // make makes what was asked for: an image, or files.
 func (j *buildJob) make(ctx context.Context, src *git.Source, answer *buildAnswer) (policy.Decision, error) {
 	do := j.build
 	switch {
-	case j.inputs != nil && !j.inputs.Sign && j.o.result.parts != "": // each platform was tried, and nothing kept
-		return policy.Decision{Allowed: true}, nil
-	case j.inputs != nil && !j.inputs.Sign: // what is kept is signed
+	case j.tries(): // what is kept is signed
+		if d, err := j.askRelease(ctx, src); err != nil || !d.Allowed || j.o.result.parts != "" { // each platform was tried
+			return d, err
+		}
 		return j.buildOnly(ctx, src, answer)
 	case j.o.result.parts != "":
 		do = j.merge

@@ -28,7 +28,19 @@ const CodeObligation = "POLICY_OBLIGATION"
 type releaseGate struct {
 	folder *judge.Folder
 	job    *judge.Job    // nil until it is known who signs, and for who is no CI job
+	seen   time.Time     // when job's identity was taken
 	last   *judge.Result // the newest answer
+}
+
+// jobAt is the job for a question at now. What an identity says of the clock it says when it
+// is new: however long the build took since, the clock may be as far off as it was then.
+func (g *releaseGate) jobAt(now time.Time) *judge.Job {
+	if g.job == nil {
+		return nil
+	}
+	job := *g.job
+	job.IssuedAt = job.IssuedAt.Add(now.Sub(g.seen)) // by the monotonic clock, that nobody sets
+	return &job
 }
 
 // askRelease asks the signing policy about what is built, as the repository is now. Of a
@@ -37,6 +49,9 @@ func (j *buildJob) askRelease(ctx context.Context, src *git.Source) (policy.Deci
 	g := j.release
 	if g == nil || src == nil {
 		return policy.Decision{Allowed: true}, nil
+	}
+	if len(j.denied) > 0 { // bake reads the policy for each target
+		return policy.Deny(j.denied...), nil
 	}
 	repo, why, err := git.OpenRepository(ctx, j.location)
 	if err != nil {
@@ -50,7 +65,8 @@ func (j *buildJob) askRelease(ctx context.Context, src *git.Source) (policy.Deci
 	if err != nil {
 		return policy.Decision{}, err
 	}
-	res, err := judge.Check(ctx, judge.Request{Keyless: keyless, Folder: g.folder, Repo: repo, Ref: src.Git.Ref, Job: g.job, Build: j.buildFacts(), Now: time.Now()})
+	now := time.Now()
+	res, err := judge.Check(ctx, judge.Request{Keyless: keyless, Folder: g.folder, Repo: repo, Ref: src.Git.Ref, Job: g.jobAt(now), Build: j.buildFacts(), Now: now})
 	if err != nil {
 		return policy.Decision{}, err
 	}
@@ -78,7 +94,7 @@ func sameRelease(src *git.Source, res *judge.Result) policy.Decision {
 func (j *buildJob) oblige(res *judge.Result) policy.Decision {
 	d := res.Decision
 	for _, o := range res.Rules.Obligations {
-		if o.Type == "record-vsa" || o.Type == "no-push" && j.o.check { // every verdict is recorded
+		if o.Type == "record-vsa" || o.Type == "no-push" && (j.o.check || j.tries()) { // every verdict is recorded
 			continue
 		}
 		d.Allowed = false
@@ -91,7 +107,7 @@ func (j *buildJob) oblige(res *judge.Result) policy.Decision {
 // buildFacts are what is about to be built, for the policy.
 func (j *buildJob) buildFacts() input.Build {
 	o := j.o.options
-	b := input.Build{Type: "image", Target: o.Target, Platforms: o.Platforms, Args: o.Args, Push: !j.o.check, Network: "default"}
+	b := input.Build{Type: "image", Target: o.Target, Platforms: o.Platforms, Args: o.Args, Push: !j.o.check && !j.tries(), Network: "default"}
 	if j.o.result.dest != "" {
 		b.Type, b.Push = "local", false
 	}
@@ -136,6 +152,7 @@ func (g *releaseGate) asJob(ctx context.Context, s *buildSigning, c trusted.Clai
 			return err
 		}
 	}
+	g.seen = time.Now()
 	g.job = &judge.Job{Commit: c.Commit, Ref: c.Ref, IssuedAt: cert.NotBefore, Run: *run,
 		Source: input.Source{Provider: strings.ToLower(u.Hostname()), ID: x["sourceRepositoryIdentifier"], OwnerID: owner,
 			Name: strings.ToLower(strings.Trim(u.Path, "/")), URI: c.Repository, Visibility: c.Visibility},

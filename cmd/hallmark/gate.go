@@ -111,7 +111,7 @@ func (a *app) gateCheck(ctx context.Context, o *gateOptions, ref string) error {
 		return err
 	}
 	defer r.close()
-	res, err := a.awaitRelease(ctx, r, ref, o.wait)
+	res, err := a.awaitRelease(ctx, func() (*judge.Result, error) { return r.check(ctx, ref) }, ref, o.wait)
 	if err != nil {
 		return err
 	}
@@ -135,15 +135,23 @@ const (
 	waitMost  = time.Minute
 )
 
-// awaitRelease checks until the release is allowed, or until waiting cannot help.
-func (a *app) awaitRelease(ctx context.Context, r *opened, ref string, wait time.Duration) (*judge.Result, error) {
+// awaitRelease looks until the release is allowed, or until waiting cannot help. A server
+// that answered once and does not for a while is waited for, too.
+func (a *app) awaitRelease(ctx context.Context, look func() (*judge.Result, error), ref string, wait time.Duration) (*judge.Result, error) {
 	end, pause, said := time.Now().Add(wait), waitFirst, ""
 	for {
-		res, err := r.check(ctx, ref)
-		if err != nil || res.Decision.Allowed || !worthWaiting(res.Decision) || time.Until(end) <= 0 {
+		res, err := look()
+		away := said != "" && fault.KindOf(err) == fault.Unreachable
+		if err != nil && !away || err == nil && (res.Decision.Allowed || !worthWaiting(res.Decision)) || time.Until(end) <= 0 {
 			return res, err
 		}
-		if state := waitingFor(res, ref); state != said {
+		state := ""
+		if away {
+			state = cli.OneLine(err.Error())
+		} else {
+			state = waitingFor(res, ref)
+		}
+		if state != said {
 			said = state
 			a.Say("%s waiting until %s: %s", time.Now().Format(time.TimeOnly), end.Format(time.DateTime), state)
 		}

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/approval"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/input"
 )
 
@@ -66,15 +68,26 @@ func (a *app) gateExplain(ctx context.Context, file, dir string) error {
 	if err != nil {
 		return err
 	}
-	if again.Allowed && kept.Allowed {
-		a.Print("allowed    %s %s at %s", cli.OneLine(kept.Ref), shortID(kept.Commit), doc.Now)
+	reasons := kept.Reasons
+	switch {
+	case !again.Allowed && len(reasons) == 0:
+		reasons = again.Denials
+	case again.Allowed && kept.Allowed && len(reasons) == 0 && !vetoed(doc):
+		a.Print("allowed    %s %s at %s", cli.OneLine(doc.Git.Ref), shortID(doc.Git.CommitChecksum), doc.Now)
 		return nil
 	}
-	reasons := kept.Reasons
 	if len(reasons) == 0 {
-		reasons = again.Denials
+		return fault.Hint(fault.Usagef("%s contradicts itself: what it holds leads to another answer than it gives", file), "decide anew: hallmark gate check")
+	}
+	for i := range reasons {
+		reasons[i].Code = cli.OneLine(reasons[i].Code)
 	}
 	return a.Deny(policy.Deny(reasons...))
+}
+
+// vetoed reports whether somebody rejected the release, which ends it whatever the rules say.
+func vetoed(doc *input.Document) bool {
+	return slices.ContainsFunc(doc.Approvals, func(x input.Approval) bool { return x.Decision == approval.Reject })
 }
 
 // readDecision reads a kept decision and the document in it.
@@ -82,6 +95,9 @@ func readDecision(file string) (*gateAnswer, *input.Document, error) {
 	info, err := os.Stat(file)
 	if err != nil {
 		return nil, nil, fault.As(fault.Usage, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, fault.Usagef("%s: no file", file)
 	}
 	if info.Size() > 2*input.MaxDocument {
 		return nil, nil, fault.Usagef("%s: %d bytes are no decision of gate check -o", file, info.Size())

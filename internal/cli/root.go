@@ -117,11 +117,15 @@ func overview(c *cobra.Command, order, also []string) string {
 	if len(also) > 0 {
 		fmt.Fprintf(&b, "%s COMMAND --help has flags and examples.\n", c.Name())
 	}
+	width := 0
+	for _, name := range order {
+		width = max(width, len(name)+2)
+	}
 	list := func(title, group string) {
 		fmt.Fprintf(&b, "%s\n", title)
 		for _, name := range order {
 			if sub, _, err := c.Find([]string{name}); err == nil && sub.GroupID == group {
-				fmt.Fprintf(&b, "  %-15s%s\n", name, sub.Short)
+				fmt.Fprintf(&b, "  %-*s%s\n", width, name, sub.Short)
 			}
 		}
 	}

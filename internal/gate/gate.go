@@ -47,6 +47,9 @@ type Request struct {
 	Platform string
 	// Images asks about the images of an index, too.
 	Images Coverage
+	// OfIndex is a predicate type whose attestations count for the images of the index
+	// that they are about, too; "" for none.
+	OfIndex string
 	// Statements are the predicate types of BuildKit's unsigned statements that are
 	// read and count as attestations where a verified signature covers them. None:
 	// what an index lists is not looked at for their sake.

@@ -254,6 +254,10 @@ func (c *question) once(ctx context.Context, e, above *Evidence) (Result, error)
 	var inherited []policy.Fact
 	if above != nil {
 		inherited, outer = c.inherit(above, &in)
+	} else if c.OfIndex != "" && e != c.root {
+		theirs := policy.Input{Now: in.Now} // whose signatures do not count here
+		c.inherit(c.root, &theirs)
+		in.Attestations = append(in.Attestations, theirs.Attestations...)
 	}
 	if len(c.Statements) > 0 {
 		s := reading{question: c, in: &in, about: e.Digest()}
@@ -272,7 +276,7 @@ func (c *question) once(ctx context.Context, e, above *Evidence) (Result, error)
 }
 
 // inherit counts the signatures of the index for an image that it lists. What is
-// attested of the index is not about the image.
+// attested of the index is not about the image, but for what the request says.
 func (c *question) inherit(above *Evidence, in *policy.Input) ([]policy.Fact, []Tried) {
 	theirs, tried := above.Verify(c.Verifier, in.Now)
 	first := len(in.Signatures)
@@ -283,6 +287,10 @@ func (c *question) inherit(above *Evidence, in *policy.Input) ([]policy.Fact, []
 	for i := range tried {
 		switch t := &tried[i]; {
 		case t.Fact == nil:
+		case t.Place.Attestation && t.Fact.PredicateType == c.OfIndex && c.OfIndex != "":
+			t.Fact.About = above.Digest()
+			t.Place.Index = len(in.Attestations)
+			in.Attestations = append(in.Attestations, *t.Fact)
 		case t.Place.Attestation:
 			t.Fact = nil
 		default:

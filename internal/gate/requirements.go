@@ -62,8 +62,11 @@ type Requirements struct {
 	AttestationType     string
 	AttestationPolicies []StatementPolicy
 
-	// Also is an attestation that is demanded besides, by the same signers; nil: none.
+	// Also is an attestation that is demanded besides, by signers that met all the rest;
+	// nil: none. A statement in an attestation manifest is none: who signed the index
+	// around it vouches for what the build made, and did not say it.
 	Also *Attested
+	by   []string // principals that Also may be by; nil when it is not what is judged
 }
 
 // Attested is an attestation that is demanded.
@@ -154,6 +157,10 @@ func (q Requirements) Judge(ctx context.Context, in policy.Input) (Verdict, erro
 		j.what, j.from = q.AttestationType+" attestation", in.Attestations
 	}
 	for i, f := range j.from {
+		inside, ofIndex := f.Format == evidence.FormatBuildKit, f.About != "" && q.AttestationType != ""
+		if q.by != nil && inside || q.by == nil && ofIndex && !inside {
+			continue
+		}
 		if q.AttestationType == "" || f.PredicateType == q.AttestationType {
 			j.left = append(j.left, candidate{place: Place{q.AttestationType != "", i}, fact: f})
 		}
@@ -177,6 +184,10 @@ func (q Requirements) Judge(ctx context.Context, in policy.Input) (Verdict, erro
 	besides := q
 	besides.Also, besides.Annotations, besides.MaxAge = nil, nil, 0
 	besides.AttestationType, besides.AttestationPolicies = q.Also.Type, q.Also.Policies
+	besides.by = []string{}
+	for _, c := range j.verdict.Counted {
+		besides.by = append(besides.by, c.Principal)
+	}
 	also, err := besides.Judge(ctx, in)
 	if err != nil {
 		return Verdict{}, err
@@ -254,12 +265,14 @@ func (j *judgement) narrow(ctx context.Context, m matchers) error {
 // signed keeps the facts whose signer is wanted, each with its principal.
 func (j *judgement) signed(m matchers) []policy.Reason {
 	var kept []candidate
-	var ambiguous []string
+	var ambiguous, others []string
 	for _, c := range j.left {
 		names := m.principals(c.fact)
-		switch len(names) {
-		case 0:
-		case 1:
+		switch {
+		case len(names) == 0:
+		case len(names) == 1 && j.q.by != nil && !slices.Contains(j.q.by, names[0]):
+			others = append(others, fmt.Sprintf("%s may sign, and did not sign the rest that is demanded", c.fact.Signer))
+		case len(names) == 1:
 			c.principal = names[0]
 			kept = append(kept, c)
 		default:
@@ -267,7 +280,7 @@ func (j *judgement) signed(m matchers) []policy.Reason {
 		}
 	}
 	why := []policy.Reason{{Code: CodeWrongIdentity, Message: fmt.Sprintf("%s by %s; wanted %s", j.what, signers(j.left), m)}}
-	for _, a := range ambiguous {
+	for _, a := range append(ambiguous, others...) {
 		why = append(why, policy.Reason{Code: CodeWrongIdentity, Message: a})
 	}
 	j.left = kept

@@ -129,3 +129,42 @@ func TestMaxAge(t *testing.T) {
 		}
 	}
 }
+
+// TestAlso: what is demanded besides is by who met the rest, and said by them: a statement
+// that a build left in an attestation manifest is under the name of who signed the index, and
+// that one never said it.
+func TestAlso(t *testing.T) {
+	t.Parallel()
+	const kind = "https://example.org/verdict"
+	verdict := func(identity string, f evidence.Format) policy.Fact {
+		return policy.Fact{Format: f, Signer: evidence.Signer{Identity: identity, Issuer: issuer}, PredicateType: kind, Statement: []byte("yes")}
+	}
+	q := gate.Requirements{Identities: []policy.Identity{{SubjectRegexp: "^.*@example\\.org$", Issuer: issuer}},
+		Also: &gate.Attested{Type: kind, Policies: []gate.StatementPolicy{only("yes")}}}
+	attested := q
+	attested.AttestationType = kind
+	const bundle, inside = evidence.Format("bundle"), evidence.FormatBuildKit
+	for name, tc := range map[string]struct {
+		q            gate.Requirements
+		attestations []policy.Fact
+		code         string // "" allows
+	}{
+		"by the same":             {q, []policy.Fact{verdict("x@example.org", bundle)}, ""},
+		"by another, who may":     {q, []policy.Fact{verdict("y@example.org", bundle)}, "WRONG_IDENTITY"},
+		"by somebody":             {q, []policy.Fact{verdict("x@example.com", bundle)}, "WRONG_IDENTITY"},
+		"none":                    {q, nil, "NO_ATTESTATION"},
+		"of the build":            {q, []policy.Fact{verdict("x@example.org", inside)}, "NO_ATTESTATION"},
+		"of the build, and asked": {attested, []policy.Fact{verdict("x@example.org", inside)}, "NO_ATTESTATION"},
+		"asked":                   {attested, []policy.Fact{verdict("x@example.org", bundle)}, ""},
+	} {
+		v, err := tc.q.Judge(t.Context(), policy.Input{Signatures: []policy.Fact{signedBy("x@example.org")}, Attestations: tc.attestations})
+		switch {
+		case err != nil:
+			t.Errorf("%s: %v", name, err)
+		case v.Allowed != (tc.code == ""):
+			t.Errorf("%s: allowed %v: %v", name, v.Allowed, v.Reasons)
+		case tc.code != "" && v.Reasons[0].Code != tc.code:
+			t.Errorf("%s: %v, want %s", name, v.Reasons, tc.code)
+		}
+	}
+}

@@ -160,6 +160,9 @@ func (j *job) image(ctx context.Context, arg string) (gate.Result, error) {
 	}
 	r := gate.Request{Repo: repo, Ref: ref, Verifier: j.verifier, Policy: p, Now: time.Now, Collect: j.collect,
 		Platform: j.o.platform, Images: j.o.coverage()}
+	if j.q.Also != nil {
+		r.OfIndex = j.q.Also.Type
+	}
 	if !j.many || j.q.AttestationType != "" {
 		r.Statements = statementTypes(j.q.AttestationType)
 	}

@@ -89,18 +89,17 @@ func (f *Folder) Digest() (string, error) {
 
 // readRegular reads a regular file of at most limit bytes.
 func readRegular(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() {
+	st, err := os.Stat(path) // first: to open a pipe waits for who writes into it
+	var f *os.File
+	if err == nil && st.Mode().IsRegular() {
+		f, err = os.Open(path)
+	} else if err == nil {
 		err = &fs.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
 	}
 	if err != nil {
 		return nil, err
 	}
+	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(data)) > limit {
 		err = fmt.Errorf("%s: more than %d bytes", path, limit)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -306,5 +307,17 @@ func TestVersions(t *testing.T) {
 	}
 	if judge.IsVersion("refs/tags/latest") || !judge.IsVersion("refs/tags/v1.0.0") {
 		t.Error("what is a version")
+	}
+}
+
+// TestPipe: nobody waits for what will never be written.
+func TestPipe(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, judge.AuthorityFile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, why, err := judge.ReadFolder(dir, rules.Options{}); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("%v, %v", why, err)
 	}
 }
