@@ -14,7 +14,6 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/judge"
-	"github.com/hallmark-dev/hallmark/internal/signingpolicy/rules"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/sshsigner"
 )
 
@@ -168,8 +167,7 @@ func (a *app) pending(ctx context.Context, o *releaseOptions) error {
 		}
 	}
 	for _, p := range answer.Pending {
-		if slices.ContainsFunc(p.Reasons, func(why policy.Reason) bool { return why.Code == rules.CodeQuorum }) {
-			a.sayFetch(r, p.Reasons)
+		if a.sayFetch(r, p.Reasons) {
 			break
 		}
 	}

@@ -253,6 +253,10 @@ func (a *app) approverKey(o *approveOptions, people *authority.Document) (*sshsi
 		if err != nil {
 			return nil, none, err
 		}
+		if signer == nil && a.Env("SSH_AUTH_SOCK") == "" {
+			return nil, none, fault.Hint(fault.Usagef("no key is named, and no ssh-agent is known: SSH_AUTH_SOCK is not set"),
+				"start one and ssh-add the key, or name its file: --key FILE; those who may approve: %s", strings.Join(approverNames(people), ", "))
+		}
 		if signer == nil {
 			return nil, none, fault.Hint(fault.Usagef("your ssh-agent has no key that the policy lists to approve"),
 				"ssh-add the key, or name its file: --key FILE; they are of %s", strings.Join(approverNames(people), ", "))

@@ -58,12 +58,17 @@ func (a *app) readSigningPolicy(dir string) (*judge.Folder, policy.Decision, err
 	if err != nil || len(why) == 0 {
 		return folder, yes, err
 	}
+	return nil, placed(why), nil
+}
+
+// placed is a denial whose sentences say where in the policy each mistake is.
+func placed(why []policy.Reason) policy.Decision {
 	for i := range why {
 		if why[i].Subject != "" {
 			why[i].Message = why[i].Subject + ": " + why[i].Message
 		}
 	}
-	return nil, policy.Deny(why...), nil
+	return policy.Deny(why...)
 }
 
 // opened is a repository and the policy under which releases of it are judged.
@@ -186,18 +191,24 @@ func approvers(res *judge.Result) []string {
 }
 
 // sayFetch says, where approvals are missing, how those that lie at a remote come into the
-// clone that was read: a folder is never fetched from.
-func (a *app) sayFetch(r *opened, reasons []policy.Reason) {
-	if r.repo.Location.URL != "" || !slices.ContainsFunc(reasons, func(why policy.Reason) bool { return why.Code == rules.CodeQuorum }) {
-		return
+// clone that was read: a folder is never fetched from. It reports whether it did.
+func (a *app) sayFetch(r *opened, reasons []policy.Reason) bool {
+	has := func(code string) bool {
+		return slices.ContainsFunc(reasons, func(why policy.Reason) bool { return why.Code == code })
 	}
-	if names := remoteNames(filepath.Join(commonDir(r.repo.Location.Path), "config")); len(names) > 0 {
-		name := names[0]
-		if slices.Contains(names, "origin") {
-			name = "origin"
-		}
-		a.Say("Only approvals in this clone were looked at. Those at %s: git fetch %s '+refs/hallmark/*:refs/hallmark/*'", cli.OneLine(name), cli.ShellQuote(name))
+	if r.repo.Location.URL != "" || !has(rules.CodeQuorum) || has(rules.CodeRejected) {
+		return false
 	}
+	names := remoteNames(filepath.Join(commonDir(r.repo.Location.Path), "config"))
+	if len(names) == 0 {
+		return false
+	}
+	name := names[0]
+	if slices.Contains(names, "origin") {
+		name = "origin"
+	}
+	a.Say("Only approvals in this clone were looked at. Those at %s: git fetch %s '+refs/hallmark/*:refs/hallmark/*'", cli.OneLine(name), cli.ShellQuote(name))
+	return true
 }
 
 // sayIgnored names approvals that do not count, on stderr.

@@ -15,7 +15,6 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/durable"
 	"github.com/hallmark-dev/hallmark/internal/fault"
-	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/draft"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/judge"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/sshsigner"
@@ -92,7 +91,7 @@ func (a *app) signingInit(ctx context.Context, o *signingInitOptions, dir string
 		return err
 	}
 	if len(why) > 0 {
-		return a.Deny(policy.Decision{Reasons: why})
+		return a.Deny(placed(why))
 	}
 	names := make([]string, 0, len(files))
 	for name := range files {
