@@ -90,6 +90,8 @@ func anew(code string) string {
 		return "sign it for approvals: ssh-keygen -Y sign -n " + approval.Namespace
 	case approval.CodeKeyNotOfPrincipal:
 		return "whom the statement names signs it, with a key that the policy lists as theirs"
+	case approval.CodeNotNamed, approval.CodeKeyUse:
+		return "people whom the policy names approve, with a key whose uses say so"
 	}
 	return "make it anew for the release as it is now"
 }
