@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -81,12 +82,13 @@ func (a *app) approvals(ctx context.Context, o *releaseOptions, ref string) erro
 	}
 	a.Print("%s", title(res, ref))
 	for _, x := range answer.Approvals {
-		a.Print("  %-8s %s (%s, %s) until %s  %s", x.Decision, x.Principal, x.Key, x.Strength, x.Expires.UTC().Format(time.RFC3339), cli.OneLine(x.Note))
+		a.Print("%s", strings.TrimRight(fmt.Sprintf("  %-8s %s (%s, %s) until %s  %s", x.Decision, x.Principal, x.Key, x.Strength, x.Expires.UTC().Format(time.RFC3339), cli.OneLine(x.Note)), " "))
 	}
 	if len(answer.Approvals) == 0 {
 		a.Print("  no approval counts")
 	}
 	a.sayIgnored(res)
+	a.sayFetch(r, res.Decision.Reasons)
 	return nil
 }
 
@@ -162,6 +164,11 @@ func (a *app) pending(ctx context.Context, o *releaseOptions) error {
 		a.Print("%s %s approved %s", cli.OneLine(strings.TrimPrefix(p.Ref, "refs/tags/")), shortID(p.Commit), orNobody(p.Approvers))
 		for _, why := range p.Reasons {
 			a.Print("  [%s] %s", why.Code, cli.OneLine(why.Message))
+		}
+	}
+	for _, p := range answer.Pending {
+		if a.sayFetch(r, p.Reasons) {
+			break
 		}
 	}
 	if len(answer.Pending) == 0 {

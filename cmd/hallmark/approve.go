@@ -253,6 +253,10 @@ func (a *app) approverKey(o *approveOptions, people *authority.Document) (*sshsi
 		if err != nil {
 			return nil, none, err
 		}
+		if signer == nil && a.Env("SSH_AUTH_SOCK") == "" {
+			return nil, none, fault.Hint(fault.Usagef("no key is named, and no ssh-agent is known: SSH_AUTH_SOCK is not set"),
+				"start one and ssh-add the key, or name its file: --key FILE; those who may approve: %s", strings.Join(approverNames(people), ", "))
+		}
 		if signer == nil {
 			return nil, none, fault.Hint(fault.Usagef("your ssh-agent has no key that the policy lists to approve"),
 				"ssh-add the key, or name its file: --key FILE; they are of %s", strings.Join(approverNames(people), ", "))
@@ -300,9 +304,39 @@ func (a *app) exportApproval(o *approveOptions, r *opened, res *judge.Result) er
 	if err := durable.WriteFile(o.export, approval.PAE(payload), 0o644); err != nil {
 		return fmt.Errorf("write %s: %w", o.export, err)
 	}
-	a.Say("sign it:   ssh-keygen -Y sign -n %s -f KEY %s", approval.Namespace, cli.ShellQuote(o.export))
-	a.Say("then:      hallmark %s --attach %s", o.decision, cli.ShellQuote(o.export+".sig"))
+	said := "sign it:  "
+	for _, how := range waysToSign(r.folder.Authority, o) {
+		a.Say("%s %s", said, how)
+		said = "or:       "
+	}
+	then := "hallmark " + o.decision + " --attach " + cli.ShellQuote(o.export+".sig")
+	if o.policy != "" {
+		then += " --policy " + cli.ShellQuote(o.policy)
+	}
+	if o.repo != "." {
+		then += " -C " + cli.ShellQuote(o.repo)
+	}
+	a.Say("then:      %s", then)
 	return nil
+}
+
+// waysToSign are the commands that sign what was exported with the kinds of keys that the
+// policy lists of this person. What cosign writes is attached under its own name.
+func waysToSign(people *authority.Document, o *approveOptions) []string {
+	file := cli.ShellQuote(o.export)
+	var out []string
+	for _, h := range people.Keys(authority.UseApprove) {
+		how := map[string]string{
+			authority.SSH:      "ssh-keygen -Y sign -n " + approval.Namespace + " -f KEY " + file,
+			authority.OpenPGP:  "gpg --detach-sign -u " + h.Key.ID() + " " + file,
+			authority.X509:     "openssl cms -sign -binary -in " + file + " -signer CERT -inkey KEY -outform DER -out " + cli.ShellQuote(o.export+".sig"),
+			authority.Sigstore: "cosign sign-blob --bundle " + cli.ShellQuote(o.export+".sig") + " " + file,
+		}[h.Key.Kind]
+		if h.Principal.Name == o.as && !slices.Contains(out, how) {
+			out = append(out, how)
+		}
+	}
+	return out
 }
 
 // attached joins what was exported and its signature.

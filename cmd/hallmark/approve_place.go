@@ -70,6 +70,7 @@ func (a *app) placeApproval(ctx context.Context, o *approveOptions, r *opened, r
 		for _, why := range after.Decision.Reasons {
 			a.Print("gate       [%s] %s", why.Code, cli.OneLine(why.Message))
 		}
+		a.sayFetch(r, after.Decision.Reasons)
 	}
 	return nil
 }

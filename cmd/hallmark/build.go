@@ -62,9 +62,10 @@ exactly the commit that it names with BuildKit, pushes the image by digest with
 SLSA provenance, signs the index, every image and every attestation in it, and
 only then lets the image's tag point to it.
 
-The policy directory lies outside the repository and has *.rego files with
-package hallmark.signing, and whose signatures count: allowed_signers (SSH, the
-format of ssh-keygen) or keyring.asc (OpenPGP), or both.
+The policy directory lies outside the repository. It is a signing policy, whose
+authority.json names people and keys (docs/signing-policy.md); or it has *.rego
+files with package hallmark.signing, and whose signatures on tags count:
+allowed_signers (SSH, the format of ssh-keygen) or keyring.asc (OpenPGP), or both.
 
 Source policies judge everything that the build uses (docs/build-policy.md): those
 of --source-policy, and Dockerfile.rego beside the Dockerfile of the commit, which
@@ -290,7 +291,7 @@ func (a *app) printBuild(o *buildOptions, b *buildAnswer) error {
 		a.Print("  signed     no (--no-sign)")
 	}
 	if b.Verdict != "" {
-		a.Print("  verdict    %s: the signing policy allowed it", b.Verdict)
+		a.Print("  verdict    %s of the signing policy, signed, too", b.Verdict[strings.LastIndexByte(b.Verdict, '@')+1:])
 	}
 	if b.MadePublic != nil {
 		a.Print("  public     %s", b.MadePublic)

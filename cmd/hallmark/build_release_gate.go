@@ -98,7 +98,11 @@ func (j *buildJob) oblige(res *judge.Result) policy.Decision {
 			continue
 		}
 		d.Allowed = false
-		d.Reasons = append(d.Reasons, policy.Reason{Code: CodeObligation, Subject: o.Type, Hint: "ask those who keep the policy how such a commit is to be built",
+		hint := "ask those who keep the policy how such a commit is to be built"
+		if o.Type == "no-push" {
+			hint = "what may be tried only is built by other means: hallmark build pushes and signs what it makes"
+		}
+		d.Reasons = append(d.Reasons, policy.Reason{Code: CodeObligation, Subject: o.Type, Hint: hint,
 			Message: fmt.Sprintf("the signing policy allows the build on a condition that it does not meet: %s", o.Type)})
 	}
 	return d

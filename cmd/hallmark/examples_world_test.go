@@ -205,6 +205,7 @@ func newExampleWorld(t *testing.T) *exampleWorld {
 		"git config user.name Alice && git config user.email alice@example.com && git config gpg.format ssh && git config user.signingKey $PWD/alice",
 		"git init -q --bare ../origin.git && git remote add origin ../origin.git && git push -q origin main",
 		"hallmark signing-policy init --person alice=alice.pub --person bob=bob.pub --machine release-hsm=hsm.pub --protection release-hsm=hsm",
+		"cp -r .hallmark ../policy",
 		"hallmark tag v1.3.0 --key hsm --repository github.com/id/123456",
 		"hallmark tag v1.4.0 --key hsm --repository github.com/id/123456 --push origin",
 		"hallmark approve v1.4.0 --key alice && hallmark approve v1.4.0 --key bob",

@@ -125,7 +125,7 @@ func (a *app) gateCheck(ctx context.Context, o *gateOptions, ref string) error {
 			return fmt.Errorf("write %s: %w", o.output, err)
 		}
 	}
-	return a.printGate(o, res, answer, ref)
+	return a.printGate(o, r, res, answer, ref)
 }
 
 // Between two looks of --wait: at once after a tag was pushed people approve quickly,
@@ -200,7 +200,7 @@ func gateAnswerOf(r *opened, res *judge.Result, ref string) *gateAnswer {
 	return out
 }
 
-func (a *app) printGate(o *gateOptions, res *judge.Result, answer *gateAnswer, ref string) error {
+func (a *app) printGate(o *gateOptions, r *opened, res *judge.Result, answer *gateAnswer, ref string) error {
 	if o.asJSON {
 		if err := a.PrintJSON(answer); err != nil {
 			return err
@@ -210,6 +210,7 @@ func (a *app) printGate(o *gateOptions, res *judge.Result, answer *gateAnswer, r
 	if !res.Decision.Allowed {
 		err := a.Deny(res.Decision)
 		a.sayIgnored(res)
+		a.sayFetch(r, res.Decision.Reasons)
 		return err
 	}
 	if !o.asJSON {
@@ -220,6 +221,11 @@ func (a *app) printGate(o *gateOptions, res *judge.Result, answer *gateAnswer, r
 		a.Print("approved   %s", orNobody(approvers(res)))
 		a.Print("policy     %s", answer.Policy)
 		a.Print("repository %s", answer.Repository)
+		for _, o := range res.Rules.Obligations {
+			if o.Type != "record-vsa" { // every build keeps its verdict
+				a.Print("on terms   %s", o.Type)
+			}
+		}
 	}
 	a.sayIgnored(res)
 	a.Say("This was a rehearsal: the policy is that of a folder, and nobody else need believe the answer.")

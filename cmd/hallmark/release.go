@@ -58,12 +58,17 @@ func (a *app) readSigningPolicy(dir string) (*judge.Folder, policy.Decision, err
 	if err != nil || len(why) == 0 {
 		return folder, yes, err
 	}
+	return nil, placed(why), nil
+}
+
+// placed is a denial whose sentences say where in the policy each mistake is.
+func placed(why []policy.Reason) policy.Decision {
 	for i := range why {
 		if why[i].Subject != "" {
 			why[i].Message = why[i].Subject + ": " + why[i].Message
 		}
 	}
-	return nil, policy.Deny(why...), nil
+	return policy.Deny(why...)
 }
 
 // opened is a repository and the policy under which releases of it are judged.
@@ -132,6 +137,9 @@ func (r *opened) close() { _ = r.repo.Close() } // of what was fetched to look a
 
 // check asks the policy about a ref as it is now.
 func (r *opened) check(ctx context.Context, ref string) (*judge.Result, error) {
+	if ref == "" { // an empty variable in a script is no wish for the default branch
+		return nil, fault.Hint(fault.Usagef("the ref is empty"), "is the variable that it comes from set?")
+	}
 	return judge.Check(ctx, judge.Request{Folder: r.folder, Repo: r.repo, Ref: ref, Key: r.o.repository, Dirs: r.o.dirs,
 		Build: input.Build{Push: true}, Keyless: r.keyless, Now: time.Now()}) // a release is pushed
 }
@@ -160,23 +168,47 @@ func signedBy(res *judge.Result) string {
 		}
 		return fmt.Sprintf("signed by %s (%s %s%s)", res.TagSigner.Principal, res.TagSigner.Kind, res.TagSigner.Fingerprint, protection)
 	case res.TagReason != nil:
-		return "not signed by a key of the policy: " + res.TagReason.Code
+		return "does not count: " + res.TagReason.Code
 	}
 	return ""
 }
 
-// approvers are who approved, sorted.
+// approvers are who approved, sorted: who rejected, too, has not.
 func approvers(res *judge.Result) []string {
-	var out []string
+	var out, rejected []string
 	if res.Approvals != nil {
 		for _, a := range res.Approvals.Valid {
 			if a.Decision == approval.Approve {
 				out = append(out, a.Principal)
+			} else {
+				rejected = append(rejected, a.Principal)
 			}
 		}
 	}
+	out = slices.DeleteFunc(out, func(name string) bool { return slices.Contains(rejected, name) })
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// sayFetch says, where approvals are missing, how those that lie at a remote come into the
+// clone that was read: a folder is never fetched from. It reports whether it did.
+func (a *app) sayFetch(r *opened, reasons []policy.Reason) bool {
+	has := func(code string) bool {
+		return slices.ContainsFunc(reasons, func(why policy.Reason) bool { return why.Code == code })
+	}
+	if r.repo.Location.URL != "" || !has(rules.CodeQuorum) || has(rules.CodeRejected) {
+		return false
+	}
+	names := remoteNames(filepath.Join(commonDir(r.repo.Location.Path), "config"))
+	if len(names) == 0 {
+		return false
+	}
+	name := names[0]
+	if slices.Contains(names, "origin") {
+		name = "origin"
+	}
+	a.Say("Only approvals in this clone were looked at. Those at %s: git fetch %s '+refs/hallmark/*:refs/hallmark/*'", cli.OneLine(name), cli.ShellQuote(name))
+	return true
 }
 
 // sayIgnored names approvals that do not count, on stderr.

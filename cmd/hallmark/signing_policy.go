@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +15,6 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/durable"
 	"github.com/hallmark-dev/hallmark/internal/fault"
-	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/draft"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/judge"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/sshsigner"
@@ -83,8 +81,8 @@ People approve; with --machine a key of an HSM signs the tags and does nothing e
 	return c
 }
 
-func (a *app) signingInit(_ context.Context, o *signingInitOptions, dir string) error {
-	w, err := a.wish(o)
+func (a *app) signingInit(ctx context.Context, o *signingInitOptions, dir string) error {
+	w, err := a.wish(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -93,7 +91,7 @@ func (a *app) signingInit(_ context.Context, o *signingInitOptions, dir string) 
 		return err
 	}
 	if len(why) > 0 {
-		return a.Deny(policy.Decision{Reasons: why})
+		return a.Deny(placed(why))
 	}
 	names := make([]string, 0, len(files))
 	for name := range files {
@@ -112,13 +110,21 @@ func (a *app) signingInit(_ context.Context, o *signingInitOptions, dir string) 
 		}
 		a.Print("%s", filepath.Join(dir, name))
 	}
+	for _, text := range draft.Unmet(*w) {
+		a.Warn("%s", text)
+	}
 	a.Say("try it:    hallmark gate check . TAG --policy %s", cli.ShellQuote(dir))
-	a.Say("The builder reads the policy from a place that those who push cannot change: not from this repository.")
+	a.Say("Keep it where those who push to the repository cannot change it: on the builder, or in a repository of its own.")
 	return nil
 }
 
 // wish is what the flags say, and what somebody at a terminal answers.
-func (a *app) wish(o *signingInitOptions) (*draft.Wish, error) {
+func (a *app) wish(ctx context.Context, o *signingInitOptions) (*draft.Wish, error) {
+	if len(o.people) == 0 && o.signers == "" && a.Interactive() {
+		if err := a.interview(ctx).people(o); err != nil {
+			return nil, err
+		}
+	}
 	w := &draft.Wish{Ready: o.ready, Approvals: o.approvals, Branch: o.branch}
 	if o.signers != "" {
 		text, err := readSmall(o.signers, draft.MaxKeyFile)
@@ -128,13 +134,6 @@ func (a *app) wish(o *signingInitOptions) (*draft.Wish, error) {
 		if w.People, err = draft.ReadSigners(text); err != nil {
 			return nil, fault.Usagef("--allowed-signers %s: %w", o.signers, err)
 		}
-	}
-	if len(o.people) == 0 && o.signers == "" && a.Interactive() {
-		asked, err := a.askPeople()
-		if err != nil {
-			return nil, err
-		}
-		o.people = asked
 	}
 	for flag, lists := range map[string]struct {
 		from []string
@@ -197,32 +196,6 @@ func readPrincipal(pair string) (*draft.Principal, error) {
 	return &draft.Principal{Name: name, Keys: keys}, nil
 }
 
-// askPeople asks somebody at a terminal.
-func (a *app) askPeople() ([]string, error) {
-	in := bufio.NewScanner(a.Stdin)
-	ask := func(question string) string {
-		fmt.Fprint(a.Stderr, question)
-		if !in.Scan() {
-			return ""
-		}
-		return strings.TrimSpace(in.Text())
-	}
-	var out []string
-	for {
-		name := ask("Name of somebody who approves releases (empty: that is all): ")
-		if name == "" {
-			break
-		}
-		keys := ask("File with the public keys of " + cli.OneLine(name) + ", or ssh-agent:COMMENT: ")
-		if _, err := readPrincipal(name + "=" + keys); err != nil {
-			a.Say("%s", cli.OneLine(err.Error()))
-			continue
-		}
-		out = append(out, name+"="+keys)
-	}
-	return out, in.Err()
-}
-
 func newSigningLintCommand(a *app) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
@@ -236,12 +209,19 @@ Exit code 3: something was found.`,
 		Args:    cli.Args(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, argv []string) error {
 			dir := append(argv, proposalFolder)[0]
-			if _, d, err := a.readSigningPolicy(dir); err != nil {
+			_, d, err := a.readSigningPolicy(dir)
+			switch {
+			case err != nil:
 				return err
-			} else if !d.Allowed && !asJSON {
+			case d.Allowed: // it can be read: what is left are traps
+				return a.policyLint(c.Context(), []string{dir}, asJSON)
+			case !asJSON:
 				return a.Deny(d)
 			}
-			return a.policyLint(c.Context(), []string{dir}, asJSON)
+			if err := a.PrintJSON(&lintAnswer{Files: []string{}, Findings: d.Reasons}); err != nil {
+				return err
+			}
+			return cli.DeniedError{}
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")

@@ -136,7 +136,7 @@ func (r *runner) refusePlace(why string) *policy.Reason {
 }
 
 func noRepository(path string) error {
-	return fault.Hint(fmt.Errorf("no git repository at %s", path), "check the path or URL")
+	return fault.Hint(fmt.Errorf("no git repository at %s", path), "check the path; of a clone its top folder is named: git rev-parse --show-toplevel")
 }
 
 // findPlace finds the repository of a folder: the folder itself, the .git in it, or the

@@ -57,7 +57,7 @@ func LoadTrust(dir string) (Trust, error) {
 	}
 	if t.Signers == nil && t.Keyring == nil {
 		return Trust{}, fault.Hint(fmt.Errorf("%s has neither %s nor %s: nobody may sign a tag", dir, SignersFile, KeyringFile),
-			"write one line per key into %s: NAME namespaces=\"git\" KEY-TYPE KEY", filepath.Join(dir, SignersFile))
+			"write one line per key into %s: NAME namespaces=\"git\" KEY-TYPE KEY; a signing policy has its keys in authority.json: hallmark signing-policy init", filepath.Join(dir, SignersFile))
 	}
 	return t, nil
 }

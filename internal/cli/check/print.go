@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/verdict"
+
 	"github.com/hallmark-dev/hallmark/internal/assess"
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
@@ -102,6 +104,8 @@ func kindOf(f foundEvidence) string {
 		return f.Format
 	case f.PredicateType == "" || f.PredicateType == evidence.PredicateSign:
 		return "signature"
+	case f.PredicateType == verdict.PredicateType:
+		return "verdict of a signing policy"
 	}
 	for name, uri := range evidence.PredicateTypes {
 		if uri == f.PredicateType {

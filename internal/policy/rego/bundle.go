@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -140,7 +141,12 @@ func readBundle(files map[string][]byte) (*bundle, error) {
 func (b *bundle) readData(name string, content []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(content))
 	dec.UseNumber()
-	if err := dec.Decode(&b.data); err != nil {
+	err := dec.Decode(&b.data)
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) {
+		return compileErrorf(name, "must hold one JSON object, and not one %s", kind.Value)
+	}
+	if err != nil {
 		return compileErrorf(name, "%v", err)
 	}
 	if dec.More() || b.data == nil {

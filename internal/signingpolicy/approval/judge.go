@@ -143,7 +143,7 @@ func (j *judge) context(s *Statement) *failure {
 	case s.Commit != w.Commit:
 		return fail(CodeOtherCommit, "is for commit %s, not for %s", short(s.Commit), short(w.Commit))
 	case s.TagObject != w.TagObject:
-		return fail(CodeOtherCommit, "is for tag object %s, not for %s", short(s.TagObject), short(w.TagObject))
+		return fail(CodeOtherCommit, "is for %s, not for %s", tagObject(s.TagObject), tagObject(w.TagObject))
 	case s.Ref != w.Ref:
 		return fail(CodeOtherCommit, "is for %s, not for %s", clip(s.Ref), clip(w.Ref))
 	case s.Tree != w.Tree, s.TreeSHA256 != "" && w.TreeSHA256 != "" && s.TreeSHA256 != w.TreeSHA256:
@@ -165,7 +165,17 @@ func (j *judge) policy(s *Statement) *failure {
 	case have == want, carries && have.Root != "":
 		return nil
 	}
+	if have.Version == 0 && want.Version == 0 { // policies in folders have no versions
+		return fail(CodeOtherPolicy, "was given under policy %s; %s is in force", short(have.Digest), short(want.Digest))
+	}
 	return fail(CodeOtherPolicy, "was given under version %d (%s) of the policy; version %d (%s) is in force", have.Version, short(have.Digest), want.Version, short(want.Digest))
+}
+
+func tagObject(id string) string {
+	if id == "" {
+		return "no tag object"
+	}
+	return "tag object " + short(id)
 }
 
 func (j *judge) times(s *Statement) *failure {

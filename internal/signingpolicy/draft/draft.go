@@ -8,8 +8,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/hallmark-dev/hallmark/internal/fault"
+	"github.com/hallmark-dev/hallmark/internal/git"
 	"github.com/hallmark-dev/hallmark/internal/policy"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/authority"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/rules"
@@ -87,7 +89,7 @@ func (w *Wish) complete() error {
 		w.Approvals = min(2, len(w.People))
 	}
 	if w.Approvals < 1 || w.Approvals > len(w.People) {
-		return fault.Usagef("%d approvals of %d people cannot be", w.Approvals, len(w.People))
+		return fault.Usagef("%d approvals are no number from 1 to %d, the people who could give them", w.Approvals, len(w.People))
 	}
 	if w.Ready == "" {
 		w.Ready = "team"
@@ -96,12 +98,48 @@ func (w *Wish) complete() error {
 		}
 	}
 	if !slices.Contains(rules.Ready(), w.Ready) {
-		return fault.Usagef("%s is no ready policy: want one of %v", w.Ready, rules.Ready())
+		return fault.Usagef("%s is no ready policy: want one of %s", w.Ready, strings.Join(rules.Ready(), ", "))
 	}
 	if w.Branch == "" {
 		w.Branch = "main"
 	}
+	if git.CheckTagName(w.Branch) != nil { // branches and tags have the same names
+		return fault.Usagef("%q cannot be the name of a branch", w.Branch)
+	}
 	return nil
+}
+
+// Unmet says, in sentences, what the rules demand of a release and these keys can never
+// give: a policy under which nothing is ever released.
+func Unmet(w Wish) []string {
+	if w.complete() != nil {
+		return nil // Make says why
+	}
+	var out []string
+	fido, hardware := 0, 0
+	for _, p := range w.People {
+		security := slices.ContainsFunc(p.Keys, func(k Key) bool { return k.Security })
+		if security {
+			fido++
+		}
+		if security || p.Protection == authority.HSM {
+			hardware++
+		}
+	}
+	signers := w.Machines
+	if len(signers) == 0 {
+		signers = w.People
+	}
+	switch {
+	case w.Ready == "solo" && fido == 0:
+		out = append(out, "under solo a release wants an approval with a FIDO security key, and nobody has one: nothing can be released")
+	case w.Ready == "strict" && hardware < w.Approvals:
+		out = append(out, fmt.Sprintf("under strict a release wants %d approvals with keys in hardware, and %d of the people have one (--protection NAME=hsm says it of somebody): nothing can be released", w.Approvals, hardware))
+	}
+	if w.Ready == "strict" && !slices.ContainsFunc(signers, func(p Principal) bool { return p.Protection == authority.HSM }) {
+		out = append(out, "under strict the tag is signed with a key in an HSM, and no key that may sign tags is said to be in one (--protection NAME=hsm): nothing can be released")
+	}
+	return out
 }
 
 func names(list []Principal) []string {

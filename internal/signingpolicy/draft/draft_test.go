@@ -88,6 +88,72 @@ func TestReadyPolicies(t *testing.T) {
 	}
 }
 
+// TestTestsHold: the shipped tests hold for the very people of their inputs, however many
+// of those are maintainers.
+func TestTestsHold(t *testing.T) {
+	t.Parallel()
+	all := []draft.Principal{person(t, "alice"), person(t, "bob"), person(t, "carol")}
+	for _, ready := range rules.Ready() {
+		for n := 1; n <= len(all); n++ {
+			files, why, err := draft.Make(draft.Wish{Ready: ready, People: all[:n]})
+			if err != nil || len(why) > 0 {
+				t.Fatal(ready, err, why)
+			}
+			delete(files, judge.AuthorityFile)
+			results, _, why, err := rules.Test(t.Context(), files, nil)
+			if err != nil || len(why) > 0 || len(results) == 0 {
+				t.Fatal(ready, err, why, results)
+			}
+			for _, r := range results {
+				if !r.Passed {
+					t.Errorf("%s of %d: %s failed", ready, n, r.Name)
+				}
+			}
+		}
+	}
+}
+
+// TestUnmet: a policy that no release can meet is named, and its near misses are not.
+func TestUnmet(t *testing.T) {
+	t.Parallel()
+	rita, sam := person(t, "rita"), person(t, "sam")
+	with := func(p draft.Principal, protection string) draft.Principal {
+		p.Protection = protection
+		return p
+	}
+	fido := draft.Principal{Name: "fay", Keys: []draft.Key{{Kind: authority.SSH, Public: "sk-", Security: true}}}
+	hsm := []draft.Principal{with(person(t, "hsm"), authority.HSM)}
+	two := []draft.Principal{with(rita, authority.HSM), fido}
+	for name, c := range map[string]struct {
+		w    draft.Wish
+		want []string
+	}{
+		"open":                      {draft.Wish{Ready: "open", People: []draft.Principal{rita}}, nil},
+		"team":                      {draft.Wish{Ready: "team", People: []draft.Principal{rita, sam}}, nil},
+		"one with a file":           {draft.Wish{People: []draft.Principal{rita}}, []string{"FIDO"}},
+		"solo with an HSM":          {draft.Wish{Ready: "solo", People: []draft.Principal{with(rita, authority.HSM)}}, []string{"FIDO"}},
+		"solo":                      {draft.Wish{People: []draft.Principal{fido}}, nil},
+		"strict":                    {draft.Wish{Ready: "strict", People: two, Machines: hsm}, nil},
+		"strict, people's HSM":      {draft.Wish{Ready: "strict", People: two}, nil},
+		"strict, tags with a file":  {draft.Wish{Ready: "strict", People: two, Machines: []draft.Principal{sam}}, []string{"HSM"}},
+		"strict, one of two":        {draft.Wish{Ready: "strict", People: []draft.Principal{fido, sam}, Machines: hsm}, []string{"1 of the people"}},
+		"strict, one of one wanted": {draft.Wish{Ready: "strict", People: []draft.Principal{fido, sam}, Machines: hsm, Approvals: 1}, nil},
+		"strict with files":         {draft.Wish{Ready: "strict", People: []draft.Principal{rita, sam}}, []string{"0 of the people", "HSM"}},
+		"what Make refuses":         {draft.Wish{Ready: "strict"}, nil},
+	} {
+		got := draft.Unmet(c.w)
+		if len(got) != len(c.want) {
+			t.Errorf("%s: %q", name, got)
+			continue
+		}
+		for i := range got {
+			if !strings.Contains(got[i], c.want[i]) {
+				t.Errorf("%s: %q, want %q", name, got[i], c.want[i])
+			}
+		}
+	}
+}
+
 // TestOnePerson: without a machine people sign tags, and one alone is solo.
 func TestOnePerson(t *testing.T) {
 	t.Parallel()
@@ -120,6 +186,7 @@ func TestRefused(t *testing.T) {
 		"one key of two":    {People: []draft.Principal{rita, {Name: "sam", Keys: rita.Keys}}},
 		"bad name":          {People: []draft.Principal{{Name: "Rita S", Keys: rita.Keys}}},
 		"no key":            {People: []draft.Principal{sam, {Name: "rita"}}, Approvals: 2},
+		"bad branch":        {People: []draft.Principal{rita}, Branch: "a b"},
 		"bad protection":    {People: []draft.Principal{{Name: "rita", Keys: rita.Keys, Protection: "safe"}}},
 	} {
 		if files, why, err := draft.Make(w); err == nil && len(why) == 0 {

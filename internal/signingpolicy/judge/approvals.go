@@ -96,7 +96,20 @@ func (out *Result) Would(f *Folder, envelope []byte, now time.Time) (*approval.A
 		return &a, nil
 	}
 	for _, r := range got.Rejected {
-		return nil, &policy.Reason{Code: r.Code, Subject: r.ID, Message: "the approval would not count: " + r.Message, Hint: "make it anew for the release as it is now"}
+		return nil, &policy.Reason{Code: r.Code, Subject: r.ID, Message: "the approval would not count: " + r.Message, Hint: anew(r.Code)}
 	}
 	return nil, &policy.Reason{Code: approval.CodeMalformed, Message: "the approval would not count"}
+}
+
+// anew says how an approval that would not count becomes one that does.
+func anew(code string) string {
+	switch code {
+	case approval.CodeWrongNamespace:
+		return "sign it for approvals: ssh-keygen -Y sign -n " + approval.Namespace
+	case approval.CodeKeyNotOfPrincipal:
+		return "whom the statement names signs it, with a key that the policy lists as theirs"
+	case approval.CodeNotNamed, approval.CodeKeyUse:
+		return "people whom the policy names approve, with a key whose uses say so"
+	}
+	return "make it anew for the release as it is now"
 }

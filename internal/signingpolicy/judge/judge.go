@@ -211,6 +211,9 @@ func (out *Result) decide(denied []policy.Reason) {
 		if out.TagReason != nil && strings.HasPrefix(why.Code, "TAG_") {
 			why = *out.TagReason
 		}
+		if why.Code == approval.CodeRejected && slices.ContainsFunc(denied, func(o policy.Reason) bool { return o.Code == why.Code }) {
+			continue // every rejection is told already, whatever the rules ask about them
+		}
 		if !slices.ContainsFunc(reasons, func(o policy.Reason) bool { return o == why }) {
 			reasons = append(reasons, why)
 		}

@@ -199,6 +199,7 @@ func quorum(in *input.Document, names []string, n any, counts func(input.Approva
 	r.Message += fmt.Sprintf(". Missing %s of: %s", wanted, listed(missing, "nobody, for the policy names too few"))
 	if rejected != nil {
 		r.Message += ". Rejected by " + strings.Join(rejected, ", ")
+		r.Hint = "" // no further approval helps
 	}
 	return r, true
 }

@@ -157,7 +157,7 @@ func inAgent(what string, is func(public ssh.PublicKey, comment string) bool) (*
 	case n == 0:
 		err = fault.Hint(fmt.Errorf("%s: %w", what, errNone), "ssh-add -l lists what it has, by fingerprint and comment; ssh-add adds a key")
 	case n > 1:
-		err = fault.Hint(fault.Usagef("%s: the ssh-agent has %d that are meant", what, n), "name the fingerprint: ssh-add -l prints it")
+		err = fault.Hint(fault.Usagef("%s: the ssh-agent has %d, and it is not said which is meant", what, n), "give its fingerprint or comment, which ssh-add -l prints: --key SHA256:…")
 	}
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())

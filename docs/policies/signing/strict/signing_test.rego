@@ -31,7 +31,15 @@ said(doc) := denials if {
 refused(doc, names) if {
 	said(doc) == {sprintf("%s: not satisfied", [name]) | some name in names}
 	count(names) > 0
-	allow := data.hallmark.signing.allow with input as doc with data.branch as "main"
+	allow := data.hallmark.signing.allow with input as doc
+		with data.maintainers as ["alice", "bob", "carol", "dave"]
+		with data.approvals as 2
+		with data.branch as "main"
+		with data.scanner as "semgrep"
+		with data.severity as "low"
+		with data.builders as ["https://github.com/docker/github-builder/.github/workflows/"]
+		with data.age as "24h"
+		with data.freeze.until as "2026-01-01T00:00:00Z"
 	allow == false
 }
 
