@@ -249,22 +249,11 @@ func (a *app) stored(ctx context.Context, o *proposeOptions) (previous, inForce 
 	if err != nil {
 		return nil, nil, err
 	}
-	res, err := client.PolicyFor(ctx, chain.Repository{Key: o.key, Name: o.name, OwnerID: o.ownerID})
-	if err != nil {
+	newest, decides, err := client.Next(ctx, chain.Repository{Key: o.key, Name: o.name, OwnerID: o.ownerID})
+	if err != nil || newest == nil {
 		return nil, nil, err
 	}
-	if res.Policy != nil {
-		previous, inForce = res.Policy.Record, res.Policy.Record
-	}
-	for _, s := range res.Pending {
-		if previous == nil || s.Version > previous.Version {
-			previous = s.Record
-		}
-	}
-	if inForce == nil { // a first policy that waits: its people decide
-		inForce = previous
-	}
-	return previous, inForce, nil
+	return newest.Record, decides.Record, nil
 }
 
 // predicate is what the record is to say, without what its place in the chain says, and its rules.
