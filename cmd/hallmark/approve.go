@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ type approveOptions struct {
 	out      string
 	export   string
 	attach   string
+	proposal string
 }
 
 func newApproveCommand(a *app) *cobra.Command {
@@ -49,9 +51,12 @@ security keys are, too, or is the file that --key names.
 
 The approval is pushed to --remote of your clone (default origin, where there is
 one), by your own git. Without Hallmark's key handling: --export, ssh-keygen -Y sign
--n hallmark-approval, --attach.`,
+-n hallmark-approval, --attach.
+
+With --proposal it is a change of the signing policy that is approved; what it changes
+is shown first. (--policy names the folder of a policy, here as everywhere.)`,
 		Example: `  hallmark approve v1.4.0 --key alice -m "read the diff"
-  hallmark approve v1.4.0 --key alice -o approvals
+  hallmark approve --proposal proposal.json --key alice -o approvals
   hallmark approve --attach approval.pae.sig
   hallmark approve v1.4.0 --as alice --export alice.pae`,
 	})
@@ -71,6 +76,9 @@ func (a *app) approvalCommand(decision string, c *cobra.Command) *cobra.Command 
 	o := &approveOptions{decision: decision}
 	c.Args = cli.Args(cobra.MaximumNArgs(1))
 	c.RunE = func(c *cobra.Command, argv []string) error {
+		if o.proposal != "" {
+			return a.approveProposal(c.Context(), o, argv)
+		}
 		ref, err := o.which(argv)
 		if err != nil {
 			return err
@@ -88,6 +96,7 @@ func (a *app) approvalCommand(decision string, c *cobra.Command) *cobra.Command 
 	f.StringVar(&o.remote, "remote", "", "the `REMOTE` of the clone that it is pushed to; none: only into the clone (default origin, where there is one)")
 	f.StringVarP(&o.out, "output", "o", "", "write it into the folder `DIR` instead, for --approval-dir")
 	f.StringVar(&o.export, "export", "", "write what is to be signed to `FILE`, and sign nothing")
+	f.StringVar(&o.proposal, "proposal", "", "instead of a release, a change of the policy: the `FILE` of hallmark signing-policy propose")
 	f.StringVar(&o.attach, "attach", "", "take the signature `FILE.sig` over the exported FILE, which lies beside it")
 	return c
 }
@@ -126,6 +135,9 @@ func (o *approveOptions) which(argv []string) (string, error) {
 	e, _, err := o.attached()
 	if err != nil {
 		return "", err
+	}
+	if e.Statement.Proposal != "" {
+		return "", fault.Usagef("--attach %s: it is about a change of the policy; name it: --proposal FILE", o.attach)
 	}
 	return e.Statement.Ref, nil
 }
@@ -169,7 +181,7 @@ func (a *app) signedApproval(o *approveOptions, r *opened, res *judge.Result) (*
 	if o.export != "" {
 		return nil, a.exportApproval(o, r, res)
 	}
-	signer, who, err := a.approverKey(o, r.folder.Authority)
+	signer, who, err := a.approverKey(o, authority.UseApprove, r.folder.Authority)
 	if err != nil {
 		return nil, err
 	}
@@ -178,6 +190,10 @@ func (a *app) signedApproval(o *approveOptions, r *opened, res *judge.Result) (*
 	if err != nil {
 		return nil, err
 	}
+	return a.signApproval(payload, signer, who)
+}
+
+func (a *app) signApproval(payload []byte, signer *sshsigner.Signer, who authority.Holder) (*approvalMade, error) {
 	if strings.HasPrefix(who.Key.SSH().Type(), "sk-") {
 		a.Say("touch your security key %s", who.Key.ID())
 	}
@@ -191,13 +207,9 @@ func (a *app) signedApproval(o *approveOptions, r *opened, res *judge.Result) (*
 // payload is the statement about the release as it is now.
 func (o *approveOptions) payload(r *opened, res *judge.Result, principal string) ([]byte, error) {
 	now := time.Now().UTC().Truncate(time.Second)
-	most := r.folder.Authority.Approval.MaxAge
-	lasts := o.expires
-	if lasts == 0 {
-		lasts = most
-	}
-	if lasts > most {
-		return nil, fault.Usagef("--expires %v: the policy lets an approval count for at most %v", lasts, most)
+	lasts, err := o.lasts(r.folder.Authority.Approval.MaxAge)
+	if err != nil {
+		return nil, err
 	}
 	base, err := o.baseCommit(r)
 	if err != nil {
@@ -216,6 +228,14 @@ func (o *approveOptions) payload(r *opened, res *judge.Result, principal string)
 		return nil, fault.As(fault.Usage, err)
 	}
 	return payload, nil
+}
+
+// lasts is for how long the approval counts, at most as long as the policy lets it.
+func (o *approveOptions) lasts(most time.Duration) (time.Duration, error) {
+	if o.expires > most {
+		return 0, fault.Usagef("--expires %v: the policy lets an approval count for at most %v", o.expires, most)
+	}
+	return cmp.Or(o.expires, most), nil
 }
 
 func (o *approveOptions) baseCommit(r *opened) (string, error) {
@@ -239,14 +259,18 @@ func sourceURI(at git.Location) string {
 	return input.Local
 }
 
-// approverKey finds the key that signs, and whose it is.
-func (a *app) approverKey(o *approveOptions, people *authority.Document) (*sshsigner.Signer, authority.Holder, error) {
+// approverKey finds the key that signs, and whose it is by the first of the documents that lists
+// it for a use.
+func (a *app) approverKey(o *approveOptions, use string, docs ...*authority.Document) (*sshsigner.Signer, authority.Holder, error) {
 	var none authority.Holder
+	names := strings.Join(approverNames(use, docs...), ", ")
 	if o.key == "" {
 		var keys []ssh.PublicKey
-		for _, h := range people.Keys(authority.UseApprove) {
-			if h.Key.Kind == authority.SSH && (o.as == "" || h.Principal.Name == o.as) {
-				keys = append(keys, h.Key.SSH())
+		for _, people := range docs {
+			for _, h := range people.Keys(use) {
+				if h.Key.Kind == authority.SSH && (o.as == "" || h.Principal.Name == o.as) {
+					keys = append(keys, h.Key.SSH())
+				}
 			}
 		}
 		signer, err := sshsigner.Find(keys)
@@ -255,25 +279,25 @@ func (a *app) approverKey(o *approveOptions, people *authority.Document) (*sshsi
 		}
 		if signer == nil && a.Env("SSH_AUTH_SOCK") == "" {
 			return nil, none, fault.Hint(fault.Usagef("no key is named, and no ssh-agent is known: SSH_AUTH_SOCK is not set"),
-				"start one and ssh-add the key, or name its file: --key FILE; those who may approve: %s", strings.Join(approverNames(people), ", "))
+				"start one and ssh-add the key, or name its file: --key FILE; those who may approve: %s", names)
 		}
 		if signer == nil {
-			return nil, none, fault.Hint(fault.Usagef("your ssh-agent has no key that the policy lists to approve"),
-				"ssh-add the key, or name its file: --key FILE; they are of %s", strings.Join(approverNames(people), ", "))
+			return nil, none, fault.Hint(fault.Usagef("your ssh-agent has no key that the policy lists to %s", use),
+				"ssh-add the key, or name its file: --key FILE; they are of %s", names)
 		}
-		who, _ := people.BySSH(signer.PublicKey())
+		who, _ := holderOf(signer.PublicKey(), use, docs)
 		return signer, who, nil
 	}
 	signer, err := sshsigner.Open(o.key, func() ([]byte, error) { return a.ReadPassword("passphrase of " + o.key + ": ") })
 	if err != nil {
 		return nil, none, fmt.Errorf("--key %s: %w", cli.OneLine(o.key), err)
 	}
-	who, ok := people.BySSH(signer.PublicKey())
+	who, ok := holderOf(signer.PublicKey(), use, docs)
 	switch {
 	case !ok:
-		err = fault.Hint(fault.Usagef("%s is a key of nobody whom the policy names", ssh.FingerprintSHA256(signer.PublicKey())), "those who may approve: %s", strings.Join(approverNames(people), ", "))
-	case !who.Key.May(authority.UseApprove):
-		err = fault.Usagef("%s is a key of %s that may %s, and not approve", who.Key.ID(), who.Principal.Name, strings.Join(who.Key.Uses, ", "))
+		err = fault.Hint(fault.Usagef("%s is a key of nobody whom the policy names", ssh.FingerprintSHA256(signer.PublicKey())), "those who may %s: %s", use, names)
+	case !who.Key.May(use):
+		err = fault.Usagef("%s is a key of %s that may %s, and not %s", who.Key.ID(), who.Principal.Name, strings.Join(who.Key.Uses, ", "), use)
 	case o.as != "" && who.Principal.Name != o.as:
 		err = fault.Usagef("--as %s: %s is a key of %s", o.as, who.Key.ID(), who.Principal.Name)
 	}
@@ -283,33 +307,66 @@ func (a *app) approverKey(o *approveOptions, people *authority.Document) (*sshsi
 	return signer, who, nil
 }
 
-func approverNames(people *authority.Document) []string {
+// holderOf is whose a key is: preferably by a document that gives it the use.
+func holderOf(key ssh.PublicKey, use string, docs []*authority.Document) (found authority.Holder, ok bool) {
+	for _, people := range docs {
+		h, listed := people.BySSH(key)
+		switch {
+		case listed && h.Key.May(use):
+			return h, true
+		case listed && !ok:
+			found, ok = h, true
+		}
+	}
+	return found, ok
+}
+
+// approverNames are the people with keys for a use.
+func approverNames(use string, docs ...*authority.Document) []string {
 	var out []string
-	for _, h := range people.Keys(authority.UseApprove) {
-		if !h.Principal.Machine && !slices.Contains(out, h.Principal.Name) {
-			out = append(out, h.Principal.Name)
+	for _, people := range docs {
+		for _, h := range people.Keys(use) {
+			if !h.Principal.Machine && !slices.Contains(out, h.Principal.Name) {
+				out = append(out, h.Principal.Name)
+			}
 		}
 	}
 	return out
 }
 
 func (a *app) exportApproval(o *approveOptions, r *opened, res *judge.Result) error {
-	if !slices.Contains(approverNames(r.folder.Authority), o.as) {
-		return fault.Usagef("--as %s: the policy lists no such approver; it has %s", cli.OneLine(o.as), strings.Join(approverNames(r.folder.Authority), ", "))
+	if err := o.checkAs(authority.UseApprove, r.folder.Authority); err != nil {
+		return err
 	}
 	payload, err := o.payload(r, res, o.as)
 	if err != nil {
 		return err
 	}
+	return a.writeExport(o, payload, authority.UseApprove, r.folder.Authority)
+}
+
+// checkAs makes sure that --as names somebody with a key for a use.
+func (o *approveOptions) checkAs(use string, docs ...*authority.Document) error {
+	if names := approverNames(use, docs...); !slices.Contains(names, o.as) {
+		return fault.Usagef("--as %s: the policy lists no such approver; it has %s", cli.OneLine(o.as), strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// writeExport writes what is to be signed, and says how.
+func (a *app) writeExport(o *approveOptions, payload []byte, use string, docs ...*authority.Document) error {
 	if err := durable.WriteFile(o.export, approval.PAE(payload), 0o644); err != nil {
 		return fmt.Errorf("write %s: %w", o.export, err)
 	}
 	said := "sign it:  "
-	for _, how := range waysToSign(r.folder.Authority, o) {
+	for _, how := range o.waysToSign(use, docs) {
 		a.Say("%s %s", said, how)
 		said = "or:       "
 	}
 	then := "hallmark " + o.decision + " --attach " + cli.ShellQuote(o.export+".sig")
+	if o.proposal != "" {
+		then += " --proposal " + cli.ShellQuote(o.proposal)
+	}
 	if o.policy != "" {
 		then += " --policy " + cli.ShellQuote(o.policy)
 	}
@@ -322,10 +379,14 @@ func (a *app) exportApproval(o *approveOptions, r *opened, res *judge.Result) er
 
 // waysToSign are the commands that sign what was exported with the kinds of keys that the
 // policy lists of this person. What cosign writes is attached under its own name.
-func waysToSign(people *authority.Document, o *approveOptions) []string {
+func (o *approveOptions) waysToSign(use string, docs []*authority.Document) []string {
 	file := cli.ShellQuote(o.export)
 	var out []string
-	for _, h := range people.Keys(authority.UseApprove) {
+	var keys []authority.Holder
+	for _, people := range docs {
+		keys = append(keys, people.Keys(use)...)
+	}
+	for _, h := range keys {
 		how := map[string]string{
 			authority.SSH:      "ssh-keygen -Y sign -n " + approval.Namespace + " -f KEY " + file,
 			authority.OpenPGP:  "gpg --detach-sign -u " + h.Key.ID() + " " + file,

@@ -41,7 +41,7 @@ func (a *app) placeApproval(ctx context.Context, o *approveOptions, r *opened, r
 		return a.Deny(policy.Deny(*why))
 	}
 	commit := res.Release.Git.CommitChecksum
-	where, err := o.place(ctx, r, commit, made)
+	where, err := o.place(ctx, r.repo.Location, commit, made)
 	if err != nil {
 		return err
 	}
@@ -75,35 +75,36 @@ func (a *app) placeApproval(ctx context.Context, o *approveOptions, r *opened, r
 	return nil
 }
 
-// place puts an approval into a folder, or into the clone and what it is pushed to.
-func (o *approveOptions) place(ctx context.Context, r *opened, commit string, made *approvalMade) ([]string, error) {
+// place puts an approval of a commit or proposal into a folder, or into the clone and what it is
+// pushed to.
+func (o *approveOptions) place(ctx context.Context, clone git.Location, subject string, made *approvalMade) ([]string, error) {
 	id := strings.TrimPrefix(made.id, "sha256:")
 	if o.out != "" {
-		path, err := git.WriteApprovalDir(o.out, commit, id, made.envelope)
+		path, err := git.WriteApprovalDir(o.out, subject, id, made.envelope)
 		return []string{path}, err
 	}
-	ref, err := git.PushApproval(ctx, r.repo.Location, commit, id, made.envelope)
+	ref, err := git.PushApproval(ctx, clone, subject, id, made.envelope)
 	if err != nil {
 		return nil, err
 	}
 	where := []string{ref}
-	remote, err := o.pushTo(r)
+	remote, err := o.pushTo(clone)
 	if err != nil || remote == "" {
 		return where, err
 	}
-	if _, err := git.PushApprovalFrom(ctx, r.repo.Location.Path, remote, commit, id, made.envelope); err != nil {
+	if _, err := git.PushApprovalFrom(ctx, clone.Path, remote, subject, id, made.envelope); err != nil {
 		return nil, fault.Hint(fmt.Errorf("the approval is in your clone, but not pushed: %w", err), "git push %s %s", cli.ShellQuote(remote), ref)
 	}
 	return append(where, remote), nil
 }
 
 // pushTo is the remote that an approval goes to, "" for none.
-func (o *approveOptions) pushTo(r *opened) (string, error) {
+func (o *approveOptions) pushTo(clone git.Location) (string, error) {
 	if o.remote == "none" {
 		return "", nil
 	}
 	want := cmp.Or(o.remote, "origin")
-	if slices.Contains(remoteNames(filepath.Join(commonDir(r.repo.Location.Path), "config")), want) {
+	if slices.Contains(remoteNames(filepath.Join(commonDir(clone.Path), "config")), want) {
 		return want, nil
 	}
 	if o.remote != "" {

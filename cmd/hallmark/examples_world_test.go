@@ -211,6 +211,8 @@ func newExampleWorld(t *testing.T) *exampleWorld {
 		"hallmark approve v1.4.0 --key alice && hallmark approve v1.4.0 --key bob",
 		"hallmark gate check . v1.4.0 -o decision.json",
 		"hallmark approve v1.4.0 --as alice --export approval.pae && ssh-keygen -q -Y sign -n hallmark-approval -f alice approval.pae",
+		"cp -r .hallmark next && sed -i -e 's/\"threshold\": *2/\"threshold\": 1/' next/authority.json",
+		"hallmark signing-policy propose --repository github.com/id/123456 --name github.com/org/app --owner-id 42 --commit $(git rev-parse HEAD) -o proposal.json",
 	} {
 		if code, out := w.shell(w.template, strings.ReplaceAll(line, exampleAddress, w.address)); code != 0 {
 			t.Fatalf("%s: exit code %d\n%s", line, code, out)

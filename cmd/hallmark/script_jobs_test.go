@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/ecdsa"
@@ -49,6 +50,8 @@ ci-issuer-metadata:
       runner-environment: runner_environment
       source-repository-uri: "{{ .url }}/{{ .repository }}"
       source-repository-identifier: repository_id
+      source-repository-owner-uri: "{{ .url }}/{{ .repository_owner }}"
+      source-repository-owner-identifier: repository_owner_id
       source-repository-digest: sha
       source-repository-ref: ref
       build-trigger: event_name
@@ -79,12 +82,16 @@ type ci struct {
 // forges are those of the running scripts, by their folder.
 var forges sync.Map
 
-// scriptForge is the verb "forge OWNER/NAME...": a forge that serves these folders as
+// scriptForge is the verb "forge [https://HOST] OWNER/NAME...": a forge that serves these folders as
 // repositories, with their CI's issuer, and the authority of the verb authority that
-// takes its tokens. It sets FORGE.
+// takes its tokens; with HOST the certificates say that the forge is there. It sets FORGE.
 func scriptForge(ts *testscript.TestScript, neg bool, args []string) {
+	known := ""
+	if len(args) > 0 && strings.HasPrefix(args[0], "https://") {
+		known, args = args[0], args[1:]
+	}
 	if neg || len(args) == 0 {
-		ts.Fatalf("usage: forge OWNER/NAME...")
+		ts.Fatalf("usage: forge [https://HOST] OWNER/NAME...")
 	}
 	for _, name := range args {
 		ts.Check(os.MkdirAll(filepath.Dir(ts.MkAbs("forge/"+name)), 0o755))
@@ -104,7 +111,7 @@ func scriptForge(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(tokens.Close)
 	c.issuer = tokens.URL
 	config := ts.MkAbs("ca.yaml")
-	ts.Check(os.WriteFile(config, []byte(strings.NewReplacer("ISSUER", c.issuer, "URL", repositories.URL).Replace(ciConfig)), 0o644))
+	ts.Check(os.WriteFile(config, []byte(strings.NewReplacer("ISSUER", c.issuer, "URL", cmp.Or(known, repositories.URL)).Replace(ciConfig)), 0o644))
 	startScriptAuthority(ts, authority.Config{CAConfig: config}, []string{"rita"})
 	ts.Setenv("FORGE", repositories.URL)
 	ts.Setenv("CI", c.issuer)
@@ -147,7 +154,7 @@ func scriptJob(ts *testscript.TestScript, neg bool, args []string) {
 		"runner_environment": "github-hosted", "iat": time.Now().Unix(), "nbf": time.Now().Unix(), "exp": time.Now().Add(10 * time.Minute).Unix()}
 	more := map[string]string{"ref": "refs/tags/v1.0.0", "repository": "acme/app", "repository_id": "1", "repository_visibility": "public", "event_name": "push",
 		"job_workflow_ref": "hall/builder/.github/workflows/build.yml@refs/tags/v1", "job_workflow_sha": commit, "run_id": "7", "run_attempt": "1",
-		"repository_owner_id": "42", "actor": "rita", "actor_id": "583231", "workflow": "release"}
+		"repository_owner": "acme", "repository_owner_id": "42", "actor": "rita", "actor_id": "583231", "workflow": "release"}
 	if args[1] == "gitlab" {
 		more = map[string]string{"ref": "v1.0.0", "ref_type": "tag", "project_path": "acme/app", "project_visibility": "public", "pipeline_source": "push",
 			"ci_config_ref_uri": "gitlab.example.com/acme/app//.gitlab-ci.yml@refs/tags/v1.0.0", "ci_config_sha": commit, "pipeline_id": "70", "job_id": "700"}

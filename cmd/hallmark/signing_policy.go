@@ -34,7 +34,8 @@ and the rules by which a release is allowed (signing.rego), in a folder
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newSigningInitCommand(a), newSigningLintCommand(a), newSigningTestCommand(a), newSigningShowCommand(a))
+	c.AddCommand(newSigningInitCommand(a), newSigningLintCommand(a), newSigningTestCommand(a), newSigningShowCommand(a),
+		newSigningDiffCommand(a), newSigningProposeCommand(a), newSigningSubmitCommand(a))
 	return c
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/cli"
 	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/approval"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/chain"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/record"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/store"
 )
@@ -77,13 +78,20 @@ func (a *app) storeAppend(ctx context.Context, dir string, o storeAppendOptions)
 	if err != nil {
 		return err
 	}
-	return a.withStore(ctx, dir, o.storeOptions, rules, func(s *store.Store) error {
-		r, err := s.Append(ctx, sub)
-		if err == nil {
-			a.Print("%s version %d %s", r.Key, r.Version, r.Digest)
-		}
+	r, err := a.takeIn(ctx, dir, o.storeOptions, rules, sub)
+	if err == nil {
+		a.Print("%s version %d %s", r.Key, r.Version, r.Digest)
+	}
+	return err
+}
+
+// takeIn appends a record to a store, if its readers will believe it.
+func (a *app) takeIn(ctx context.Context, dir string, o *storeOptions, rules *chain.Rules, sub store.Submission) (r *record.Record, err error) {
+	err = a.withStore(ctx, dir, o, rules, func(s *store.Store) error {
+		r, err = s.Append(ctx, sub)
 		return err
 	})
+	return r, err
 }
 
 // readBounded reads a file that a call names, of at most limit bytes.

@@ -19,6 +19,32 @@ import (
 // PolicyFor is which policy is in force for a repository now. A denial is a *ledger.Refusal; any
 // other error means that it could not be found out.
 func (c *Client) PolicyFor(ctx context.Context, repo Repository) (*Result, error) {
+	q, err := c.ask(ctx, repo)
+	if err != nil {
+		return nil, err
+	}
+	return q.decide(ctx, repo)
+}
+
+// Next is what the next record of a repository follows, and the one whose people decide about it: the
+// one in force or, while a first policy waits, that one. Both are nil where there is none, and a
+// tombstone is one. Name and owner may be others than theirs, and a policy may be required: so it is
+// for who proposes a record, and says nothing of whether anything may be signed.
+func (c *Client) Next(ctx context.Context, repo Repository) (newest, decides *Step, err error) {
+	q, err := c.ask(ctx, repo)
+	if err != nil {
+		return nil, nil, err
+	}
+	_, walk, err := q.chains(ctx, repo)
+	if err != nil || len(walk.steps) == 0 {
+		return nil, nil, err
+	}
+	decides, _ = walk.before(q.now)
+	return walk.steps[len(walk.steps)-1], decides, nil
+}
+
+// ask looks at the store and makes sure that it is to be believed.
+func (c *Client) ask(ctx context.Context, repo Repository) (*question, error) {
 	now := c.cfg.Now()
 	if err := checkClock(now, repo.IssuedAt); err != nil {
 		return nil, err
@@ -44,7 +70,7 @@ func (c *Client) PolicyFor(ctx context.Context, repo Repository) (*Result, error
 			return nil, err
 		}
 	}
-	return q.decide(ctx, repo)
+	return q, nil
 }
 
 func checkClock(now, issued time.Time) error {
@@ -212,26 +238,31 @@ func (q *question) look(ctx context.Context) error {
 	return nil
 }
 
-// decide judges the chains of owner and repository.
-func (q *question) decide(ctx context.Context, repo Repository) (*Result, error) {
+// chains judges the chains of owner and repository.
+func (q *question) chains(ctx context.Context, repo Repository) (owner, walk *Walk, err error) {
 	if q.holder != "" && q.holder != q.id {
-		return nil, q.rebound(repo)
+		return nil, nil, q.rebound(repo)
 	}
 	if err := q.formerHolders(ctx, repo); err != nil {
+		return nil, nil, err
+	}
+	host, _, _ := repokey.Parts(repo.Key)
+	if owner, err = q.walk(ctx, host+"/owner/"+repo.OwnerID, q.owner, nil); err != nil {
+		return nil, nil, err
+	}
+	walk, err = q.walk(ctx, repo.Key, q.id, owner)
+	return owner, walk, err
+}
+
+// decide says what they mean for the repository as it is now.
+func (q *question) decide(ctx context.Context, repo Repository) (*Result, error) {
+	owner, walk, err := q.chains(ctx, repo)
+	if err != nil {
 		return nil, err
 	}
 	r := &Result{Head: q.head, HeadTime: q.headTime}
-	host, _, _ := repokey.Parts(repo.Key)
-	owner, err := q.walk(ctx, host+"/owner/"+repo.OwnerID, q.owner, nil)
-	if err != nil {
-		return nil, err
-	}
 	if s := owner.At(q.now); s != nil && s.Action != record.Tombstone {
 		r.Owner = s
-	}
-	walk, err := q.walk(ctx, repo.Key, q.id, owner)
-	if err != nil {
-		return nil, err
 	}
 	r.Pending = walk.Pending(q.now)
 	r.Policy = walk.At(q.now)

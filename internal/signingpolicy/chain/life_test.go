@@ -653,3 +653,64 @@ func TestManyVersions(t *testing.T) {
 	w.floor(w.Size()) // without the tail's help
 	w.wants(20, "")
 }
+
+// TestNext: what the next record follows, and who decides about it.
+func TestNext(t *testing.T) {
+	t.Parallel()
+	next := func(w *world, repo chain.Repository) (newest, decides int64) {
+		t.Helper()
+		c, err := chain.New(w.config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, d, err := c.Next(t.Context(), repo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == nil || d == nil {
+			if n != d {
+				t.Fatalf("%v, %v", n, d)
+			}
+			return 0, 0
+		}
+		return n.Version, d.Version
+	}
+	want := func(what string, w *world, newest, decides int64) {
+		t.Helper()
+		w.show()
+		if n, d := next(w, w.repo); n != newest || d != decides {
+			t.Errorf("%s: version %d, decided by %d; want %d by %d", what, n, d, newest, decides)
+		}
+	}
+	w := newWorld(t)
+	want("in force", w, 2, 2)
+	other := w.repo
+	other.Name, other.OwnerID = "github.com/new/name", "43" // a rebind asks
+	if n, _ := next(w, other); n != 2 {
+		t.Errorf("under another name: version %d", n)
+	}
+	nobody := w.repo
+	nobody.Key, nobody.Name = "github.com/id/9", "github.com/org/nothing"
+	if n, _ := next(w, nobody); n != 0 {
+		t.Errorf("of nobody: version %d", n)
+	}
+	recovery := w.Next(w.now.Add(-hour/4), w.v2, w.people, "cold-1", "cold-2")
+	recovery.Effective = w.now.Add(80 * hour)
+	recovery.Change = func(p *record.Predicate) { p.Action = record.Recover }
+	waits := w.Sign(recovery)
+	w.Append(waits)
+	want("a recovery waits", w, 3, 2)
+
+	w = newWorld(t)
+	gone := w.Next(w.now.Add(-3*hour), w.v2, w.people, "alice", "bob")
+	gone.Effective = w.now.Add(3 * hour)
+	gone.Change = func(p *record.Predicate) { p.Action, p.Policy = record.Tombstone, nil }
+	w.Append(w.Sign(gone))
+	w.show()
+	w.now = w.now.Add(4 * hour)
+	want("a tombstone", w, 3, 3)
+
+	w = empty(t)
+	w.Append(w.Sign(w.First(w.now.Add(-hour), w.people, "alice", "bob")))
+	want("a first one waits", w, 1, 1)
+}

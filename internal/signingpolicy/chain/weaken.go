@@ -97,6 +97,12 @@ func weakerKeys(before, after *authority.Principal) []string {
 			continue
 		case was.RequireUV && !k.RequireUV:
 			out = append(out, after.Name+" need not verify at a key")
+		case was.Protection != k.Protection && k.Protection != authority.Software: // rules may ask for it
+			out = append(out, fmt.Sprintf("%s has a key that is said to be %s instead of %s", after.Name, k.Protection, was.Protection))
+		case k.Attested && (!was.Attested || was.AttestationRoot != k.AttestationRoot):
+			out = append(out, after.Name+" has a key that is said to be attested")
+		case k.NotBefore.Before(was.NotBefore):
+			out = append(out, after.Name+" has a key from earlier on")
 		case !k.NotAfter.Equal(was.NotAfter) && (k.NotAfter.IsZero() || !was.NotAfter.IsZero() && k.NotAfter.After(was.NotAfter)):
 			out = append(out, after.Name+" has a key for longer")
 		}

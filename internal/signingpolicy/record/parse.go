@@ -304,14 +304,7 @@ func Normalize(file []byte) ([]byte, error) {
 
 // proposalDigest is what people approve: the predicate without what comes later.
 func proposalDigest(predicate []byte) (evidence.Digest, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(predicate, &members); err != nil {
-		return "", err
-	}
-	for _, later := range []string{"createdAt", "effectiveAt", "evidence", "proposalDigest"} {
-		delete(members, later)
-	}
-	data, err := jcs.Marshal(members)
+	data, err := proposed(predicate)
 	if err != nil {
 		return "", err
 	}
