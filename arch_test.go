@@ -69,6 +69,7 @@ var layers = map[string]int{
 	"internal/signingpolicy/ledger":   13,
 	"internal/signingpolicy/chain":    21,
 	"internal/signingpolicy/store":    22,
+	"internal/signingpolicy/inforce":  22,
 	"internal/signingpolicy/keyless":  21,
 	"internal/gate":                   30,
 	"internal/rewrite":                30,

@@ -23,7 +23,8 @@ func (c *Client) PolicyFor(ctx context.Context, repo Repository) (*Result, error
 	if err := checkClock(now, repo.IssuedAt); err != nil {
 		return nil, err
 	}
-	if _, kind, _ := repokey.Parts(repo.Key); !repokey.Valid(repo.Key) || kind != "id" || repokey.Name(repo.Name) == "" || !repokey.Number(repo.OwnerID) {
+	unbound := repo.Name == "" && repo.OwnerID == ""
+	if _, kind, _ := repokey.Parts(repo.Key); !repokey.Valid(repo.Key) || kind != "id" || !unbound && (repokey.Name(repo.Name) == "" || !repokey.Number(repo.OwnerID)) {
 		return nil, fmt.Errorf("signing policy: %q, %q of owner %q is no repository", repo.Key, repo.Name, repo.OwnerID)
 	}
 	q, err := c.open(ctx, now)
@@ -32,7 +33,15 @@ func (c *Client) PolicyFor(ctx context.Context, repo Repository) (*Result, error
 	}
 	host, _, _ := repokey.Parts(repo.Key)
 	b := c.cfg.Blinding
-	q.id, q.owner, q.name = b.Key(repo.Key), b.Key(host+"/owner/"+repo.OwnerID), b.Key(repokey.Name(repo.Name))
+	q.id = b.Key(repo.Key)
+	if unbound {
+		if repo, err = q.bind(ctx, repo); err != nil {
+			return nil, err
+		}
+	}
+	if repo.Name != "" {
+		q.owner, q.name = b.Key(host+"/owner/"+repo.OwnerID), b.Key(repokey.Name(repo.Name))
+	}
 	if err := q.look(ctx); err != nil {
 		return nil, err
 	}
@@ -45,6 +54,28 @@ func (c *Client) PolicyFor(ctx context.Context, repo Repository) (*Result, error
 		}
 	}
 	return q.decide(ctx, repo)
+}
+
+// bind takes name and owner from the newest record: what that says is judged later, with its
+// chain. Of a repository without a record they stay unknown.
+func (q *question) bind(ctx context.Context, repo Repository) (Repository, error) {
+	s, err := q.shard(ctx, q.id)
+	if err != nil {
+		return repo, err
+	}
+	e, ok := s.Entry(q.id)
+	if !ok {
+		return repo, nil
+	}
+	r, err := q.record(ctx, e.Record)
+	if err != nil {
+		return repo, err
+	}
+	if string(r.Digest) != e.Record || r.Key != repo.Key {
+		return repo, refuse(CodeDigest, repo.Key, "keep what the store serves and ask its operator", "the record %s is of %s, not of %s", e.Record, r.Key, repo.Key)
+	}
+	repo.Name, repo.OwnerID = r.Name, r.OwnerID
+	return repo, nil
 }
 
 func checkClock(now, issued time.Time) error {
@@ -192,6 +223,9 @@ func (q *question) shard(ctx context.Context, key string) (*ledger.Shard, error)
 // look reads what the map says of the repository, its owner and its name.
 func (q *question) look(ctx context.Context) error {
 	keys := []string{q.id, q.owner, q.name}
+	if q.name == "" {
+		keys = keys[:1]
+	}
 	shards := make([]*ledger.Shard, len(keys))
 	g, gctx := errgroup.WithContext(ctx)
 	for i, key := range keys {
@@ -203,12 +237,14 @@ func (q *question) look(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	for i, key := range keys[:2] {
+	for i, key := range keys[:min(2, len(keys))] {
 		if e, ok := shards[i].Entry(key); ok {
 			q.entries[key] = e
 		}
 	}
-	q.holder = shards[2].Holder(q.name)
+	if q.name != "" {
+		q.holder = shards[2].Holder(q.name)
+	}
 	return nil
 }
 
@@ -235,7 +271,7 @@ func (q *question) decide(ctx context.Context, repo Repository) (*Result, error)
 	}
 	r.Pending = walk.Pending(q.now)
 	r.Policy = walk.At(q.now)
-	if r.Policy == nil || r.Policy.Action == record.Tombstone {
+	if r.Policy == nil || r.Policy.Action == record.Tombstone || r.Policy.Policy == nil { // the last: one that was rebound since
 		r.Policy = nil
 		if err := q.absent(r, repo); err != nil {
 			return nil, err
@@ -264,6 +300,9 @@ func (q *question) absent(r *Result, repo Repository) error {
 			who = "its owner's record"
 		}
 		return refuse(CodeRequired, repo.Key, "begin with hallmark signing-policy init", "%s, and %s requires one", where, who)
+	}
+	if repo.Name == "" {
+		where += "; whether its owner requires one was not asked: who that is was not said"
 	}
 	for _, p := range r.Pending {
 		where += fmt.Sprintf("; version %d (%s) is in effect from %s, unless its people replace it", p.Version, p.Action, p.effective().Format(time.RFC3339))
