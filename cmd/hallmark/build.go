@@ -217,6 +217,9 @@ func (a *app) runBuild(ctx context.Context, o *buildOptions) error {
 		return a.buildFailed(err)
 	}
 	d.Warnings = append(d.Warnings, job.cache.warnings()...)
+	if d.Allowed && job.trusted != nil { // of a plain build they were told before
+		d.Warnings = append(d.Warnings, job.release.warnings()...)
+	}
 	a.buildWarnings(answer, d)
 	if !d.Allowed {
 		return a.buildDenied(o, answer, d)

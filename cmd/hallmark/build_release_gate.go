@@ -125,6 +125,14 @@ func (j *buildJob) loadStore(ctx context.Context) error {
 	return j.outside("--store-config "+j.o.storeConfig, paths)
 }
 
+// warnings are those of the newest answer.
+func (g *releaseGate) warnings() []policy.Reason {
+	if g == nil || g.last == nil {
+		return nil
+	}
+	return g.last.Decision.Warnings
+}
+
 // sameRelease demands that what was judged is what was fetched to be built.
 func sameRelease(src *git.Source, res *judge.Result) policy.Decision {
 	if res.Release == nil || res.Release.Git.CommitChecksum == src.Git.CommitChecksum && res.Release.Git.Checksum == src.Git.Checksum {

@@ -74,7 +74,8 @@ func newGateCheckCommand(a *app) *cobra.Command {
 REPO is the URL of a git repository, or a folder, which is read where it is;
 nothing in it is run. REF is a tag, a branch or a commit. DIR holds the signing
 policy: authority.json, signing.rego and perhaps data.json (default .hallmark of a
-folder). With --store-config it is the policy that a store has in force for --repository.
+folder). With --store-config it is the policy that a store has in force for --repository
+(docs/signing-policy.md, "By a store").
 Either is a rehearsal: nobody else need believe the answer.
 
 --wait asks again until the release is allowed, rejected, or the time is over.
@@ -83,8 +84,7 @@ Exit code 0: allowed; 3: denied; 1 and 5: it could not be found out.`,
 		Example: `  hallmark gate check . v1.4.0
   hallmark gate check . v1.4.0 --policy .hallmark --repository github.com/id/123456 --json
   hallmark gate check . v1.4.0 --wait 24h
-  hallmark gate check . v1.4.0 -o decision.json
-  hallmark gate check . v1.4.0 --store-config store.json --repository github.com/id/123456`,
+  hallmark gate check . v1.4.0 -o decision.json`,
 		Args: cli.Args(cobra.ExactArgs(2)),
 		RunE: func(c *cobra.Command, argv []string) error {
 			o.repo, o.undecided = argv[0], true
