@@ -18,6 +18,7 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/idtoken"
 	"github.com/hallmark-dev/hallmark/internal/loopback"
 	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/policy/sandbox"
 	"github.com/hallmark-dev/hallmark/internal/sign"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/approval"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/chain"
@@ -103,7 +104,7 @@ func (j *buildJob) loadStore(ctx context.Context) error {
 	if j.o.storeConfig == "" {
 		return nil // a trusted build without a signing policy
 	}
-	s, cfg, err := j.app.openStore(ctx, j.o.storeConfig, false)
+	s, cfg, err := j.app.openStore(ctx, j.o.storeConfig, false, sandbox.New(signingPolicyProcess))
 	if err != nil {
 		return err
 	}

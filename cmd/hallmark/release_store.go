@@ -15,15 +15,15 @@ import (
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/rules"
 )
 
-// storedPolicy asks a policy store, and has what it gives compiled in a process of its own: the
-// people of a repository wrote it, and nobody here vouches for them.
+// storedPolicy asks a policy store. A builder, which is asked for the repositories of everybody, has
+// their rules compiled in a process of its own. Who rehearses named the repository themselves.
 type storedPolicy struct {
 	*inforce.Client
-	worker *sandbox.Worker
+	worker *sandbox.Worker // nil: rules are compiled here
 }
 
 // openStore reads a store's configuration. The store is not asked yet.
-func (a *app) openStore(ctx context.Context, file string, require bool) (*storedPolicy, *inforce.Config, error) {
+func (a *app) openStore(ctx context.Context, file string, require bool, worker *sandbox.Worker) (*storedPolicy, *inforce.Config, error) {
 	wrong := func(err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fault.As(fault.Usage, err)
@@ -39,21 +39,24 @@ func (a *app) openStore(ctx context.Context, file string, require bool) (*stored
 	if err != nil {
 		return nil, nil, wrong(err)
 	}
-	s := &storedPolicy{worker: sandbox.New(signingPolicyProcess)}
+	s := &storedPolicy{worker: worker}
 	options := rules.Options{Obligations: rules.ObligationTypes(), Print: func(line string) { a.Say("print: %s", cli.OneLine(line)) }}
 	s.Client, err = inforce.Open(cfg, inforce.Options{Root: root, UserAgent: a.UserAgent(), PlainHTTP: a.PlainHTTP,
 		Load: func(ctx context.Context, files map[string][]byte) (*rules.Policy, []policy.Reason, error) {
-			return rules.LoadSandboxed(ctx, s.worker, files, options)
+			if worker != nil {
+				return rules.LoadSandboxed(ctx, worker, files, options)
+			}
+			p, why := rules.Load(files, options)
+			return p, why, nil
 		}})
 	if err != nil {
-		s.close()
 		return nil, nil, wrong(err)
 	}
 	return s, cfg, nil
 }
 
 func (s *storedPolicy) close() {
-	if s != nil {
+	if s != nil && s.worker != nil {
 		s.worker.Close()
 	}
 }
@@ -66,7 +69,7 @@ func (r *opened) openStored(ctx context.Context, a *app) (err error) {
 	case r.o.repository == "":
 		return fault.Hint(fault.Usagef("--store-config: which repository?"), "--repository names it as the forge's CI does: github.com/id/123456")
 	}
-	if r.store, _, err = a.openStore(ctx, r.o.storeConfig, r.o.require); err != nil {
+	if r.store, _, err = a.openStore(ctx, r.o.storeConfig, r.o.require, nil); err != nil {
 		return err
 	}
 	r.keyless = r.store.Keyless()
