@@ -70,6 +70,7 @@ var layers = map[string]int{
 	"internal/signingpolicy/chain":    21,
 	"internal/signingpolicy/store":    22,
 	"internal/signingpolicy/proposal": 22,
+	"internal/signingpolicy/inforce":  22,
 	"internal/signingpolicy/keyless":  21,
 	"internal/gate":                   30,
 	"internal/rewrite":                30,

@@ -24,14 +24,15 @@ import (
 )
 
 type buildOptions struct {
-	source  string
-	ref     string
-	commit  string // that ref led to when the job was started
-	policy  string
-	image   string
-	args    []string
-	labels  []string
-	options build.Options
+	source      string
+	ref         string
+	commit      string // that ref led to when the job was started
+	policy      string
+	storeConfig string // of a policy store
+	image       string
+	args        []string
+	labels      []string
+	options     build.Options
 
 	sourcePolicies []string
 	verified       bool // every source is in the lock, or signed by who is pinned
@@ -76,7 +77,8 @@ tag or commit by a key of the trust bundle.
 
 With --trusted whoever calls chooses the source, a URL, and parameters, and nothing
 else: what runs is verified, what comes out is signed and verified
-(docs/trusted-build.md). A signing policy may then be left out.
+(docs/trusted-build.md). A signing policy may then be left out, or be that which a
+policy store has for the job's repository (--store-config).
 
 BuildKit is the one that BUILDKIT_HOST names, also in a container or pod
 (docs/build-policy.md). Without it one is started for this build and ended with it,
@@ -106,6 +108,7 @@ which needs root, buildkitd (make tools) and runc.`,
 	f.BoolVar(&o.check, "check", false, "only check the tag against the policy")
 	f.BoolVar(&o.export, "export", false, "hand BuildKit the exported commit even when SOURCE is a URL (for repositories that need a login)")
 	f.BoolVar(&o.noSign, "no-sign", false, "push and tag the image without signing it")
+	f.StringVar(&o.storeConfig, "store-config", "", "with --trusted: `FILE` that says which policy store is asked for the job's own repository (docs/signing-policy.md)")
 	o.addShared(c)
 	return c
 }
@@ -215,6 +218,9 @@ func (a *app) runBuild(ctx context.Context, o *buildOptions) error {
 		return a.buildFailed(err)
 	}
 	d.Warnings = append(d.Warnings, job.cache.warnings()...)
+	if d.Allowed && job.trusted != nil { // of a plain build they were told before
+		d.Warnings = append(d.Warnings, job.release.warnings()...)
+	}
 	a.buildWarnings(answer, d)
 	if !d.Allowed {
 		return a.buildDenied(o, answer, d)
@@ -356,6 +362,9 @@ func (a *app) prepareBuild(ctx context.Context, o *buildOptions) (*buildJob, err
 			what = "tag, branch or commit"
 		}
 		return nil, fault.Usagef("which %s? give --ref", what)
+	case o.storeConfig != "" && (o.policy != "" || o.trusted == "" || o.check):
+		return nil, fault.Hint(fault.Usagef("--store-config is of a trusted build, without --policy and --check: the store is asked about the job's own repository"),
+			"hallmark gate check asks beforehand")
 	case o.policy == "" && o.trusted == "":
 		return nil, fault.Hint(fault.Usagef("which policy? give --policy"), "the policy says who may release; it lies outside the repository")
 	case o.image == "" && !o.check && o.result.dest == "" && o.inputs == "" && !o.bake:
@@ -394,7 +403,7 @@ func (a *app) prepareBuild(ctx context.Context, o *buildOptions) (*buildJob, err
 	if err := j.loadBuilder(); err != nil {
 		return nil, err
 	}
-	if err := j.loadPolicy(); err != nil {
+	if err := j.loadPolicy(ctx); err != nil {
 		return nil, err
 	}
 	return j, j.loadSourcePolicies(ctx)

@@ -18,9 +18,9 @@ import (
 // loadPolicy compiles the policy directory. A repository cannot bring its own
 // policy or signers: no file of the directory may lie in the source repository,
 // not through a symbolic link either.
-func (j *buildJob) loadPolicy() error {
+func (j *buildJob) loadPolicy(ctx context.Context) error {
 	if j.o.policy == "" {
-		return nil // a trusted build
+		return j.loadStore(ctx)
 	}
 	dir, err := filepath.Abs(j.o.policy)
 	if err == nil {

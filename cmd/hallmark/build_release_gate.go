@@ -2,20 +2,26 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/hallmark-dev/hallmark/internal/build/trusted"
 	"github.com/hallmark-dev/hallmark/internal/evidence"
+	"github.com/hallmark-dev/hallmark/internal/fault"
 	"github.com/hallmark-dev/hallmark/internal/git"
 	"github.com/hallmark-dev/hallmark/internal/idtoken"
 	"github.com/hallmark-dev/hallmark/internal/loopback"
 	"github.com/hallmark-dev/hallmark/internal/policy"
+	"github.com/hallmark-dev/hallmark/internal/policy/sandbox"
 	"github.com/hallmark-dev/hallmark/internal/sign"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/approval"
+	"github.com/hallmark-dev/hallmark/internal/signingpolicy/chain"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/input"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/judge"
 	"github.com/hallmark-dev/hallmark/internal/signingpolicy/verdict"
@@ -27,6 +33,7 @@ const CodeObligation = "POLICY_OBLIGATION"
 // releaseGate is the signing policy of a build (--policy with an authority.json).
 type releaseGate struct {
 	folder *judge.Folder
+	store  *storedPolicy // in place of folder; asked each time
 	job    *judge.Job    // nil until it is known who signs, and for who is no CI job
 	seen   time.Time     // when job's identity was taken
 	last   *judge.Result // the newest answer
@@ -53,6 +60,11 @@ func (j *buildJob) askRelease(ctx context.Context, src *git.Source) (policy.Deci
 	if len(j.denied) > 0 { // bake reads the policy for each target
 		return policy.Deny(j.denied...), nil
 	}
+	now := time.Now()
+	req, d, err := g.request(ctx, j.app, now)
+	if err != nil || !d.Allowed {
+		return d, err
+	}
 	repo, why, err := git.OpenRepository(ctx, j.location)
 	if err != nil {
 		return policy.Decision{}, err
@@ -61,24 +73,78 @@ func (j *buildJob) askRelease(ctx context.Context, src *git.Source) (policy.Deci
 		return policy.Deny(*why), nil
 	}
 	defer repo.Close() //nolint:errcheck // of what was fetched to look at it
-	keyless, err := j.app.keylessApprovals(ctx, g.folder)
-	if err != nil {
-		return policy.Decision{}, err
-	}
-	now := time.Now()
-	res, err := judge.Check(ctx, judge.Request{Keyless: keyless, Folder: g.folder, Repo: repo, Ref: src.Git.Ref, Job: g.jobAt(now), Build: j.buildFacts(), Now: now})
+	req.Repo, req.Ref, req.Build, req.Now = repo, src.Git.Ref, j.buildFacts(), now
+	res, err := judge.Check(ctx, *req)
 	if err != nil {
 		return policy.Decision{}, err
 	}
 	if d := sameRelease(src, res); !d.Allowed {
 		return d, nil
 	}
+	res.Decision.Warnings = append(d.Warnings, res.Decision.Warnings...)
 	g.last = res
 	if !res.Decision.Allowed {
 		j.app.sayIgnored(res)
 		return res.Decision, nil
 	}
 	return j.oblige(res), nil
+}
+
+// request is what the policy is asked with: that of the folder, or what the store has in force now.
+func (g *releaseGate) request(ctx context.Context, a *app, now time.Time) (*judge.Request, policy.Decision, error) {
+	yes, job := policy.Decision{Allowed: true}, g.jobAt(now)
+	if g.store == nil {
+		keyless, err := a.keylessApprovals(ctx, g.folder)
+		return &judge.Request{Folder: g.folder, Keyless: keyless, Job: job}, yes, err
+	}
+	if job == nil {
+		return nil, yes, fault.Usagef("--store-config: the store is asked about the repository of a CI job, and who signs is none")
+	}
+	answer, err := g.store.Ask(ctx, chain.Repository{Key: job.Key(), Name: job.Source.Provider + "/" + job.Source.Name, OwnerID: job.Source.OwnerID, IssuedAt: job.IssuedAt})
+	if err != nil {
+		return nil, yes, fmt.Errorf("the policy store: %w", err)
+	}
+	if len(answer.Denied) > 0 {
+		return nil, policy.Deny(answer.Denied...), nil
+	}
+	yes.Warnings = answer.Warnings
+	return &judge.Request{Folder: answer.Folder, Absent: answer.Absent, Keyless: g.store.Keyless(), Job: job}, yes, nil
+}
+
+// loadStore reads which policy store is asked, if any. As with a policy, none of that may lie
+// in the source.
+func (j *buildJob) loadStore(ctx context.Context) error {
+	if j.o.storeConfig == "" {
+		return nil // a trusted build without a signing policy
+	}
+	s, cfg, err := j.app.openStore(ctx, j.o.storeConfig, false, sandbox.New(signingPolicyProcess))
+	if err != nil {
+		return err
+	}
+	j.release = &releaseGate{store: s}
+	var paths []string
+	for _, p := range append(cfg.Files(), j.o.storeConfig) {
+		real, err := filepath.Abs(p)
+		if err == nil {
+			real, err = filepath.EvalSymlinks(real)
+		}
+		if errors.Is(err, fs.ErrNotExist) { // what was seen, the first time
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		paths = append(paths, real)
+	}
+	return j.outside("--store-config "+j.o.storeConfig, paths)
+}
+
+// warnings are those of the newest answer.
+func (g *releaseGate) warnings() []policy.Reason {
+	if g == nil || g.last == nil {
+		return nil
+	}
+	return g.last.Decision.Warnings
 }
 
 // sameRelease demands that what was judged is what was fetched to be built.
@@ -217,12 +283,18 @@ func (j *buildJob) recordVerdict(ctx context.Context, at sign.Target, s *buildSi
 		return nil
 	}
 	res := j.release.last
+	if res.Input == nil || res.Warned { // there is no policy, or it only warns: nothing passed
+		return nil
+	}
 	digest, err := verdict.InputDigest(res.Input)
 	if err != nil {
 		return err
 	}
-	v := &verdict.Verdict{Time: time.Now(), Standing: verdict.Operator, Repository: res.Key, Ref: res.Release.Git.Ref, Commit: res.Release.Git.CommitChecksum,
+	v := &verdict.Verdict{Time: time.Now(), Standing: verdict.Operator, Root: res.Policy.Root, Version: res.Policy.Version, Repository: res.Key, Ref: res.Release.Git.Ref, Commit: res.Release.Git.CommitChecksum,
 		Policy: res.Policy.Digest, Input: digest, Builder: answer.BuilderID}
+	if v.Root != "" {
+		v.Standing = verdict.Store
+	}
 	if res.Release.Tag != nil {
 		v.Tag = res.Release.Tag.ID
 	}

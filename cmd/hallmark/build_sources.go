@@ -294,6 +294,9 @@ func (j *buildJob) endPolicies() {
 // close ends the process of the commit's policy, and removes the exported tree.
 func (j *buildJob) close() {
 	j.endPolicies()
+	if j.release != nil {
+		j.release.store.close()
+	}
 	_ = j.cache.close()
 	if j.tree != "" {
 		_ = os.RemoveAll(j.tree)

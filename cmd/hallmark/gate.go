@@ -48,6 +48,8 @@ type gateAnswer struct {
 	Tag        string            `json:"tag,omitempty"`
 	Commit     string            `json:"commit,omitempty"`
 	Policy     string            `json:"policy"`
+	Root       string            `json:"root,omitempty"` // of a stored policy
+	Version    int64             `json:"version,omitempty"`
 	Approvers  []string          `json:"approvers"`
 	Reasons    []policy.Reason   `json:"reasons,omitempty"`
 	Warnings   []policy.Reason   `json:"warnings,omitempty"`
@@ -72,7 +74,9 @@ func newGateCheckCommand(a *app) *cobra.Command {
 REPO is the URL of a git repository, or a folder, which is read where it is;
 nothing in it is run. REF is a tag, a branch or a commit. DIR holds the signing
 policy: authority.json, signing.rego and perhaps data.json (default .hallmark of a
-folder). A policy in a folder is rehearsed: nobody else need believe the answer.
+folder). With --store-config it is the policy that a store has in force for --repository
+(docs/signing-policy.md, "By a store").
+Either is a rehearsal: nobody else need believe the answer.
 
 --wait asks again until the release is allowed, rejected, or the time is over.
 
@@ -83,12 +87,13 @@ Exit code 0: allowed; 3: denied; 1 and 5: it could not be found out.`,
   hallmark gate check . v1.4.0 -o decision.json`,
 		Args: cli.Args(cobra.ExactArgs(2)),
 		RunE: func(c *cobra.Command, argv []string) error {
-			o.repo = argv[0]
+			o.repo, o.undecided = argv[0], true
 			return a.gateCheck(c.Context(), o, argv[1])
 		},
 	}
 	o.add(c)
 	c.Flags().DurationVar(&o.wait, "wait", 0, "ask again for at most this `DURATION` (24h) until enough people approved")
+	c.Flags().BoolVar(&o.require, "require", false, "with --store-config: a repository without a policy is denied")
 	c.Flags().StringVarP(&o.output, "output", "o", "", "write the decision with all that the policy saw to `FILE`, for gate explain")
 	return c
 }
@@ -97,6 +102,7 @@ Exit code 0: allowed; 3: denied; 1 and 5: it could not be found out.`,
 func (o *releaseOptions) add(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.policy, "policy", "", "`DIR` with the signing policy (default .hallmark in the folder)")
+	f.StringVar(&o.storeConfig, "store-config", "", "`FILE` that says which policy store is asked (docs/signing-policy.md), in place of --policy")
 	f.StringVar(&o.repository, "repository", "", "the repository's `KEY`, such as github.com/id/123456 (default: what the signed tag says, else local)")
 	f.StringArrayVar(&o.dirs, "approval-dir", nil, "`DIR` with approvals, beside those in the repository; may repeat")
 	f.BoolVar(&o.asJSON, "json", false, "print one JSON object")
@@ -106,12 +112,24 @@ func (a *app) gateCheck(ctx context.Context, o *gateOptions, ref string) error {
 	if o.wait < 0 {
 		return fault.Usagef("--wait %v: want a duration such as 24h", o.wait)
 	}
+	if o.require && o.storeConfig == "" {
+		return fault.Usagef("--require is about a policy store: name it with --store-config")
+	}
 	r, err := a.openRelease(ctx, &o.releaseOptions)
 	if err != nil {
 		return err
 	}
 	defer r.close()
-	res, err := a.awaitRelease(ctx, func() (*judge.Result, error) { return r.check(ctx, ref) }, ref, o.wait)
+	again := false
+	res, err := a.awaitRelease(ctx, func() (*judge.Result, error) {
+		if again { // a store may have another policy in force by now
+			if err := r.ask(ctx); err != nil {
+				return nil, err
+			}
+		}
+		again = true
+		return r.check(ctx, ref)
+	}, ref, o.wait)
 	if err != nil {
 		return err
 	}
@@ -181,7 +199,7 @@ func waitingFor(res *judge.Result, ref string) string {
 }
 
 func gateAnswerOf(r *opened, res *judge.Result, ref string) *gateAnswer {
-	out := &gateAnswer{Allowed: res.Decision.Allowed, Rehearsal: true, Repository: res.Key, Ref: ref, Policy: res.Policy.Digest,
+	out := &gateAnswer{Allowed: res.Decision.Allowed, Rehearsal: true, Repository: res.Key, Ref: ref, Policy: res.Policy.Digest, Root: res.Policy.Root, Version: res.Policy.Version,
 		Approvers: append([]string{}, approvers(res)...), Reasons: res.Decision.Reasons, Warnings: res.Decision.Warnings}
 	if res.Input != nil {
 		out.Input, _ = json.Marshal(res.Input) // of texts and numbers
@@ -219,7 +237,7 @@ func (a *app) printGate(o *gateOptions, r *opened, res *judge.Result, answer *ga
 			a.Print("tag        %s %s", shortID(res.Release.Tag.ID), signedBy(res))
 		}
 		a.Print("approved   %s", orNobody(approvers(res)))
-		a.Print("policy     %s", answer.Policy)
+		a.Print("policy     %s", policyLine(answer))
 		a.Print("repository %s", answer.Repository)
 		for _, o := range res.Rules.Obligations {
 			if o.Type != "record-vsa" { // every build keeps its verdict
@@ -228,8 +246,22 @@ func (a *app) printGate(o *gateOptions, r *opened, res *judge.Result, answer *ga
 		}
 	}
 	a.sayIgnored(res)
-	a.Say("This was a rehearsal: the policy is that of a folder, and nobody else need believe the answer.")
+	whose := "the policy is that of a folder"
+	if o.storeConfig != "" {
+		whose = "no CI says that this is " + cli.OneLine(answer.Repository)
+	}
+	a.Say("This was a rehearsal: %s, and nobody else need believe the answer.", whose)
 	return nil
+}
+
+func policyLine(answer *gateAnswer) string {
+	switch {
+	case answer.Policy == "":
+		return "none"
+	case answer.Root == "":
+		return answer.Policy
+	}
+	return fmt.Sprintf("%s, version %d of root %s", answer.Policy, answer.Version, answer.Root)
 }
 
 func orNobody(names []string) string {

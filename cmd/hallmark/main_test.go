@@ -57,19 +57,20 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"onfetch":     scriptOnFetch,     // a URL that runs a script
 	"registry":    registryCommand,
 	"showcase":    showcaseCommand,
-	"waitup":      scriptWaitUp,    // until an authority answers; sets URL, REGISTRY, HALLMARK_…
-	"fetch":       scriptFetch,     // an HTTP status
-	"asked":       scriptAsked,     // hallmark in front of a terminal
-	"ca":          scriptCA,        // a CA, and its revocation list
-	"serve":       scriptServe,     // a folder over HTTP
-	"flip":        scriptFlip,      // a bit of a file
-	"revocable":   scriptRevocable, // a Notary signature whose certificates can be revoked
-	"witness":     scriptWitness,   // cosigns a bundle's checkpoint
-	"softhsm":     scriptSoftHSM,   // tokens with keys, and the plugin; sets MODULE, PIN_FILE
-	"policies":    scriptPolicies,  // the policies of docs/policies
-	"forge":       scriptForge,     // repositories, their CI's issuer, and an authority that takes its tokens
-	"job":         scriptJob,       // the token of a job of the forge
-	"builder":     scriptBuilder,   // builder.json for what is installed
-	"blobs":       scriptBlobs,     // everything in a registry, uncompressed
-	"rekor1":      scriptRekor,     // a log of version 1; sets REKOR1, HALLMARK_TRUSTED_ROOT
+	"waitup":      scriptWaitUp,      // until an authority answers; sets URL, REGISTRY, HALLMARK_…
+	"fetch":       scriptFetch,       // an HTTP status
+	"asked":       scriptAsked,       // hallmark in front of a terminal
+	"ca":          scriptCA,          // a CA, and its revocation list
+	"serve":       scriptServe,       // a folder over HTTP
+	"flip":        scriptFlip,        // a bit of a file
+	"revocable":   scriptRevocable,   // a Notary signature whose certificates can be revoked
+	"witness":     scriptWitness,     // cosigns a bundle's checkpoint
+	"softhsm":     scriptSoftHSM,     // tokens with keys, and the plugin; sets MODULE, PIN_FILE
+	"policies":    scriptPolicies,    // the policies of docs/policies
+	"forge":       scriptForge,       // repositories, their CI's issuer, and an authority that takes its tokens
+	"job":         scriptJob,         // the token of a job of the forge
+	"builder":     scriptBuilder,     // builder.json for what is installed
+	"blobs":       scriptBlobs,       // everything in a registry, uncompressed
+	"policystore": scriptPolicyStore, // a store of signing policies whose records are old enough
+	"rekor1":      scriptRekor,       // a log of version 1; sets REKOR1, HALLMARK_TRUSTED_ROOT
 }

@@ -35,6 +35,10 @@ type releaseOptions struct {
 	repository string // key
 	dirs       []string
 	asJSON     bool
+
+	storeConfig string // of a policy store, in place of policy
+	require     bool   // a policy there
+	undecided   bool   // the command tells itself of a store that denies, or has no policy
 }
 
 func (o *releaseOptions) policyDir() string {
@@ -78,6 +82,11 @@ type opened struct {
 	repo   *git.Repository
 
 	keyless approval.Keyless
+
+	store    *storedPolicy   // nil: a folder
+	absent   *policy.Reason  // the store proves that there is no policy
+	denied   []policy.Reason // by the store
+	warnings []policy.Reason // of it
 }
 
 // openRelease reads the policy and opens the repository. A release without repository is
@@ -91,29 +100,50 @@ func (a *app) openRelease(ctx context.Context, o *releaseOptions) (*opened, erro
 			return nil, fault.Usagef("--approval-dir %s: want a folder", dir)
 		}
 	}
-	folder, d, err := a.readSigningPolicy(o.policyDir())
-	if err != nil {
+	r := &opened{o: o}
+	if err := a.openPolicy(ctx, r); err != nil {
+		r.store.close()
 		return nil, err
-	}
-	if !d.Allowed {
-		return nil, a.Deny(d)
 	}
 	at, err := git.ParseLocation(o.repo, a.PlainHTTP)
+	var why *policy.Reason
+	if err == nil {
+		r.repo, why, err = git.OpenRepository(ctx, at)
+	}
+	if err == nil && why != nil {
+		err = a.Deny(policy.Deny(*why))
+	}
 	if err != nil {
+		r.store.close()
 		return nil, err
 	}
-	repo, why, err := git.OpenRepository(ctx, at)
+	return r, nil
+}
+
+// openPolicy finds the policy: that of a folder, or the one that a store has in force.
+func (a *app) openPolicy(ctx context.Context, r *opened) error {
+	if r.o.storeConfig != "" {
+		err := r.openStored(ctx, a)
+		switch {
+		case err != nil || r.o.undecided:
+			return err
+		case len(r.denied) > 0:
+			return a.Deny(policy.Deny(r.denied...))
+		case r.absent != nil:
+			return a.Deny(policy.Deny(*r.absent))
+		}
+		return nil
+	}
+	folder, d, err := a.readSigningPolicy(r.o.policyDir())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if why != nil {
-		return nil, a.Deny(policy.Deny(*why))
+	if !d.Allowed {
+		return a.Deny(d)
 	}
-	keyless, err := a.keylessApprovals(ctx, folder)
-	if err != nil {
-		return nil, errors.Join(err, repo.Close())
-	}
-	return &opened{o: o, folder: folder, repo: repo, keyless: keyless}, nil
+	r.folder = folder
+	r.keyless, err = a.keylessApprovals(ctx, folder)
+	return err
 }
 
 // keylessApprovals verifies approvals by identities, under the trust root that verify uses;
@@ -133,15 +163,25 @@ func (a *app) keylessApprovals(ctx context.Context, folder *judge.Folder) (appro
 	return keyless.New(v), nil
 }
 
-func (r *opened) close() { _ = r.repo.Close() } // of what was fetched to look at it
+func (r *opened) close() {
+	r.store.close()
+	_ = r.repo.Close() // of what was fetched to look at it
+}
 
 // check asks the policy about a ref as it is now.
 func (r *opened) check(ctx context.Context, ref string) (*judge.Result, error) {
 	if ref == "" { // an empty variable in a script is no wish for the default branch
 		return nil, fault.Hint(fault.Usagef("the ref is empty"), "is the variable that it comes from set?")
 	}
-	return judge.Check(ctx, judge.Request{Folder: r.folder, Repo: r.repo, Ref: ref, Key: r.o.repository, Dirs: r.o.dirs,
+	if len(r.denied) > 0 {
+		return &judge.Result{Key: r.o.repository, Decision: policy.Deny(r.denied...)}, nil
+	}
+	res, err := judge.Check(ctx, judge.Request{Folder: r.folder, Absent: r.absent, Repo: r.repo, Ref: ref, Key: r.o.repository, Dirs: r.o.dirs,
 		Build: input.Build{Push: true}, Keyless: r.keyless, Now: time.Now()}) // a release is pushed
+	if err == nil {
+		res.Decision.Warnings = slices.Concat(r.warnings, res.Decision.Warnings)
+	}
+	return res, err
 }
 
 // title names a release in one line: "v1.4.0 56ae342c12a9".

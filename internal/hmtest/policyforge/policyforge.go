@@ -59,6 +59,9 @@ func (w *World) Person(name string) ssh.Signer {
 	return w.people[name]
 }
 
+// Take gives a name a key that is there already.
+func (w *World) Take(name string, key ssh.Signer) { w.people[name] = key }
+
 // Role is a role of an authority document.
 type Role struct {
 	Threshold int

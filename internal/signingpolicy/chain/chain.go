@@ -149,7 +149,9 @@ func New(cfg Config) (*Client, error) {
 	return &Client{cfg}, nil
 }
 
-// Repository is the repository that a run is for, by the run's own verified identity token.
+// Repository is the repository that a run is for, by the run's own verified identity token. A
+// rehearsal without a run knows the key alone: name and owner are both "", and then those of the
+// newest record are taken.
 type Repository struct {
 	Key      string    // "github.com/id/123456"
 	Name     string    // "github.com/org/app"

@@ -19,7 +19,7 @@ import (
 // PolicyFor is which policy is in force for a repository now. A denial is a *ledger.Refusal; any
 // other error means that it could not be found out.
 func (c *Client) PolicyFor(ctx context.Context, repo Repository) (*Result, error) {
-	q, err := c.ask(ctx, repo)
+	q, repo, err := c.ask(ctx, repo)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ func (c *Client) PolicyFor(ctx context.Context, repo Repository) (*Result, error
 // tombstone is one. Name and owner may be others than theirs, and a policy may be required: so it is
 // for who proposes a record, and says nothing of whether anything may be signed.
 func (c *Client) Next(ctx context.Context, repo Repository) (newest, decides *Step, err error) {
-	q, err := c.ask(ctx, repo)
+	q, repo, err := c.ask(ctx, repo)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -43,34 +43,66 @@ func (c *Client) Next(ctx context.Context, repo Repository) (newest, decides *St
 	return walk.steps[len(walk.steps)-1], decides, nil
 }
 
-// ask looks at the store and makes sure that it is to be believed.
-func (c *Client) ask(ctx context.Context, repo Repository) (*question, error) {
+// ask looks at the store and makes sure that it is to be believed. Where the key alone is known the
+// repository comes back with the name and owner of its newest record.
+func (c *Client) ask(ctx context.Context, repo Repository) (*question, Repository, error) {
 	now := c.cfg.Now()
 	if err := checkClock(now, repo.IssuedAt); err != nil {
-		return nil, err
+		return nil, repo, err
 	}
-	if _, kind, _ := repokey.Parts(repo.Key); !repokey.Valid(repo.Key) || kind != "id" || repokey.Name(repo.Name) == "" || !repokey.Number(repo.OwnerID) {
-		return nil, fmt.Errorf("signing policy: %q, %q of owner %q is no repository", repo.Key, repo.Name, repo.OwnerID)
+	unbound := repo.Name == "" && repo.OwnerID == ""
+	if _, kind, _ := repokey.Parts(repo.Key); !repokey.Valid(repo.Key) || kind != "id" || !unbound && (repokey.Name(repo.Name) == "" || !repokey.Number(repo.OwnerID)) {
+		return nil, repo, fmt.Errorf("signing policy: %q, %q of owner %q is no repository", repo.Key, repo.Name, repo.OwnerID)
 	}
 	q, err := c.open(ctx, now)
 	if err != nil {
-		return nil, err
+		return nil, repo, err
 	}
 	host, _, _ := repokey.Parts(repo.Key)
 	b := c.cfg.Blinding
-	q.id, q.owner, q.name = b.Key(repo.Key), b.Key(host+"/owner/"+repo.OwnerID), b.Key(repokey.Name(repo.Name))
+	q.id = b.Key(repo.Key)
+	if unbound {
+		if repo, err = q.bind(ctx, repo); err != nil {
+			return nil, repo, err
+		}
+	}
+	if repo.Name != "" {
+		q.owner, q.name = b.Key(host+"/owner/"+repo.OwnerID), b.Key(repokey.Name(repo.Name))
+	}
 	if err := q.look(ctx); err != nil {
-		return nil, err
+		return nil, repo, err
 	}
 	if err := q.compare(ctx); err != nil {
-		return nil, err
+		return nil, repo, err
 	}
 	if c.cfg.Memory != nil { // whatever becomes of the repository: the log is good
 		if err := c.cfg.Memory.remember(q.head); err != nil {
-			return nil, err
+			return nil, repo, err
 		}
 	}
-	return q, nil
+	return q, repo, nil
+}
+
+// bind takes name and owner from the newest record: what that says is judged later, with its
+// chain. Of a repository without a record they stay unknown.
+func (q *question) bind(ctx context.Context, repo Repository) (Repository, error) {
+	s, err := q.shard(ctx, q.id)
+	if err != nil {
+		return repo, err
+	}
+	e, ok := s.Entry(q.id)
+	if !ok {
+		return repo, nil
+	}
+	r, err := q.record(ctx, e.Record)
+	if err != nil {
+		return repo, err
+	}
+	if string(r.Digest) != e.Record || r.Key != repo.Key {
+		return repo, refuse(CodeDigest, repo.Key, "keep what the store serves and ask its operator", "the record %s is of %s, not of %s", e.Record, r.Key, repo.Key)
+	}
+	repo.Name, repo.OwnerID = r.Name, r.OwnerID
+	return repo, nil
 }
 
 func checkClock(now, issued time.Time) error {
@@ -218,6 +250,9 @@ func (q *question) shard(ctx context.Context, key string) (*ledger.Shard, error)
 // look reads what the map says of the repository, its owner and its name.
 func (q *question) look(ctx context.Context) error {
 	keys := []string{q.id, q.owner, q.name}
+	if q.name == "" {
+		keys = keys[:1]
+	}
 	shards := make([]*ledger.Shard, len(keys))
 	g, gctx := errgroup.WithContext(ctx)
 	for i, key := range keys {
@@ -229,12 +264,14 @@ func (q *question) look(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	for i, key := range keys[:2] {
+	for i, key := range keys[:min(2, len(keys))] {
 		if e, ok := shards[i].Entry(key); ok {
 			q.entries[key] = e
 		}
 	}
-	q.holder = shards[2].Holder(q.name)
+	if q.name != "" {
+		q.holder = shards[2].Holder(q.name)
+	}
 	return nil
 }
 
@@ -266,7 +303,7 @@ func (q *question) decide(ctx context.Context, repo Repository) (*Result, error)
 	}
 	r.Pending = walk.Pending(q.now)
 	r.Policy = walk.At(q.now)
-	if r.Policy == nil || r.Policy.Action == record.Tombstone {
+	if r.Policy == nil || r.Policy.Action == record.Tombstone || r.Policy.Policy == nil { // the last: one that was rebound since
 		r.Policy = nil
 		if err := q.absent(r, repo); err != nil {
 			return nil, err
@@ -295,6 +332,9 @@ func (q *question) absent(r *Result, repo Repository) error {
 			who = "its owner's record"
 		}
 		return refuse(CodeRequired, repo.Key, "begin with hallmark signing-policy init", "%s, and %s requires one", where, who)
+	}
+	if repo.Name == "" {
+		where += "; whether its owner requires one was not asked: who that is was not said"
 	}
 	for _, p := range r.Pending {
 		where += fmt.Sprintf("; version %d (%s) is in effect from %s, unless its people replace it", p.Version, p.Action, p.effective().Format(time.RFC3339))

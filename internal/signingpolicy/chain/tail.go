@@ -48,9 +48,16 @@ func (q *question) compare(ctx context.Context) error {
 	}
 	q.tail = t
 	for _, key := range []string{q.id, q.owner} {
+		if key == "" {
+			continue // the owner is not known, nor the name
+		}
 		if err := q.compareKey(key); err != nil {
 			return err
 		}
+	}
+	if q.name == "" {
+		t.lost = nil
+		return nil
 	}
 	switch {
 	case !t.touched || t.holder == q.holder:

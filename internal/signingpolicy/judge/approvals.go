@@ -26,7 +26,7 @@ func expected(out *Result) approval.Expected {
 // denies: what lies there may be a veto.
 func (r *Request) approvals(ctx context.Context, out *Result) (*policy.Reason, error) {
 	commit, want := out.Release.Git.CommitChecksum, expected(out)
-	var found []approval.Found
+	found := r.Folder.Stored.notices()
 	var unread, dropped, shown int
 	// Of what anybody can put there in any number, only what counts, and some of the rest
 	// for people to see, is held in memory.

@@ -30,6 +30,9 @@ func (r *Request) document(ctx context.Context, out *Result, matches bool) (*inp
 		Policy:  input.Policy{Key: out.Key, Digest: out.Policy.Digest, PreviousRoots: []string{}, Freshness: "rehearsal"},
 	}
 	fillBuild(&doc.Build)
+	if s := r.Folder.Stored; s != nil {
+		s.fill(doc)
+	}
 	if r.Job != nil {
 		doc.Source, doc.Builder, doc.Run = r.Job.Source, r.Job.Builder, r.Job.Run
 		head, err := r.Repo.DefaultBranch(ctx)
@@ -93,8 +96,9 @@ func (r *Request) git(out *Result, matches bool) input.Git {
 	if rel.Tag != nil {
 		g.Tag = tagOf(out, matches, r.Folder.Authority)
 	}
-	if who, _ := git.VerifyCommit(rel.Commit, tagKeys(r.Folder.Authority), r.Now); who != nil {
-		g.Commit.Signer = signerOf(who, r.Folder.Authority)
+	keys, _ := tagKeys(r.Folder.Authority)
+	if who, _ := git.VerifyCommit(rel.Commit, keys, r.Now); who != nil {
+		g.Commit.Signer, out.commitKey = signerOf(who, r.Folder.Authority)
 	}
 	return g
 }
@@ -109,7 +113,7 @@ func tagOf(out *Result, matches bool, people *authority.Document) *input.Tag {
 		t.SSHSignature = &input.SSHSignature{Version: 1, PubKey: tag.Signature.KeyHint()}
 	}
 	if out.TagSigner != nil {
-		t.Signer = signerOf(out.TagSigner, people)
+		t.Signer, out.tagKey = signerOf(out.TagSigner, people)
 		if said, why := tag.Trailers(); why == nil {
 			t.Trailers = input.Trailers{Repository: said.Repository, Policy: said.Policy}
 		}
@@ -117,14 +121,14 @@ func tagOf(out *Result, matches bool, people *authority.Document) *input.Tag {
 	return t
 }
 
-// signerOf adds to who signed what the authority says of the key.
-func signerOf(s *git.Signer, people *authority.Document) *input.Signer {
+// signerOf adds to who signed what the authority says of the key, and gives the key's id.
+func signerOf(s *git.Signer, people *authority.Document) (*input.Signer, string) {
 	out := &input.Signer{Verified: true, Kind: s.Kind, KeyID: s.KeyID, Fingerprint: s.Fingerprint, Principal: s.Principal,
 		Roles: append([]string{}, people.RolesOf(s.Principal)...), Protection: authority.Software, Namespace: s.Namespace, Hash: s.Hash}
-	if keys := people.Keys(authority.UseTag); s.Key < len(keys) {
-		out.Protection, out.Attested = keys[s.Key].Key.Protection, keys[s.Key].Key.Attested
-	}
-	return out
+	_, holders := tagKeys(people)
+	key := holders[s.Key].Key
+	out.Protection, out.Attested = key.Protection, key.Attested
+	return out, key.ID()
 }
 
 func commitOf(c *git.Commit) input.Commit {

@@ -26,11 +26,13 @@ import (
 // AuthorityFile names the people in a policy's folder.
 const AuthorityFile = "authority.json"
 
-// Folder is a signing policy in a folder: its people and its rules.
+// Folder is a signing policy, its people and its rules: that of a folder or, where Stored is set,
+// that of a policy store.
 type Folder struct {
 	Dir       string
 	Authority *authority.Document
 	Rules     *rules.Policy
+	Stored    *Stored
 }
 
 // IsFolder reports whether a folder holds a signing policy, by its authority.json.
@@ -71,7 +73,7 @@ func ReadFolder(dir string, o rules.Options) (*Folder, []policy.Reason, error) {
 	return &Folder{Dir: dir, Authority: people, Rules: compiled}, nil, nil
 }
 
-// Digest names the policy: "sha256:…" of the canonical JSON (RFC 8785) of
+// Digest names the policy's text: "sha256:…" of the canonical JSON (RFC 8785) of
 // {"authority": …, "policy": digest of the rules' bundle}. Approvals of a policy that no
 // store has bind it, so that none of them outlives a change of people or rules.
 func (f *Folder) Digest() (string, error) {

@@ -2,6 +2,7 @@ package judge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,7 +28,9 @@ const MaxSkew = 300 * time.Second
 
 // Request is a question about a release.
 type Request struct {
+	// Folder is the policy; nil where a store proves that there is none, which Absent says then.
 	Folder *Folder
+	Absent *policy.Reason
 	Repo   *git.Repository
 	Ref    string // as for [git.Repository.Release]
 	// Job is what a verified CI identity says of this run; nil without one: the answer is a
@@ -47,9 +50,9 @@ type Request struct {
 // Job is what a verified CI identity says. Its URIs and names are the provider's.
 type Job struct {
 	Source   input.Source
-	Commit   string // that the run is of
-	Ref      string // full name
-	IssuedAt time.Time
+	Commit   string    // that the run is of
+	Ref      string    // full name
+	IssuedAt time.Time // zero: the clock was compared with it before
 	Builder  input.Builder
 	Run      input.Run
 }
@@ -68,9 +71,14 @@ type Result struct {
 	TagSigner *git.Signer    // who signed the tag, nil when nobody who may
 	TagReason *policy.Reason // why nobody did
 	Policy    approval.Policy
+	// Warned says that the policy is in mode "warn" and would have denied: the release is let through,
+	// and no verdict says that it passed.
+	Warned bool
 
-	now     time.Time
-	keyless approval.Keyless
+	now               time.Time
+	keyless           approval.Keyless
+	tagKey, commitKey string         // ids of the keys that signed
+	owner             rules.Decision // of the owner's policy
 }
 
 // Check decides about a release. A refusal is a decision; an error means that it could
@@ -86,11 +94,16 @@ func Check(ctx context.Context, r Request) (*Result, error) {
 		return out, nil
 	}
 	out.Release = rel
-	digest, err := r.Folder.Digest()
-	if err != nil {
+	if r.Folder == nil {
+		if r.Absent == nil {
+			return nil, errors.New("no signing policy, and nothing that says that there is none")
+		}
+		r.absent(out)
+		return out, nil
+	}
+	if out.Policy, err = r.Folder.policy(); err != nil {
 		return nil, err
 	}
-	out.Policy = approval.Policy{Digest: digest}
 	denied, err := r.prepare(ctx, out)
 	if err != nil {
 		return nil, err
@@ -103,8 +116,32 @@ func Check(ctx context.Context, r Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	out.decide(denied)
+	if err := r.askOwner(ctx, out); err != nil {
+		return nil, err
+	}
+	out.decide(denied, r.Folder.Stored != nil && r.Folder.Stored.Warn)
 	return out, nil
+}
+
+// askOwner adds what the owner's rules say, which must allow, too.
+func (r *Request) askOwner(ctx context.Context, out *Result) error {
+	s := r.Folder.Stored
+	if s == nil || s.Owner == nil || s.Owner.Rules == nil {
+		return nil
+	}
+	d, err := s.Owner.Rules.Decide(ctx, s.forOwner(out))
+	if err != nil {
+		return err
+	}
+	if !d.Allowed && len(d.Denials) == 0 {
+		d.Denials = []policy.Reason{{Code: "POLICY_EVAL", Message: "it neither allows nor says why not"}}
+	}
+	for i := range d.Denials {
+		d.Denials[i].Message = "by the owner's policy: " + d.Denials[i].Message
+	}
+	out.owner = d
+	out.Rules.Obligations = slices.Concat(out.Rules.Obligations, d.Obligations)
+	return nil
 }
 
 // prepare makes the input document. Reasons deny whatever the policy says; without a
@@ -113,7 +150,7 @@ func (r *Request) prepare(ctx context.Context, out *Result) ([]policy.Reason, er
 	denied := r.checkJob(out.Release)
 	tag := out.Release.Tag
 	if tag != nil {
-		keys := tagKeys(r.Folder.Authority)
+		keys, _ := tagKeys(r.Folder.Authority)
 		out.TagSigner, out.TagReason = git.VerifyTag(tag, out.Release.Git.Ref, keys, r.Now)
 		if out.TagReason != nil && always[out.TagReason.Code] {
 			denied = append(denied, *out.TagReason)
@@ -165,7 +202,7 @@ func (r *Request) checkJob(rel *git.Release) []policy.Reason {
 		out = append(out, policy.Reason{Code: CodeCommitMismatch, Subject: rel.Git.Ref, Hint: "run the job for the ref that is to be released",
 			Message: fmt.Sprintf("%s is asked about, and this run is of %s", rel.Git.Ref, j.Ref)})
 	}
-	if d := r.Now.Sub(j.IssuedAt); d > MaxSkew || d < -MaxSkew {
+	if d := r.Now.Sub(j.IssuedAt).Abs(); !j.IssuedAt.IsZero() && d > MaxSkew {
 		out = append(out, policy.Reason{Code: CodeClock, Hint: "set the clock of this machine",
 			Message: fmt.Sprintf("the clock says %s, and the CI's identity was made at %s; they may differ by %v",
 				r.Now.UTC().Format(time.RFC3339), j.IssuedAt.UTC().Format(time.RFC3339), MaxSkew)})
@@ -202,8 +239,13 @@ func (r *Request) name(out *Result) (matches bool, why *policy.Reason) {
 
 // decide joins what the engine and the rules say. Where the rules miss a signed tag, what
 // is wrong with it is said instead.
-func (out *Result) decide(denied []policy.Reason) {
+func (out *Result) decide(denied []policy.Reason, warn bool) {
 	reasons := slices.Clone(denied)
+	add := func(why policy.Reason) {
+		if !slices.Contains(reasons, why) {
+			reasons = append(reasons, why)
+		}
+	}
 	if out.untold() {
 		reasons = append(reasons, *out.TagReason)
 	}
@@ -214,17 +256,37 @@ func (out *Result) decide(denied []policy.Reason) {
 		if why.Code == approval.CodeRejected && slices.ContainsFunc(denied, func(o policy.Reason) bool { return o.Code == why.Code }) {
 			continue // every rejection is told already, whatever the rules ask about them
 		}
-		if !slices.ContainsFunc(reasons, func(o policy.Reason) bool { return o == why }) {
-			reasons = append(reasons, why)
-		}
+		add(why)
 	}
-	out.Decision = policy.Decision{Allowed: out.Rules.Allowed && len(reasons) == 0, Reasons: reasons, Warnings: out.Approvals.Warnings}
-	if !out.Decision.Allowed && len(reasons) == 0 {
-		out.Decision.Reasons = []policy.Reason{{Code: "POLICY_EVAL", Message: "the policy neither allows nor says why not"}}
+	if !out.Rules.Allowed && len(reasons) == 0 {
+		add(policy.Reason{Code: "POLICY_EVAL", Message: "the policy neither allows nor says why not"})
 	}
-	for _, text := range out.Rules.Warnings {
+	out.Decision.Warnings = out.Approvals.Warnings
+	if warn && !out.Rules.Allowed {
+		reasons = append(slices.Clone(denied), out.wave(reasons[len(denied):])...)
+	}
+	for _, why := range out.owner.Denials {
+		add(why)
+	}
+	out.Decision.Allowed, out.Decision.Reasons = len(reasons) == 0, reasons
+	for _, text := range slices.Concat(out.Rules.Warnings, out.owner.Warnings) {
 		out.Decision.Warnings = append(out.Decision.Warnings, policy.Reason{Code: "POLICY_WARNING", Message: text})
 	}
+}
+
+// wave makes warnings of what a policy in mode "warn" denies. What was not asked because the input is
+// incomplete stays.
+func (out *Result) wave(reasons []policy.Reason) (stay []policy.Reason) {
+	out.Warned = true
+	for _, why := range reasons {
+		if why.Code == input.CodeIncomplete {
+			stay = append(stay, why)
+			continue
+		}
+		why.Message, why.Code = "["+why.Code+"] "+why.Message, CodeWouldDeny
+		out.Decision.Warnings = append(out.Decision.Warnings, why)
+	}
+	return stay
 }
 
 // untold reports whether the rules said no without naming what is wrong with the tag, and
@@ -246,9 +308,8 @@ func rejected(a approval.Approval, rel *git.Release, now time.Time) policy.Reaso
 		Message: fmt.Sprintf("%s rejected %s%s%s", a.Principal, short(rel.Git.CommitChecksum), when, comment)}
 }
 
-// tagKeys are the keys that may sign tags.
-func tagKeys(d *authority.Document) []git.TagKey {
-	var out []git.TagKey
+// tagKeys are the keys that may sign tags, and beside each whose it is.
+func tagKeys(d *authority.Document) (out []git.TagKey, holders []authority.Holder) {
 	for _, h := range d.Keys(authority.UseTag) {
 		k := git.TagKey{Principal: h.Principal.Name, Kind: h.Key.Kind, NotBefore: h.Key.NotBefore, NotAfter: h.Key.NotAfter, RequireUV: h.Key.RequireUV}
 		switch h.Key.Kind {
@@ -261,9 +322,9 @@ func tagKeys(d *authority.Document) []git.TagKey {
 		default:
 			continue // a keyless tag is not of a kind that is read
 		}
-		out = append(out, k)
+		out, holders = append(out, k), append(holders, h)
 	}
-	return out
+	return out, holders
 }
 
 func short(id string) string { return id[:min(len(id), 12)] }

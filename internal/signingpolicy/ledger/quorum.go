@@ -43,6 +43,23 @@ func (n *node) seen(h *Head) (time.Time, bool) {
 	return times[n.k-1], true
 }
 
+// Alone reports whether the operator of a log meets the quorum with cosigners of its own, whose names
+// are below the log's: then nobody else vouches for the time of a head, nor that there is one log.
+func (q Quorum) Alone(origin string) bool { return q.root != nil && q.root.alone(origin+"/") }
+
+func (n *node) alone(prefix string) bool {
+	if n.witness != nil {
+		return strings.HasPrefix(n.witness.Name, prefix)
+	}
+	own := 0
+	for _, m := range n.members {
+		if m.alone(prefix) {
+			own++
+		}
+	}
+	return own >= n.k
+}
+
 // Limits of a trust file.
 const (
 	MaxTrust   = 64 << 10
