@@ -67,6 +67,8 @@ func TestFlags(t *testing.T) {
 			limit = 17
 		case "hallmark up":
 			limit = 17
+		case "hallmark approve", "hallmark reject":
+			limit = 16
 		case "hallmark build":
 			limit = 30
 		case "hallmark bake":
