@@ -212,9 +212,9 @@ func (a *app) backup(dir, name string) (_ authority.Saved, err error) {
 }
 
 type authorityRestoreOptions struct {
-	dir, mirror        string
-	checkpoints        []string
-	nothingSince, json bool
+	dir, mirror, logName         string
+	checkpoints                  []string
+	nothingSince, endTrees, json bool
 }
 
 // authorityRestoreAnswer is what authority restore --json prints.
@@ -222,6 +222,8 @@ type authorityRestoreAnswer struct {
 	Data       string `json:"data"`
 	LogEntries int64  `json:"logEntries"`
 	FromMirror int64  `json:"fromMirror"` // entries that came after the backup
+	// Ended are the logs, log and log-v1, in which a new tree begins.
+	Ended []string `json:"ended,omitempty"`
 }
 
 func newAuthorityRestoreCommand(a *app) *cobra.Command {
@@ -237,9 +239,13 @@ given away, and everyone who kept a checkpoint can prove that. So say what is kn
 of each log: the newest checkpoint that anybody kept (a monitor, a mirror, a
 witness), with a mirror that has the entries since; or that nothing was published
 since the backup, as when the authority was stopped for it. The log for older
-clients has no mirrors: it must not have gone on.`,
+clients has no mirrors.
+
+Of a log that may have gone on, and whose entries since nobody has, --end-trees ends
+the tree where the backup has it, and a new one begins, as after hallmark authority
+rotate. What was signed since keeps verifying; it is only in no log any more.`,
 		Example: `  hallmark authority restore sigstore.tar --data ./restored --nothing-since
-  hallmark authority restore sigstore.tar --data ./recovered --checkpoint mirror/checkpoint --mirror mirror --nothing-since`,
+  hallmark authority restore sigstore.tar --data ./recovered --checkpoint mirror/checkpoint --mirror mirror --end-trees`,
 		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error { return a.runRestore(args[0], o) },
 	}
@@ -248,6 +254,8 @@ clients has no mirrors: it must not have gone on.`,
 	f.StringArrayVar(&o.checkpoints, "checkpoint", nil, "`FILE` with the newest checkpoint that is known of a log; may be repeated")
 	f.StringVar(&o.mirror, "mirror", "", "`FOLDER` with a mirror of the log, in the form of C2SP tlog-tiles")
 	f.BoolVar(&o.nothingSince, "nothing-since", false, "logs without --checkpoint published nothing after the backup")
+	f.BoolVar(&o.endTrees, "end-trees", false, "logs without --checkpoint, or behind theirs, may have gone on: begin new trees")
+	f.StringVar(&o.logName, "name", "", "`HOST` name of the log's new tree, so that witnesses can tell it from the others")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	return c
 }
@@ -263,11 +271,16 @@ func (a *app) runRestore(name string, o authorityRestoreOptions) error {
 	if o.mirror != "" && len(o.checkpoints) == 0 {
 		return fault.Usagef("--mirror needs --checkpoint: the checkpoint says which of the mirror's entries are the log's")
 	}
-	if len(o.checkpoints) == 0 && !o.nothingSince {
-		return fault.Hint(fault.Usagef("say what is known of the logs since the backup: --checkpoint FILE, --nothing-since, or both"),
+	switch {
+	case o.nothingSince && o.endTrees:
+		return fault.Usagef("--nothing-since and --end-trees: a log that published nothing goes on")
+	case o.logName != "" && !o.endTrees:
+		return fault.Usagef("--name is for the tree that --end-trees begins")
+	case len(o.checkpoints) == 0 && !o.nothingSince && !o.endTrees:
+		return fault.Hint(fault.Usagef("say what is known of the logs since the backup: --checkpoint FILE, --nothing-since or, when it is not known, --end-trees"),
 			"see hallmark authority restore --help for why")
 	}
-	ro := authority.RestoreOptions{NothingSince: o.nothingSince, OpenKey: a.openKey}
+	ro := authority.RestoreOptions{NothingSince: o.nothingSince, EndTrees: o.endTrees, LogName: o.logName, OpenKey: a.openKey}
 	for _, name := range o.checkpoints {
 		data, err := readSmall(name, maxCheckpoint)
 		if err != nil {
@@ -295,9 +308,12 @@ func (a *app) runRestore(name string, o authorityRestoreOptions) error {
 		a.Warn("%s", cli.OneLine(d.String()))
 	}
 	if o.json {
-		return a.PrintJSON(authorityRestoreAnswer{r.Info.Dir, r.Entries, r.Taken})
+		return a.PrintJSON(authorityRestoreAnswer{r.Info.Dir, r.Entries, r.Taken, r.Ended})
 	}
 	a.Say("restored %s: %d log entries (%d from the mirror), %s", cli.Plain(r.Info.Dir), r.Entries, r.Taken, registryWords(r.Registry))
+	for _, service := range r.Ended {
+		a.Say("a new tree of %s begins: back up the folder, which has a key that no backup has", service)
+	}
 	a.Say("hallmark up --data %s --listen %s goes on with it", cli.ShellQuote(r.Info.Dir), cli.ShellQuote(r.Info.Registry))
 	return nil
 }

@@ -38,20 +38,33 @@ type RestoreOptions struct {
 	// NothingSince is the operator's word that the logs of which there is no
 	// checkpoint here published nothing after the backup.
 	NothingSince bool
+	// EndTrees is for when nobody has that word, or the entries: a log of which there is no
+	// checkpoint here, or that stays behind its own, is never written to again, and a tree
+	// of a new key begins. What it signed after the backup stays believed.
+	EndTrees bool
+	// LogName is the host name of the log's new tree, as [RotateConfig] has it.
+	LogName string
 }
 
 // Restored is what a backup became.
 type Restored struct {
 	*Checked       // Damage is only what names content that was deleted
 	Taken    int64 // entries from the mirror
+	// Ended are the logs, [ServiceLog] and [ServiceLogV1], in which a new tree begins.
+	Ended []string
 }
 
 // Restore makes a data folder from a backup. dir must not exist, or be empty; it
 // appears when everything in it was checked and is on disk, and else not at all.
 // Modified archives are not believed: what is in them is checked as [Check] does.
 func Restore(r io.Reader, dir string, o RestoreOptions) (_ *Restored, err error) {
-	if len(o.Checkpoints) == 0 && !o.NothingSince {
-		return nil, fault.Usagef("either the newest checkpoint that is known of each log is given, or the word that it published nothing since the backup")
+	switch {
+	case o.NothingSince && o.EndTrees:
+		return nil, fault.Usagef("a log that published nothing since the backup goes on; its tree need not end")
+	case o.LogName != "" && !o.EndTrees:
+		return nil, fault.Usagef("a name is for the log's new tree, and none is to begin")
+	case len(o.Checkpoints) == 0 && !o.NothingSince && !o.EndTrees:
+		return nil, fault.Usagef("either the newest checkpoint that is known of each log is given, or the word that it published nothing since the backup, or its tree is to end")
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
@@ -83,8 +96,13 @@ func Restore(r io.Reader, dir string, o RestoreOptions) (_ *Restored, err error)
 	if i := slices.IndexFunc(out.Damage, func(d durable.Damage) bool { return !d.Lost }); i >= 0 {
 		return nil, fmt.Errorf("the backup is damaged: %s", out.Damage[i])
 	}
-	if out.Taken, err = catchUp(tmp, o); err != nil {
+	if out.Taken, out.Ended, err = catchUp(tmp, o); err != nil {
 		return nil, err
+	}
+	for _, service := range out.Ended {
+		if err := endTree(tmp, service, o); err != nil {
+			return nil, err
+		}
 	}
 	if err := tuf.Restored(filepath.Join(tmp, tufDir), time.Now()); err != nil {
 		return nil, err
@@ -103,12 +121,26 @@ func Restore(r io.Reader, dir string, o RestoreOptions) (_ *Restored, err error)
 	return out, durable.SyncDir(filepath.Dir(dir))
 }
 
+// endTree closes all trees of a log and begins another.
+func endTree(dir, service string, o RestoreOptions) error {
+	cfg := RotateConfig{Dir: dir, Service: service, OpenKey: o.OpenKey, ends: true}
+	if service == ServiceLog {
+		cfg.Name = o.LogName
+	}
+	r, err := Rotate(cfg)
+	if err == nil && r.Resumed { // the backup has one that was interrupted, which ends nothing
+		_, err = Rotate(cfg)
+	}
+	return err
+}
+
 // catchUp brings each log, of each of its keys, to its checkpoint, and wants one of
-// each or the word that none is needed.
-func catchUp(dir string, o RestoreOptions) (taken int64, err error) {
+// each or the word that none is needed. ended are the logs that must not go on: with a
+// tree that would take entries, and perhaps has given their numbers away.
+func catchUp(dir string, o RestoreOptions) (taken int64, ended []string, err error) {
 	st, dir, err := readState(dir)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	k := keyring{dir: filepath.Join(dir, keyDir), open: o.OpenKey}
 	left := slices.Clone(o.Checkpoints)
@@ -120,27 +152,32 @@ func catchUp(dir string, o RestoreOptions) (taken int64, err error) {
 			}
 			s, err := k.shard(st, dir, service, n+1)
 			if err != nil {
-				return 0, err
+				return 0, nil, err
 			}
 			all = append(all, s)
-			i := slices.IndexFunc(left, s.signed)
+			i, unknown := slices.IndexFunc(left, s.signed), false
 			switch {
 			case i >= 0:
 				more, err := s.catchUp(left[i], o.Mirror)
-				if err != nil {
-					return 0, err
+				if unknown = o.EndTrees && errors.As(err, new(*tlog.BehindError)); err != nil && !unknown {
+					return 0, nil, err
 				}
 				taken += more
 				left = slices.Delete(left, i, i+1)
+			case o.EndTrees:
+				unknown = true
 			case !o.NothingSince:
-				return 0, fault.Usagef("no checkpoint of the log %q%s is given, nor the word that it published nothing since the backup", s.origin, ofShard(service, n+1))
+				return 0, nil, fault.Usagef("no checkpoint of the log %q%s is given, nor the word that it published nothing since the backup", s.origin, ofShard(service, n+1))
+			}
+			if t := st.termOf(service, n+1); unknown && (t == nil || !t.over(time.Now())) && !slices.Contains(ended, service) {
+				ended = append(ended, service)
 			}
 		}
 	}
 	if len(left) > 0 {
-		return 0, stray(left[0], all)
+		return 0, nil, stray(left[0], all)
 	}
-	return taken, nil
+	return taken, ended, nil
 }
 
 // ofShard says which tree of a log is meant, where it has had several.

@@ -51,6 +51,9 @@ type RotateConfig struct {
 	DryRun bool
 	Now    func() time.Time // nil is time.Now
 
+	// ends leaves no time to the trees of before: they may have given away the numbers
+	// that their next entries would get.
+	ends  bool
 	wrote func(what string) error // called before each write; an error ends it (tests)
 }
 
@@ -179,6 +182,14 @@ func (cfg *RotateConfig) rotate(st *state) (*Rotation, error) {
 	next.Host = cfg.Name
 	next.Signs = now.Add(cfg.Overlap.Round(time.Second))
 	until := next.Signs.Add(grace)
+	if cfg.ends {
+		until = next.Signs
+		for _, t := range all {
+			if t.Until != nil && t.Until.After(until) {
+				t.Until = &until
+			}
+		}
+	}
 	old.Until = &until
 	st.Keys[cfg.Service] = append(all, next)
 	if err := checkTerms(st.Keys); err != nil {

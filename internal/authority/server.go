@@ -21,6 +21,8 @@ const (
 	stallTimeout  = 30 * time.Second // without a byte of a body, either way
 	slowness      = time.Minute      // of waiting for a body that comes slower than slowestBody
 	slowestBody   = 1 << 10          // bytes a second
+	leastPiece    = 32 << 10         // bytes written at a time to a client of which nothing is known, or that is slow
+	largestPiece  = 128 << 10        // to one that takes them within a second
 	lag           = 5 * time.Second  // of waiting for such a client when others wait for its place
 	idleTimeout   = 2 * time.Minute
 	drainTimeout  = 3 * time.Second // for requests under way at the end
@@ -72,8 +74,9 @@ func guarded(base *url.URL, next http.Handler) http.Handler { return stalls(ownH
 
 // stalls ends requests whose client stops sending or receiving, or sends next to
 // nothing. An upload of an hour is fine; half a minute without a byte is not, nor
-// is a minute of waiting for less than a kilobyte a second. (Receiving has the
-// same bound: what is written at a time has half a minute to be taken.)
+// is a minute of waiting for less than a kilobyte a second. Receiving has the
+// same bound: a slow client is written leastPiece at a time, which has half a minute
+// to be taken, however large what a handler writes.
 func stalls(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := &pace{control: http.NewResponseController(w)}
@@ -83,7 +86,7 @@ func stalls(next http.Handler) http.Handler {
 			r.Body = &pacedBody{r.Body, p}
 		}
 		works(r.Context(), p)
-		next.ServeHTTP(&pacedWriter{w, p}, r)
+		next.ServeHTTP(&pacedWriter{w, p, leastPiece}, r)
 		if p.reading { // the server reads on, to see whether the next request follows
 			p.await()
 		}
@@ -194,6 +197,7 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 type pacedWriter struct {
 	http.ResponseWriter
 	pace *pace
+	most int // bytes to write at a time
 }
 
 func (w *pacedWriter) WriteHeader(status int) {
@@ -201,11 +205,20 @@ func (w *pacedWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-func (w *pacedWriter) Write(p []byte) (int, error) {
-	w.pace.move()
-	done := w.pace.await()
-	defer done(-1)
-	return w.ResponseWriter.Write(p)
+func (w *pacedWriter) Write(p []byte) (n int, err error) {
+	for {
+		start := time.Now()
+		w.pace.move()
+		done := w.pace.await()
+		m, err := w.ResponseWriter.Write(p[n:min(len(p), n+w.most)])
+		done(-1)
+		if n += m; err != nil || n >= len(p) {
+			return n, err
+		}
+		if w.most = min(2*w.most, largestPiece); time.Since(start) > time.Second {
+			w.most = leastPiece
+		}
+	}
 }
 
 // Unwrap lets http.ResponseController see the connection.

@@ -212,6 +212,60 @@ func TestStalledReader(t *testing.T) {
 	})
 }
 
+// TestSlowReader: who takes a kilobyte or more each second gets it all, however much is
+// written at a time, also after a quick start; who takes less is ended.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	const size = 4 << 20
+	for name, tc := range map[string]struct {
+		atOnce int // bytes that are written at a time
+		quick  int // bytes that are taken as they come
+		second int // bytes that are taken each second then
+		whole  bool
+	}{
+		"all at once":              {size, 0, 8 << 10, true},
+		"a blob's pieces":          {128 << 10, 0, 8 << 10, true},
+		"slowly":                   {size, 0, 1200, true},
+		"slowly, small":            {32 << 10, 0, 1200, true},
+		"slower after a start":     {size, 1 << 20, 5 << 10, true},
+		"too slowly":               {size, 0, 500, false},
+		"too slowly after a start": {128 << 10, 1 << 20, 500, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					for range size / tc.atOnce {
+						if _, err := w.Write(make([]byte, tc.atOnce)); err != nil {
+							return
+						}
+					}
+				})
+				srv := authority.NewServer(authority.Stalls(answer), slog.New(slog.DiscardHandler))
+				l := make(pipes)
+				go func() { _ = srv.Serve(l) }()
+				ours, theirs := net.Pipe()
+				l <- theirs
+				fmt.Fprint(ours, "GET / HTTP/1.0\r\nHost: x\r\n\r\n")
+				got := 0
+				for buf := make([]byte, tc.second); ; {
+					n, err := io.ReadFull(ours, buf)
+					if got += n; err != nil {
+						break
+					}
+					if got > tc.quick {
+						time.Sleep(time.Second)
+					}
+				}
+				if whole := got > size; whole != tc.whole { // with the head
+					t.Errorf("%d of %d bytes", got, size)
+				}
+				close(l)
+				_ = srv.Close()
+			})
+		})
+	}
+}
+
 // htpasswd writes a user file with one user.
 func htpasswd(t *testing.T, user, password string) string {
 	t.Helper()

@@ -160,7 +160,7 @@ func newWeek(t *testing.T, text string) *week {
 	if !found || !closed {
 		t.Fatal("the page has no configuration")
 	}
-	for name, content := range map[string]string{"issuers.yaml": w.here(config) + "\n", "hub.tar": "hub", "lab.tar": "lab", "old.tar": "old", "notes.txt": "notes", "more.txt": "more", "bob.txt": "bob"} {
+	for name, content := range map[string]string{"issuers.yaml": w.here(config) + "\n", "hub.tar": "hub", "lab.tar": "lab", "old.tar": "old", "late.tar": "late", "notes.txt": "notes", "more.txt": "more", "bob.txt": "bob"} {
 		w.write(name, content)
 	}
 	w.unpack("../../authority/testdata/folder-v1.tar.gz", "data", "sigstore")
