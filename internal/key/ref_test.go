@@ -288,10 +288,11 @@ func FuzzRedact(f *testing.F) {
 	f.Add("pkcs11:token=a?", "1234")
 	f.Add("HSM://x;PIN-source=file:/x&", "a=b&c")
 	f.Fuzz(func(t *testing.T, before, secret string) {
-		if len(secret) < 4 || strings.Contains(before, secret) || strings.Contains("pin-value=…", secret) {
-			return
-		}
-		for _, ref := range []string{before + "pin-value=" + secret, before + "-----BEGIN " + secret} {
+		for _, name := range []string{"pin-value=", "-----BEGIN "} {
+			ref := before + name + secret
+			if len(secret) < 4 || strings.Contains(before+name+"…", secret) { // it stands before, too, or reads on into the name
+				continue
+			}
 			if shown := key.Redact(ref); strings.Contains(shown, secret) {
 				t.Errorf("%q is shown as %q", ref, shown)
 			}
