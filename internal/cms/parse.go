@@ -163,7 +163,7 @@ func parseSignedData(in cryptobyte.String) (*signed, error) {
 		return nil, unreadable("it is not detached, or not over plain data")
 	}
 	var present bool
-	if !in.ReadOptionalASN1(&certs, &present, tag0) || !wellFormed(certs, maxDepth) {
+	if !in.ReadOptionalASN1(&certs, &present, tag0) || !WellFormed(certs, maxDepth) {
 		return nil, unreadable("its certificates are not DER")
 	}
 	if !in.ReadASN1(&infos, cbasn1.SET) || !in.Empty() || !infos.ReadASN1(&info, cbasn1.SEQUENCE) || !infos.Empty() {
@@ -217,7 +217,7 @@ func (s *signed) parseSigner(in cryptobyte.String, outer crypto.Hash) error {
 	}
 	s.signature = sig
 	var present bool // what nobody signed is not looked at
-	if !in.ReadOptionalASN1(&unsigned, &present, tag1) || !wellFormed(unsigned, maxDepth) || !in.Empty() {
+	if !in.ReadOptionalASN1(&unsigned, &present, tag1) || !WellFormed(unsigned, maxDepth) || !in.Empty() {
 		return unreadable("something follows its signature")
 	}
 	return nil
@@ -233,7 +233,7 @@ func (s *signed) parseAttributes(attrs cryptobyte.String) error {
 			return unreadable("its signed attributes are not DER")
 		}
 		id, ok := readOID(&attr)
-		if !ok || !attr.ReadASN1(&values, cbasn1.SET) || !attr.Empty() || slices.Contains(seen, id) || !wellFormed(values, maxDepth) {
+		if !ok || !attr.ReadASN1(&values, cbasn1.SET) || !attr.Empty() || slices.Contains(seen, id) || !WellFormed(values, maxDepth) {
 			return unreadable("a signed attribute is not DER, or stands twice")
 		}
 		seen = append(seen, id)
@@ -341,15 +341,16 @@ func noParameters(rest cryptobyte.String) bool {
 	return rest.Empty() || rest.ReadASN1(&null, cbasn1.NULL) && null.Empty() && rest.Empty()
 }
 
-// wellFormed reports whether all elements inside each other are DER.
-func wellFormed(in cryptobyte.String, depth int) bool {
+// WellFormed reports whether all elements inside each other, at most depth levels of them, are
+// DER: certificates that nobody asks for are not parsed, and nothing signs that they are there.
+func WellFormed(in cryptobyte.String, depth int) bool {
 	for !in.Empty() {
 		var content cryptobyte.String
 		var tag cbasn1.Tag
 		if depth == 0 || !in.ReadAnyASN1(&content, &tag) {
 			return false
 		}
-		if tag&0x20 != 0 && !wellFormed(content, depth-1) {
+		if tag&0x20 != 0 && !WellFormed(content, depth-1) {
 			return false
 		}
 	}

@@ -15,6 +15,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/hallmark-dev/hallmark/internal/cms"
 )
 
 // token is an RFC 3161 time stamp, parsed and consistent with itself: content
@@ -162,7 +164,7 @@ func parseSignedData(in cryptobyte.String) (*token, error) {
 	}
 	for !certs.Empty() {
 		var cert cryptobyte.String
-		if len(t.certificates) == 16 || !certs.ReadASN1Element(&cert, cbasn1.SEQUENCE) || !wellFormed(cert, 32) {
+		if len(t.certificates) == 16 || !certs.ReadASN1Element(&cert, cbasn1.SEQUENCE) || !cms.WellFormed(cert, 32) {
 			return nil, errToken
 		}
 		t.certificates = append(t.certificates, cert)
@@ -171,23 +173,6 @@ func parseSignedData(in cryptobyte.String) (*token, error) {
 		return nil, errors.New("it does not have exactly one signer, or carries revocation lists")
 	}
 	return t, t.parseSigner(info, digestAlg, content)
-}
-
-// wellFormed reports whether all elements inside each other, at most depth levels of
-// them, are DER: certificates that nobody asks for are not parsed, and nothing signs
-// that they are there.
-func wellFormed(in cryptobyte.String, depth int) bool {
-	for !in.Empty() {
-		var content cryptobyte.String
-		var tag cbasn1.Tag
-		if depth == 0 || !in.ReadAnyASN1(&content, &tag) {
-			return false
-		}
-		if tag&0x20 != 0 && !wellFormed(content, depth-1) {
-			return false
-		}
-	}
-	return true
 }
 
 // readHash reads an AlgorithmIdentifier of SHA-256, SHA-384 or SHA-512 with
