@@ -16,7 +16,7 @@ import (
 // at the end, is not acknowledged.
 func TestLossyDisk(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can mount a disk that loses what it takes")
+		t.Fatal("only root can mount a disk that loses what it takes: make test asks sudo")
 	}
 	t.Parallel()
 	c := start(t, smalldisk.MountLossy(t, 32<<20), registry.Config{})
